@@ -1,0 +1,71 @@
+"""The exception tree of the builder.
+
+    PybuildError                one line of cause, an optional hint; what the command line prints without a traceback
+     +-- UsageError             flags, config files, names the user typed
+     +-- SourceError            a source (image, git, http, local) can't be had
+     |    +-- NotFoundError     it does not exist
+     |    +-- AuthError         credentials missing or refused
+     |    +-- IntegrityError    bytes don't fit their digest or size
+     +-- LayerError             a layer or archive is malformed or hostile
+     +-- StoreError             the state root can't be used: disk full, permission, damage
+     +-- StepError              a step of the build failed (exit code, missing file to copy)
+     +-- UnsupportedError       understood, but not supported here; the text names it
+     +-- CancelledError         the build was interrupted, or a sibling failed
+"""
+
+from __future__ import annotations
+
+
+class PybuildError(Exception):
+    """Base of every expected failure. ``str(e)`` is one line of cause; ``hint`` says what to try, or is empty."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(PybuildError):
+    """A flag, config file or name given by the user is wrong."""
+
+
+class SourceError(PybuildError):
+    """A source can't be had."""
+
+
+class NotFoundError(SourceError):
+    """The named thing does not exist at the source."""
+
+
+class AuthError(SourceError):
+    """The source wants credentials that are missing or were refused."""
+
+
+class IntegrityError(SourceError):
+    """Bytes do not fit their digest, size or media type."""
+
+
+class LayerError(PybuildError):
+    """A layer or archive is malformed, hostile or over a limit."""
+
+
+class StoreError(PybuildError):
+    """The state root can't be used: disk full, no permission, damaged beyond what a miss repairs."""
+
+
+class StepError(PybuildError):
+    """A step failed. ``output`` holds the last lines the step printed, ``code`` the command's own exit code."""
+
+    def __init__(self, message: str, *, hint: str = "", output: tuple[str, ...] = (), code: int | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.output = output
+        self.code = code
+
+
+class UnsupportedError(PybuildError):
+    """Understood, but not supported; the message names what."""
+
+
+class CancelledError(PybuildError):
+    """The build was interrupted by the user or by the failure of a sibling."""

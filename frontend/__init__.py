@@ -1,0 +1,1 @@
+"""The Dockerfile frontend: text in, graph out. Imports nothing of the engine but ``builder.graph``."""
