@@ -1,0 +1,1 @@
+"""Typed instructions: AST nodes in, frozen values out; and the expansion of the variables in them."""
