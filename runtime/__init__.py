@@ -1,1 +1,1 @@
-"""Runs one process in a sandbox. Imports neither builder nor frontend; ``runtime.linux`` is the one door to the kernel."""
+"""Runs one process in a sandbox. Imports neither builder nor frontend; ``runtime.linux`` is the door to the kernel."""
