@@ -1,0 +1,125 @@
+"""Refs: the two views of a cache record, and what stands beside them with the same face.
+
+    prepare: CacheManager.new(parent) -> MutableRef      writable, exclusive
+    commit:  MutableRef.commit()      -> ImmutableRef    read-only, shareable; cheap: nothing is copied
+    finalize: ImmutableRef.finalize()                    committed to the snapshotter (done by whoever needs it as a parent)
+    release: Ref.release()                               give the ref back; an unreferenced record stays as cache until gc takes it
+
+An ImmutableRef may be blob-only ("lazy"): nothing is downloaded or unpacked until ``mount`` (or ``unlazy``) is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import BinaryIO, Protocol
+
+from builder.graph.digest import Digest
+
+OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
+OCI_LAYER_GZIP = OCI_LAYER + "+gzip"
+OCI_LAYER_ZSTD = OCI_LAYER + "+zstd"
+DOCKER_LAYER_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """A content descriptor (OCI image-spec descriptor.md). ``size`` in bytes."""
+
+    media_type: str
+    digest: Digest
+    size: int
+    annotations: tuple[tuple[str, str], ...] = ()
+
+
+class BlobProvider(Protocol):
+    """Where the bytes of a lazy layer come from."""
+
+    def open(self, descriptor: Descriptor, offset: int = 0) -> AbstractContextManager[Iterator[bytes]]:
+        """The blob's bytes from ``offset``, as chunks. SourceError when it can't be had. The reader verifies the digest."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer as an image has it: compressed blob and uncompressed diffID. ``provider`` is None where the blob is in the content store."""
+
+    descriptor: Descriptor
+    diff_id: Digest
+    provider: BlobProvider | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Compression:
+    """How layer blobs are made: ``type`` gzip, zstd, uncompressed; ``level`` None is the type's default; ``force``: also of base layers."""
+
+    type: str = "gzip"
+    level: int | None = None
+    force: bool = False
+    oci_media_types: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ChecksumOptions:
+    """Which files below a path count (BuildKit's contenthash.ChecksumOpts)."""
+
+    follow_links: bool = False
+    wildcard: bool = False
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    required_paths: tuple[str, ...] = ()
+
+
+class Readable(Protocol):
+    """Files that an op can read: an ImmutableRef, or a local context read in place (``builder.sources.local.LocalRef``)."""
+
+    @property
+    def id(self) -> str: ...
+
+    def mount(self) -> AbstractContextManager[str]:
+        """A folder with the files, read-only, for as long as the context lasts. Unpacks lazy layers."""
+        ...
+
+    def checksum(self, path: str, options: ChecksumOptions = ...) -> Digest:
+        """Content hash of ``path`` (file, folder, wildcard): same content, names and metadata, same digest; times don't count.
+        FileNotFoundError if there is no such path."""
+        ...
+
+    def clone(self) -> Readable: ...
+
+    def release(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRecord:
+    """One line of ``pybuild du``: BuildKit's client.UsageInfo. Times in seconds since the epoch."""
+
+    id: str
+    parents: tuple[str, ...]
+    size: int
+    mutable: bool
+    in_use: bool
+    created_at: float
+    last_used_at: float | None
+    usage_count: int
+    description: str
+    record_type: str
+    shared: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PrunePolicy:
+    """A gc rule as buildkitd has them; sizes in bytes, duration in seconds, 0 is "no bound"."""
+
+    all: bool = False
+    keep_duration: float = 0
+    reserved_space: int = 0
+    max_used_space: int = 0
+    min_free_space: int = 0
+    filters: tuple[str, ...] = field(default=())
+
+
+UnlazyProgress = Callable[[Descriptor, int, int, bool], None]
+"""(layer, bytes done, bytes in all, finished)."""
+Reader = BinaryIO

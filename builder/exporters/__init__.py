@@ -1,0 +1,1 @@
+"""From refs and configs to images, folders and tars."""

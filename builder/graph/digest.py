@@ -1,0 +1,67 @@
+"""Content digests: ``algorithm:hex`` as the OCI image-spec has them (descriptor.md, "Digests")."""
+
+from __future__ import annotations
+
+import hashlib
+
+_LENGTHS = {"sha256": 64, "sha384": 96, "sha512": 128}
+_HEX = frozenset("0123456789abcdef")
+
+
+class Digest(str):
+    """A validated digest. It is a ``str``, so it sorts, hashes and prints as one."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Digest:
+        """Check the form of ``text``; ValueError says what is wrong."""
+        algorithm, colon, hexpart = text.partition(":")
+        if not colon:
+            raise ValueError(f"invalid checksum digest format: {text!r}")
+        if algorithm not in _LENGTHS:
+            raise ValueError(f"unsupported digest algorithm: {algorithm!r}")
+        if len(hexpart) != _LENGTHS[algorithm] or not _HEX.issuperset(hexpart):
+            raise ValueError(f"invalid checksum digest length or form: {text!r}")
+        return cls(text)
+
+    @classmethod
+    def of(cls, data: bytes) -> Digest:
+        """sha256 of ``data``."""
+        return cls("sha256:" + hashlib.sha256(data).hexdigest())
+
+    @property
+    def algorithm(self) -> str:
+        return self.partition(":")[0]
+
+    @property
+    def hex(self) -> str:
+        return self.partition(":")[2]
+
+
+def framed(*parts: bytes | str) -> bytes:
+    """Join parts so that no two different sequences give the same bytes: each is led by its length.
+
+    Cache keys that join without framing collide (``ab`` + ``c`` and ``a`` + ``bc``); every key of the builder goes through here.
+    """
+    out = bytearray()
+    for part in parts:
+        data = part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part
+        out += b"%d:" % len(data)
+        out += data
+    return bytes(out)
+
+
+def digest_parts(*parts: bytes | str) -> Digest:
+    """sha256 of the framed parts."""
+    return Digest.of(framed(*parts))
+
+
+def chain_id(diff_ids: tuple[Digest, ...] | list[Digest]) -> Digest:
+    """ChainID of the OCI image-spec (config.md, "Layer ChainID"); ValueError for no layers."""
+    if not diff_ids:
+        raise ValueError("no layers have no ChainID")
+    chain = diff_ids[0]
+    for diff_id in diff_ids[1:]:
+        chain = Digest.of(f"{chain} {diff_id}".encode())
+    return chain

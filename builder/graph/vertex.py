@@ -1,0 +1,135 @@
+"""Vertices, edges and graphs, with their digests and their two printed forms."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from builder.graph.digest import Digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from builder.graph.ops import Op
+    from builder.graph.platform import Platform
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Lines of the source file that a vertex comes from, counted from 1, ends included."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class VertexMeta:
+    """What is said about a vertex without changing what it does; no part of its digest."""
+
+    name: str = ""
+    """What progress shows: ``[build 2/5] RUN make``."""
+    locations: tuple[Location, ...] = ()
+    ignore_cache: bool = False
+    stage: str = ""
+    """Name of the stage, for --no-cache-filter and explanations."""
+    instruction: str = ""
+    """The instruction as history has it, for explanations."""
+    internal: bool = False
+
+
+@dataclass(frozen=True)
+class Vertex:
+    """One operation with its inputs. Immutable; two vertices with the same digest do the same."""
+
+    op: Op
+    inputs: tuple[Edge, ...] = ()
+    platform: Platform | None = None
+    meta: VertexMeta = field(default=VertexMeta(), compare=False)
+
+    @cached_property
+    def digest(self) -> Digest:
+        """sha256 of the canonical JSON of op, platform and the inputs' digests."""
+        return Digest.of(canonical_json(self.definition()))
+
+    def definition(self, *, full: bool = False) -> dict[str, Any]:
+        """JSON form without ``meta``; inputs as (digest, index). ``full`` keeps fields that are no part of the digest."""
+        return {
+            "op": encode(self.op, full=full),
+            "platform": str(self.platform) if self.platform else None,
+            "inputs": [{"digest": e.vertex.digest, "index": e.index} for e in self.inputs],
+        }
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Vertex) and other.digest == self.digest
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Output ``index`` of ``vertex``."""
+
+    vertex: Vertex
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """Everything below some edges (usually one: the target's root filesystem)."""
+
+    outputs: tuple[Edge, ...]
+
+    def __iter__(self) -> Iterator[Vertex]:
+        """Every vertex once, inputs before their users."""
+        seen: set[Digest] = set()
+        stack: list[tuple[Vertex, bool]] = [(e.vertex, False) for e in reversed(self.outputs)]
+        while stack:
+            vertex, expanded = stack.pop()
+            if expanded:
+                yield vertex
+            elif vertex.digest not in seen:
+                seen.add(vertex.digest)
+                stack.append((vertex, True))
+                stack.extend((e.vertex, False) for e in reversed(vertex.inputs))
+
+    def to_json(self) -> str:
+        """Vertices in order, inputs first; ``outputs`` names the edges that are asked for."""
+        vertices = [
+            {"digest": v.digest, **v.definition(full=True), "meta": encode(v.meta, full=True)} for v in self
+        ]
+        outputs = [{"digest": e.vertex.digest, "index": e.index} for e in self.outputs]
+        return json.dumps({"vertices": vertices, "outputs": outputs}, indent=2, ensure_ascii=False, sort_keys=True)
+
+    def to_dot(self) -> str:
+        """The graph in Graphviz' language."""
+        lines = ["digraph {", "  rankdir=BT;", '  node [shape=box, fontname="monospace"];']
+        for v in self:
+            label = v.meta.name or v.op.kind
+            lines.append(f'  "{v.digest}" [label={json.dumps(label, ensure_ascii=False)}];')
+            lines += [f'  "{e.vertex.digest}" -> "{v.digest}" [label="{e.index}"];' for e in v.inputs]
+        return "\n".join([*lines, "}"])
+
+
+def encode(value: Any, *, full: bool = False) -> Any:
+    """Frozen data as JSON values. ``kind`` leads an op or action, bytes are base64, fields marked ``digest: False`` only if ``full``."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        out = {"kind": value.kind} if hasattr(value, "kind") else {"type": type(value).__name__}
+        for f in dataclasses.fields(value):
+            if full or f.metadata.get("digest", True):
+                out[f.name] = encode(getattr(value, f.name), full=full)
+        return out
+    if isinstance(value, tuple | list):
+        return [encode(v, full=full) for v in value]
+    if isinstance(value, bytes):
+        return {"base64": base64.b64encode(value).decode()}
+    return value
+
+
+def canonical_json(value: Any) -> bytes:
+    """One byte string for one value: sorted keys, no spaces, ASCII (lone surrogates of undecodable input survive as escapes)."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")

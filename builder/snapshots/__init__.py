@@ -1,0 +1,1 @@
+"""Snapshots of root filesystems: snapshotters (overlay, native), applier, differ."""

@@ -1,0 +1,86 @@
+"""What the solver asks of operations and results. It knows nothing of containers, files or images (BuildKit: solver/types.go)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from builder.graph.digest import Digest
+from builder.graph.vertex import Vertex
+from builder.progress.events import Event, Sink
+
+
+class Result(Protocol):
+    """An output of an op: in a build a ref (``builder.cache``), in the solver's tests anything. Owned: release what you were given."""
+
+    @property
+    def id(self) -> str: ...
+    def clone(self) -> Result: ...
+    def release(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CacheMapDep:
+    """How one input enters the key.
+
+    ``selector`` names the part of the input that matters (definition-based). ``content`` computes the checksum of that part of a
+    solved input: the slow key, which hits when the input was rebuilt with the same content.
+    """
+
+    selector: str = ""
+    content: Callable[[Result, OpContext], Digest] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CacheMap:
+    """What an op says of its caching: ``digest`` of everything but its inputs, and one ``dep`` for each input.
+
+    ``parts`` are the named pieces that went into ``digest`` (name, value), for explanations of a miss; secrets never appear in them.
+    """
+
+    digest: Digest
+    deps: tuple[CacheMapDep, ...] = ()
+    parts: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OpContext:
+    """What an op may use while it works. ``cancelled`` is set when the result is not wanted any more: stop at once."""
+
+    vertex: Vertex
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    progress: Sink = field(default=lambda _: None)
+
+    def emit(self, event: Event) -> None:
+        self.progress(event)
+
+
+class Op(Protocol):
+    """The behaviour behind a vertex."""
+
+    def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap, bool]:
+        """The ``index``-th cache map, from 0, and whether it was the last. More than one means alternative keys (an image has
+        one by its manifest and one by its chainID)."""
+        ...
+
+    def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
+        """Do it. One result for each output. The inputs stay the caller's."""
+        ...
+
+
+class ResultStore(Protocol):
+    """Keeps results between builds: in a build the cache manager."""
+
+    def save(self, result: Result) -> str:
+        """Make the result findable after this process; gives its persistent id."""
+        ...
+
+    def load(self, result_id: str) -> Result | None:
+        """The result, or None if it is gone."""
+        ...
+
+    def exists(self, result_id: str) -> bool:
+        """As ``load``, cheaper: nothing is taken hold of."""
+        ...

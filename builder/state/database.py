@@ -1,0 +1,97 @@
+"""The metadata database: one SQLite file in WAL mode, shared by threads and processes.
+
+Each part of the engine brings its own tables (``Database.schema``). Reads run on a connection of the calling thread without any
+lock; writes go through ``transaction``, which takes SQLite's write lock at once, so that read-then-write is atomic across processes.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from builder.errors import StoreError
+
+BUSY_SECONDS = 60.0
+
+
+class Database:
+    """Connections to one database file; thread-safe. Errors of SQLite come out as StoreError."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._local = threading.local()
+        self._schemas: list[str] = []
+        self._lock = threading.Lock()
+        self._open: list[sqlite3.Connection] = []
+
+    def schema(self, script: str) -> None:
+        """Make tables (``CREATE TABLE IF NOT EXISTS ...``). Called once by each part when it is opened; costs a read if they exist."""
+        connection = self.connection()
+        for statement in script.split(";"):
+            if not statement.strip():
+                continue
+            words = statement.split("(")[0].split()
+            if connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (words[-1] if words[1] == "TABLE" else words[-3],)).fetchone():
+                continue
+            with self.transaction() as c:
+                c.execute(statement)
+
+    def connection(self) -> sqlite3.Connection:
+        """The calling thread's connection, for reads."""
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None or self._local.pid != os.getpid():
+            connection = self._connect()
+            self._local.connection = connection
+            self._local.pid = os.getpid()
+        return connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """A write transaction: committed when the block ends, rolled back when it raises. Not to be nested."""
+        connection = self.connection()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+        except sqlite3.Error as e:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise StoreError(f"metadata database {self._path}: {e}", hint=_hint(e)) from e
+
+    def close(self) -> None:
+        """Close the connections of every thread."""
+        with self._lock:
+            for connection in self._open:
+                connection.close()
+            self._open.clear()
+        self._local = threading.local()
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            connection = sqlite3.connect(
+                self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
+            )
+            connection.execute("PRAGMA journal_mode=WAL")
+            # WAL with NORMAL survives kill -9 whole; only a power cut may lose the newest transactions, which then are cache misses.
+            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute("PRAGMA foreign_keys=ON")
+        except sqlite3.Error as e:
+            raise StoreError(f"metadata database {self._path}: {e}", hint=_hint(e)) from e
+        with self._lock:
+            self._open.append(connection)
+        return connection
+
+
+def _hint(e: sqlite3.Error) -> str:
+    if "full" in str(e):
+        return "the disk is full: free space, or run `pybuild prune`"
+    if "malformed" in str(e) or "not a database" in str(e):
+        return "the file is damaged: move it away; the cache starts anew"
+    return ""

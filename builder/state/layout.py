@@ -1,0 +1,83 @@
+"""The one place that knows the state root's layout.
+
+    ROOT/metadata.db          SQLite, WAL: records, leases, blobs, keys, images, history
+    ROOT/content/sha256/HEX   blobs by digest, read-only once there
+    ROOT/ingest/              blobs on their way in (resumable); renamed into content/
+    ROOT/snapshots/ID/fs      a snapshot's own files (an overlay upperdir, or a full copy with the native snapshotter)
+    ROOT/snapshots/ID/work    overlay workdir while it is mutable
+    ROOT/git/                 bare repositories, one a remote
+    ROOT/locks/               flock files: cache keys, leases, remotes
+    ROOT/tmp/                 per-process scratch; swept when its process is gone
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from builder.errors import StoreError
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Paths below a state root. ``create`` makes the folders."""
+
+    root: str
+
+    def path(self, *names: str) -> str:
+        return os.path.join(self.root, *names)
+
+    @property
+    def database(self) -> str:
+        return self.path("metadata.db")
+
+    @property
+    def content(self) -> str:
+        return self.path("content")
+
+    @property
+    def ingest(self) -> str:
+        return self.path("ingest")
+
+    @property
+    def snapshots(self) -> str:
+        return self.path("snapshots")
+
+    @property
+    def git(self) -> str:
+        return self.path("git")
+
+    @property
+    def locks(self) -> str:
+        return self.path("locks")
+
+    @property
+    def tmp(self) -> str:
+        return self.path("tmp")
+
+    def create(self) -> None:
+        """Make the root and its folders, private to the user; StoreError when that can't be done."""
+        try:
+            os.makedirs(self.root, mode=0o700, exist_ok=True)
+            for folder in (self.content, self.path("content", "sha256"), self.ingest, self.snapshots, self.git, self.locks, self.tmp):
+                if not os.path.isdir(folder):
+                    os.makedirs(folder, mode=0o700, exist_ok=True)
+        except OSError as e:
+            raise StoreError(
+                f"can't use the state folder {self.root}: {e.strerror}",
+                hint="name another one with --root or PYBUILD_ROOT",
+            ) from e
+        if not os.access(self.root, os.W_OK | os.X_OK):
+            raise StoreError(
+                f"can't use the state folder {self.root}: Permission denied", hint="name another one with --root or PYBUILD_ROOT"
+            )
+
+
+def default_root() -> str:
+    """PYBUILD_ROOT, else /var/lib/pybuild for root, else $XDG_DATA_HOME/pybuild."""
+    if root := os.environ.get("PYBUILD_ROOT"):
+        return os.path.abspath(root)
+    if os.geteuid() == 0:
+        return "/var/lib/pybuild"
+    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    return os.path.join(data, "pybuild")
