@@ -1,0 +1,22 @@
+"""What one build may use of the caller: folders, secrets, ssh agents, entitlements (BuildKit's session, without a wire)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """``locals``: context name -> folder, read in place. ``oci_layouts``: build context name -> layout folder.
+
+    ``secret`` gives the value of a secret or None; it is asked when a step runs, never before, and nothing keeps the answer.
+    ``ssh`` maps an agent id to the socket that --ssh named. ``allow`` holds the entitlements that were granted
+    (``network.host``, ``security.insecure``, ``device``).
+    """
+
+    locals: Mapping[str, str] = field(default_factory=dict)
+    oci_layouts: Mapping[str, str] = field(default_factory=dict)
+    secret: Callable[[str], bytes | None] = lambda _: None
+    ssh: Mapping[str, str] = field(default_factory=dict)
+    allow: frozenset[str] = frozenset()
