@@ -43,7 +43,10 @@ class BlobProvider(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer as an image has it: compressed blob and uncompressed diffID. ``provider`` is None where the blob is in the content store."""
+    """One layer as an image has it: compressed blob and uncompressed diffID.
+
+    ``provider`` is None where the blob is in the content store.
+    """
 
     descriptor: Descriptor
     diff_id: Digest
@@ -52,7 +55,10 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Compression:
-    """How layer blobs are made: ``type`` gzip, zstd, uncompressed; ``level`` None is the type's default; ``force``: also of base layers."""
+    """How layer blobs are made: ``type`` is gzip, zstd or uncompressed, ``level`` None its default.
+
+    ``force``: layers that already have a blob (of a base image) are made anew too.
+    """
 
     type: str = "gzip"
     level: int | None = None

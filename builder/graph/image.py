@@ -72,7 +72,7 @@ class ImageConfig:
             raise ValueError(f"malformed image config: {e}") from e
 
     def to_json(self) -> bytes:
-        """Go's JSON form with the top level sorted, which is what BuildKit's exporter writes (exporter/containerimage/writer.go)."""
+        """Go's JSON form with the top level sorted: what BuildKit's exporter writes (exporter/containerimage/writer.go)."""
         c, p = self.config, self.platform
         inner = _drop_empty(
             User=c.user,

@@ -116,7 +116,10 @@ class Graph:
 
 
 def encode(value: Any, *, full: bool = False) -> Any:
-    """Frozen data as JSON values. ``kind`` leads an op or action, bytes are base64, fields marked ``digest: False`` only if ``full``."""
+    """Frozen data as JSON values: ``kind`` leads an op or action, bytes are base64.
+
+    Fields marked ``digest: False`` are left out unless ``full``.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         out = {"kind": value.kind} if hasattr(value, "kind") else {"type": type(value).__name__}
         for f in dataclasses.fields(value):

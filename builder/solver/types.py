@@ -13,7 +13,7 @@ from builder.progress.events import Event, Sink
 
 
 class Result(Protocol):
-    """An output of an op: in a build a ref (``builder.cache``), in the solver's tests anything. Owned: release what you were given."""
+    """An output of an op: in a build a ref (``builder.cache``), in the solver's tests anything. Release what you were given."""
 
     @property
     def id(self) -> str: ...
@@ -37,7 +37,7 @@ class CacheMapDep:
 class CacheMap:
     """What an op says of its caching: ``digest`` of everything but its inputs, and one ``dep`` for each input.
 
-    ``parts`` are the named pieces that went into ``digest`` (name, value), for explanations of a miss; secrets never appear in them.
+    ``parts`` are the named pieces that went into ``digest`` (name, value), for explanations of a miss; never secrets.
     """
 
     digest: Digest

@@ -1,11 +1,12 @@
 """The metadata database: one SQLite file in WAL mode, shared by threads and processes.
 
-Each part of the engine brings its own tables (``Database.schema``). Reads run on a connection of the calling thread without any
-lock; writes go through ``transaction``, which takes SQLite's write lock at once, so that read-then-write is atomic across processes.
+Each part of the engine brings its own tables (``Database.schema``). Reads run on a connection of the calling thread without
+any lock; writes go through ``transaction``, which takes SQLite's write lock at once: read-then-write is atomic across processes.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
 import threading
@@ -23,21 +24,27 @@ class Database:
     def __init__(self, path: str) -> None:
         self._path = path
         self._local = threading.local()
-        self._schemas: list[str] = []
         self._lock = threading.Lock()
         self._open: list[sqlite3.Connection] = []
 
     def schema(self, script: str) -> None:
-        """Make tables (``CREATE TABLE IF NOT EXISTS ...``). Called once by each part when it is opened; costs a read if they exist."""
+        """Make tables and indexes, ``CREATE ... IF NOT EXISTS``, separated by semicolons. Free where this was done before.
+
+        What was done is remembered in the table ``made``: one read for each part instead of one for each statement.
+        """
+        name = hashlib.sha256(script.encode()).hexdigest()
         connection = self.connection()
-        for statement in script.split(";"):
-            if not statement.strip():
-                continue
-            words = statement.split("(")[0].split()
-            if connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (words[-1] if words[1] == "TABLE" else words[-3],)).fetchone():
-                continue
-            with self.transaction() as c:
-                c.execute(statement)
+        try:
+            if connection.execute("SELECT 1 FROM made WHERE script = ?", (name,)).fetchone():
+                return
+        except sqlite3.OperationalError:
+            pass  # the first part of the first process: the table comes with the transaction below
+        with self.transaction() as c:
+            c.execute("CREATE TABLE IF NOT EXISTS made (script TEXT PRIMARY KEY) WITHOUT ROWID")
+            for statement in script.split(";"):
+                if statement.strip():
+                    c.execute(statement)
+            c.execute("INSERT OR IGNORE INTO made VALUES (?)", (name,))
 
     def connection(self) -> sqlite3.Connection:
         """The calling thread's connection, for reads."""
@@ -79,7 +86,7 @@ class Database:
                 self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
             )
             connection.execute("PRAGMA journal_mode=WAL")
-            # WAL with NORMAL survives kill -9 whole; only a power cut may lose the newest transactions, which then are cache misses.
+            # WAL with NORMAL survives kill -9 whole; a power cut may lose the newest transactions, which then are cache misses.
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute("PRAGMA foreign_keys=ON")
         except sqlite3.Error as e:

@@ -59,7 +59,8 @@ class Layout:
         """Make the root and its folders, private to the user; StoreError when that can't be done."""
         try:
             os.makedirs(self.root, mode=0o700, exist_ok=True)
-            for folder in (self.content, self.path("content", "sha256"), self.ingest, self.snapshots, self.git, self.locks, self.tmp):
+            blobs = self.path("content", "sha256")
+            for folder in (blobs, self.ingest, self.snapshots, self.git, self.locks, self.tmp):
                 if not os.path.isdir(folder):
                     os.makedirs(folder, mode=0o700, exist_ok=True)
         except OSError as e:
