@@ -125,7 +125,8 @@ class Mount:
     """Something mounted at ``dest`` while the command runs.
 
     ``input`` is an index into the vertex's inputs, or NO_INPUT: an empty folder. ``output`` is the index of the vertex's output
-    that the changed mount becomes, or NO_INPUT: changes are dropped. ``special`` is None for a bind mount. The mount at ``/`` is the root filesystem.
+    that the changed mount becomes, or NO_INPUT: changes are dropped. ``special`` is
+    None for a bind mount. The mount at ``/`` is the root filesystem.
     """
 
     dest: str
