@@ -56,6 +56,9 @@ def overlay(
         bind(upperdir, target, readonly=False, recursive=False, nodev=nodev)
         return
     options = list(_EXACT_DIFF)
+    if userxattr:
+        # The kernel refuses "off" together with userxattr; neither value ever writes a redirect.
+        options = [(key, "nofollow" if key == "redirect_dir" else value) for key, value in options]
     if upperdir is not None:
         if workdir is None:
             raise MountError(f"cannot mount {target}: an upperdir needs a workdir")
@@ -274,7 +277,7 @@ def overlay_supported(folder: str, *, userxattr: bool = False) -> str | None:
 
 
 def _probe_diff(merged: str, upper: str, namespace: str) -> str | None:
-    """A removal must give a whiteout, a replaced folder an opaque marker. Where that can't be, the kernel only warns."""
+    """A removal must give a whiteout, a replaced folder an opaque marker. Where it can't, the kernel only warns."""
     import stat
 
     os.unlink(os.path.join(merged, "gone"))

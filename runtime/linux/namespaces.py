@@ -105,6 +105,8 @@ def enter_user_namespace(*, single: bool = False) -> UserNamespace:
     """
     _single_threaded("a user namespace")
     uid, gid = os.geteuid(), os.getegid()
+    # A process that changed its uid is "undumpable": its files in /proc belong to root and it could not write its own map.
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
     plan = None if single else _plan(uid, gid)
     if plan is None:
         namespace = UserNamespace((IdRange(0, uid, 1),), (IdRange(0, gid, 1),))

@@ -1,0 +1,91 @@
+"""What is run, and in what sandbox: plain values, the vocabulary of all executors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# The names of setrlimit(2) without the prefix, as `docker build --ulimit` takes them.
+ULIMIT_NAMES = (
+    "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio", "rttime",
+    "sigpending", "stack",
+)  # fmt: skip
+
+DEFAULT_HOSTNAME = "buildkitsandbox"
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One command. ``env`` holds "K=V" strings in order; ``user`` is as in the Dockerfile: "", name, uid, user:group.
+
+    ``stdin`` is all the command can read; with none it reads /dev/null.
+    """
+
+    args: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    cwd: str = "/"
+    user: str = ""
+    stdin: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class BindMount:
+    """The folder or file ``source`` (a path of the builder's mount namespace) appears at ``dest`` in the sandbox.
+
+    ``source`` must be a path the builder made or mounted itself: no part of it may be under control of a build.
+    """
+
+    dest: str
+    source: str
+    readonly: bool = False
+    is_file: bool = False
+    nosuid: bool = False
+    nodev: bool = False
+    noexec: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TmpfsMount:
+    """An empty tmpfs at ``dest``, of at most ``size`` bytes (0: the kernel's default)."""
+
+    dest: str
+    size: int = 0
+    readonly: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """The surroundings of a process. Two mounts with one ``dest``: the later one counts, in the place of the first.
+
+    network: "sandbox" (BuildKit's default; without CNI that is the host's), "host", "none".
+    security: "sandbox" (BuildKit's default restrictions) or "insecure" (all capabilities, devices, no seccomp).
+    ulimits: (name, soft, hard), -1 is unlimited. shm_size: bytes of /dev/shm, None is 64 MiB.
+    cgroup_parent: folder in the cgroup hierarchy, "" is the runtime's own.
+    remove_stubs_recursive: take away created parent folders of mount points too, not the mount points only.
+    """
+
+    rootfs: str
+    readonly_root: bool = False
+    mounts: tuple[BindMount | TmpfsMount, ...] = ()
+    hostname: str = ""
+    extra_hosts: tuple[tuple[str, str], ...] = ()
+    network: str = "sandbox"
+    security: str = "sandbox"
+    ulimits: tuple[tuple[str, int, int], ...] = ()
+    shm_size: int | None = None
+    cgroup_parent: str = ""
+    remove_stubs_recursive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExitStatus:
+    """How the process ended. ``code`` is 0..255 as a shell tells it (128 + signal for a killed one), ``signal`` 0 or its number.
+
+    max_rss: bytes, of the whole sandbox where a cgroup tells it, else of the largest process. cpu_seconds: user and system.
+    oom: the kernel killed something of the sandbox for want of memory.
+    """
+
+    code: int
+    signal: int = 0
+    max_rss: int = 0
+    cpu_seconds: float = 0.0
+    oom: bool = False
