@@ -1,0 +1,375 @@
+"""The content store: blobs by digest, one file each. There is no index: a blob is there if its file is there.
+
+A blob comes in under a temp name in ROOT/ingest, is verified while it is written, synced and renamed. A download that broke
+off stays in ROOT/ingest under its digest and is resumed by whoever wants the blob next; a lock makes two processes that want
+the same blob fetch it once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO, Protocol
+
+from builder.errors import IntegrityError, NotFoundError, StoreError
+from builder.graph.digest import Digest
+
+if TYPE_CHECKING:
+    from builder.cache.types import BlobProvider, Descriptor
+    from builder.state.layout import Layout
+
+CHUNK = 1 << 20
+_DOCUMENT_LIMIT = 16 << 20
+_SWEEP_SECONDS = 7 * 24 * 3600
+
+
+class Hasher(Protocol):
+    """What hashlib's objects have."""
+
+    def update(self, data: bytes | memoryview, /) -> None: ...
+
+    def hexdigest(self) -> str: ...
+
+
+def hasher(digest: Digest) -> Hasher:
+    """A fresh hash of the digest's algorithm."""
+    return hashlib.new(digest.algorithm)
+
+
+@contextmanager
+def store_errors(what: str) -> Iterator[None]:
+    """OSErrors of the block come out as StoreError with a hint; FileNotFoundError too."""
+    try:
+        yield
+    except OSError as e:
+        raise store_error(what, e) from e
+
+
+def store_error(what: str, e: OSError) -> StoreError:
+    """``e`` as a StoreError in one line: ``what: reason``."""
+    import errno
+
+    hint = ""
+    if e.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = "the disk is full: free space, or run `pybuild prune`"
+    elif e.errno in (errno.EACCES, errno.EPERM):
+        hint = "run as the owner of the state folder, or name another one with --root or PYBUILD_ROOT"
+    elif e.errno == errno.EROFS:
+        hint = "the file system is read-only: name another state folder with --root or PYBUILD_ROOT"
+    elif e.errno == errno.EMFILE:
+        hint = "raise the limit of open files (ulimit -n)"
+    return StoreError(f"{what}: {e.strerror or e}", hint=hint)
+
+
+class ContentStore:
+    """Blobs below ``layout.content``. Safe for any number of threads and processes. Errors of the disk are StoreError."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    def path(self, digest: Digest) -> str:
+        """Where the blob is, or would be. Never write there."""
+        digest = Digest.parse(digest)  # the last line of defence: a digest becomes a file name here
+        return os.path.join(self._layout.content, digest.algorithm, digest.hex)
+
+    def has(self, digest: Digest) -> bool:
+        return os.path.exists(self.path(digest))
+
+    def size(self, digest: Digest) -> int:
+        """Bytes of the blob; NotFoundError if it is not there."""
+        try:
+            return os.stat(self.path(digest)).st_size
+        except FileNotFoundError:
+            raise NotFoundError(f"blob {digest} is not in the content store") from None
+
+    def open(self, digest: Digest) -> BinaryIO:
+        """The blob for reading; NotFoundError if it is not there."""
+        try:
+            return open(self.path(digest), "rb")
+        except FileNotFoundError:
+            raise NotFoundError(f"blob {digest} is not in the content store") from None
+        except OSError as e:
+            raise store_error(f"can't read blob {digest}", e) from e
+
+    def read(self, digest: Digest, limit: int = _DOCUMENT_LIMIT) -> bytes:
+        """The whole blob, for documents (manifests, configs); IntegrityError for more than ``limit`` bytes or damage."""
+        with self.open(digest) as file:
+            data = file.read(limit + 1)
+        if len(data) > limit:
+            raise IntegrityError(f"blob {digest} has more than {limit} bytes")
+        h = hasher(digest)
+        h.update(data)
+        if h.hexdigest() != digest.hex:
+            raise IntegrityError(f"blob {digest} is damaged in the content store", hint="run `pybuild prune` or delete the file")
+        return data
+
+    def chunks(self, digest: Digest, offset: int = 0) -> Iterator[bytes]:
+        """The blob's bytes from ``offset``, not verified (a blob was verified when it came in)."""
+        with self.open(digest) as file:
+            file.seek(offset)
+            while data := file.read(CHUNK):
+                yield data
+
+    def put(self, data: bytes) -> Digest:
+        """Store a small blob; free if it is there."""
+        digest = Digest.of(data)
+        if not self.has(digest):
+            with self.writer() as w:
+                w.write(data)
+                w.commit()
+        return digest
+
+    @contextmanager
+    def writer(self) -> Iterator[BlobWriter]:
+        """A blob whose digest is not known yet. Without ``commit`` in the block nothing is left."""
+        import tempfile
+
+        with store_errors("can't write to the content store"):
+            fd, name = tempfile.mkstemp(prefix=".new-", dir=self._layout.ingest)
+        w = BlobWriter(self, fd, name)
+        try:
+            yield w
+        finally:
+            w.close()
+
+    def partial_size(self, digest: Digest) -> int:
+        """Bytes that an earlier, broken-off download left."""
+        try:
+            return os.stat(self._partial(digest)).st_size
+        except FileNotFoundError:
+            return 0
+
+    def ingest(self, descriptor: Descriptor, chunks: Iterable[bytes], *, offset: int = 0) -> None:
+        """Store the blob; free if it is there (the chunks are not touched then). ``chunks`` start at ``offset`` of the blob,
+        at most ``partial_size``. IntegrityError if size or digest differ: nothing is kept then.
+
+        Where the chunks come from the network use ``fetch``, which resumes by itself.
+        """
+
+        @contextmanager
+        def given(at: int) -> Iterator[Iterator[bytes]]:
+            if at < offset:
+                raise IntegrityError(f"blob {descriptor.digest}: can't resume at {offset}, there are {at} bytes")
+            yield _skip(iter(chunks), at - offset)
+
+        for _ in self._incoming(descriptor, given):
+            pass
+
+    def fetch(self, descriptor: Descriptor, provider: BlobProvider, progress: Callable[[int], None] | None = None) -> None:
+        """Bring the blob in from ``provider``; free if it is there. ``progress`` is told the bytes on disk so far."""
+        done = 0
+        for chunk in self.tee(descriptor, provider):
+            done += len(chunk)
+            if progress is not None:
+                progress(done)
+
+    def tee(self, descriptor: Descriptor, provider: BlobProvider | None) -> Iterator[bytes]:
+        """The whole blob as chunks, from the store or, while it comes in, from ``provider``: unpack while downloading.
+
+        What is yielded is verified only when the iterator ends; IntegrityError then. If it is dropped before its end the
+        bytes so far stay for the next try.
+        """
+        if self.has(descriptor.digest):
+            return self._stored(descriptor)
+        if provider is None:
+            raise NotFoundError(f"blob {descriptor.digest} is not in the content store")
+        source = provider
+        return self._incoming(descriptor, lambda offset: source.open(descriptor, offset))
+
+    def delete(self, digest: Digest) -> None:
+        """Forget the blob; free if it is not there."""
+        try:
+            os.unlink(self.path(digest))
+        except FileNotFoundError:
+            pass
+        except OSError as e:
+            raise store_error(f"can't delete blob {digest}", e) from e
+
+    def walk(self) -> Iterator[tuple[Digest, int, float]]:
+        """(digest, bytes, mtime in seconds) of every blob."""
+        with os.scandir(self._layout.content) as algorithms:
+            for algorithm in algorithms:
+                with os.scandir(algorithm.path) as blobs:
+                    for blob in blobs:
+                        try:
+                            digest = Digest.parse(f"{algorithm.name}:{blob.name}")
+                            status = blob.stat()
+                        except (ValueError, FileNotFoundError):
+                            continue
+                        yield digest, status.st_size, status.st_mtime
+
+    def sweep(self, now: float) -> None:
+        """Delete what crashed writers left in ROOT/ingest: unnamed files nobody holds, downloads nobody resumed for a week."""
+        with os.scandir(self._layout.ingest) as entries:
+            names = [(entry.path, entry.name) for entry in entries]
+        for path, name in names:
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if name.startswith(".new-") or os.fstat(fd).st_mtime < now - _SWEEP_SECONDS:
+                    os.unlink(path)
+            except (BlockingIOError, FileNotFoundError):
+                pass
+            finally:
+                os.close(fd)
+
+    def _partial(self, digest: Digest) -> str:
+        digest = Digest.parse(digest)
+        return os.path.join(self._layout.ingest, f"{digest.algorithm}-{digest.hex}")
+
+    def _stored(self, descriptor: Descriptor) -> Iterator[bytes]:
+        if self.size(descriptor.digest) != descriptor.size:
+            raise IntegrityError(f"blob {descriptor.digest}: want {descriptor.size} bytes, there are {self.size(descriptor.digest)}")
+        yield from self.chunks(descriptor.digest)
+
+    def _incoming(self, descriptor: Descriptor, source: Callable[[int], _Opened]) -> Iterator[bytes]:
+        """Write, hash and yield the blob's bytes: first those that are there, then those from ``source(offset)``."""
+        digest, size = descriptor.digest, descriptor.size
+        path = self._partial(digest)
+        with store_errors(f"can't store blob {digest}"):
+            fd = _open_locked(path)
+        try:
+            if self.has(digest):  # another process was faster while we waited for the lock
+                if os.fstat(fd).st_size == 0:
+                    os.unlink(path)
+                yield from self._stored(descriptor)
+                return
+            h = hasher(digest)
+            done = 0
+            if os.fstat(fd).st_size > size:
+                os.ftruncate(fd, 0)
+            while data := os.read(fd, CHUNK):
+                h.update(data)
+                done += len(data)
+                yield data
+            if done < size or (size == 0 and done == 0):
+                with source(done) as chunks:
+                    for data in chunks:
+                        done += len(data)
+                        if done > size:
+                            os.unlink(path)
+                            raise IntegrityError(f"blob {digest}: more than the {size} bytes that its descriptor names")
+                        with store_errors(f"can't store blob {digest}"):
+                            write_all(fd, data)
+                        h.update(data)
+                        yield data
+            if done != size:
+                raise IntegrityError(f"blob {digest}: broke off after {done} of {size} bytes")
+            if h.hexdigest() != digest.hex:
+                os.unlink(path)  # nobody can resume from wrong bytes
+                raise IntegrityError(f"blob {digest}: the bytes have digest {digest.algorithm}:{h.hexdigest()}")
+            self._keep(fd, path, digest)
+        finally:
+            os.close(fd)
+
+    def _keep(self, fd: int, name: str, digest: Digest) -> None:
+        with store_errors(f"can't store blob {digest}"):
+            target = self.path(digest)
+            os.fchmod(fd, 0o444)
+            # A blob that a power cut shortened would sit under a valid name for ever.
+            os.fdatasync(fd)
+            try:
+                os.rename(name, target)
+            except FileNotFoundError:
+                os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+                os.rename(name, target)
+
+
+class BlobWriter:
+    """Bytes on their way to a blob. Big writes are hashed and written by the caller's thread; see ``builder.content.pipe``."""
+
+    def __init__(self, store: ContentStore, fd: int, name: str) -> None:
+        self._store = store
+        self._fd = fd
+        self._name = name
+        self._hash = hashlib.sha256()
+        self._buffer: list[bytes] = []
+        self._pending = 0
+        self._size = 0
+        self._kept = False
+        fcntl.flock(fd, fcntl.LOCK_EX)  # what ``sweep`` looks at: gone with the process
+
+    def write(self, data: bytes) -> int:
+        """StoreError if the disk is full."""
+        self._buffer.append(data)
+        self._pending += len(data)
+        if self._pending >= CHUNK:
+            self._flush()
+        return len(data)
+
+    def commit(self) -> tuple[Digest, int]:
+        """Make the blob visible: its digest and size in bytes. Free if a blob with the same bytes is there."""
+        self._flush()
+        digest = Digest("sha256:" + self._hash.hexdigest())
+        if not self._store.has(digest):
+            self._store._keep(self._fd, self._name, digest)
+            self._kept = True
+        return digest, self._size
+
+    def close(self) -> None:
+        if not self._kept:
+            try:
+                os.unlink(self._name)
+            except FileNotFoundError:
+                pass
+        os.close(self._fd)
+
+    def _flush(self) -> None:
+        if not self._buffer:
+            return
+        data = self._buffer[0] if len(self._buffer) == 1 else b"".join(self._buffer)
+        self._buffer.clear()
+        self._pending = 0
+        self._size += len(data)
+        self._hash.update(data)
+        with store_errors("can't write to the content store"):
+            write_all(self._fd, data)
+
+
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """write(2) until all is written."""
+    written = os.write(fd, data)
+    if written != len(data):
+        view = memoryview(data)
+        while written < len(view):
+            written += os.write(fd, view[written:])
+
+
+def _open_locked(path: str) -> int:
+    """Open or make ``path`` and hold its lock. The holder before may have renamed or unlinked it: then try again."""
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            ours, there = os.fstat(fd), os.stat(path)
+            if (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino):
+                return fd
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
+def _skip(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:
+    for chunk in chunks:
+        if count >= len(chunk):
+            count -= len(chunk)
+        else:
+            yield chunk[count:] if count else chunk
+            count = 0
+
+
+class _Opened(Protocol):
+    """AbstractContextManager[Iterator[bytes]], spelled out: contextlib's generic is loaded for nothing otherwise."""
+
+    def __enter__(self) -> Iterator[bytes]: ...
+
+    def __exit__(self, *exc: object) -> bool | None: ...
