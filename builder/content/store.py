@@ -18,6 +18,8 @@ from builder.errors import IntegrityError, NotFoundError, StoreError
 from builder.graph.digest import Digest
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from builder.cache.types import BlobProvider, Descriptor
     from builder.state.layout import Layout
 
@@ -224,11 +226,12 @@ class ContentStore:
         return os.path.join(self._layout.ingest, f"{digest.algorithm}-{digest.hex}")
 
     def _stored(self, descriptor: Descriptor) -> Iterator[bytes]:
-        if self.size(descriptor.digest) != descriptor.size:
-            raise IntegrityError(f"blob {descriptor.digest}: want {descriptor.size} bytes, there are {self.size(descriptor.digest)}")
+        size = self.size(descriptor.digest)
+        if size != descriptor.size:
+            raise IntegrityError(f"blob {descriptor.digest}: its descriptor names {descriptor.size} bytes, there are {size}")
         yield from self.chunks(descriptor.digest)
 
-    def _incoming(self, descriptor: Descriptor, source: Callable[[int], _Opened]) -> Iterator[bytes]:
+    def _incoming(self, descriptor: Descriptor, source: Callable[[int], AbstractContextManager[Iterator[bytes]]]) -> Iterator[bytes]:
         """Write, hash and yield the blob's bytes: first those that are there, then those from ``source(offset)``."""
         digest, size = descriptor.digest, descriptor.size
         path = self._partial(digest)
@@ -282,7 +285,7 @@ class ContentStore:
 
 
 class BlobWriter:
-    """Bytes on their way to a blob. Big writes are hashed and written by the caller's thread; see ``builder.content.pipe``."""
+    """Bytes on their way to a blob. Big writes are hashed and written in the caller's thread."""
 
     def __init__(self, store: ContentStore, fd: int, name: str) -> None:
         self._store = store
@@ -365,11 +368,3 @@ def _skip(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:
         else:
             yield chunk[count:] if count else chunk
             count = 0
-
-
-class _Opened(Protocol):
-    """AbstractContextManager[Iterator[bytes]], spelled out: contextlib's generic is loaded for nothing otherwise."""
-
-    def __enter__(self) -> Iterator[bytes]: ...
-
-    def __exit__(self, *exc: object) -> bool | None: ...
