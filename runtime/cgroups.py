@@ -1,0 +1,116 @@
+"""What the cgroup hierarchy of this host allows, and reading a step's peak memory and CPU from it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+_ROOT = "/sys/fs/cgroup"
+
+
+@dataclass(frozen=True, slots=True)
+class Cgroups:
+    """``kind``: "v1" (with or without a v2 tree beside it), "v2", or "none" where we may not make groups.
+
+    ``folders``: the mounted hierarchies. ``hybrid``: a v2 tree is mounted among v1 ones.
+    """
+
+    kind: str
+    folders: tuple[str, ...] = ()
+    hybrid: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Figures of one group; zeros where the hierarchy does not tell."""
+
+    max_rss: int = 0
+    cpu_seconds: float = 0.0
+    oom: bool = False
+
+
+def probe(root: str = _ROOT) -> Cgroups:
+    """Look at the mounted hierarchies. A read-only or foreign one counts as none: the sandbox then runs without a group."""
+    if os.path.exists(f"{root}/cgroup.controllers"):
+        return Cgroups("v2", (root,)) if os.access(root, os.W_OK) else Cgroups("none")
+    try:
+        names = sorted(os.listdir(root))
+    except OSError:
+        return Cgroups("none")
+    seen: dict[int, str] = {}
+    hybrid = False
+    for name in names:
+        folder = f"{root}/{name}"
+        if os.path.exists(f"{folder}/cgroup.controllers"):
+            hybrid = True
+        elif os.path.exists(f"{folder}/cgroup.procs"):
+            # "cpu" and "cpu,cpuacct" can be two names of one mount.
+            seen.setdefault(os.stat(folder).st_dev, folder)
+    if hybrid:
+        seen[-1] = f"{root}/unified"
+    if not any(key >= 0 for key in seen) or not all(os.access(folder, os.W_OK) for folder in seen.values()):
+        return Cgroups("none", (), hybrid)
+    return Cgroups("v1", tuple(seen.values()), hybrid)
+
+
+def usage(parent: str, child: str, kind: str, root: str = _ROOT) -> Usage:
+    """Figures of the group ``parent`` (absolute in the hierarchy); the v1 count of kills is kept in ``child`` only."""
+    if kind == "v2":
+        base = root + parent
+        return Usage(
+            _number(f"{base}/memory.peak"),
+            _field(f"{base}/cpu.stat", "usage_usec") / 1e6,
+            _field(f"{base}/memory.events", "oom_kill") > 0,
+        )
+    return Usage(
+        _number(f"{root}/memory{parent}/memory.max_usage_in_bytes"),
+        _number(f"{root}/cpuacct{parent}/cpuacct.usage") / 1e9,
+        _field(f"{root}/memory{child}/memory.oom_control", "oom_kill") > 0,
+    )
+
+
+def remove(groups: list[str], folders: list[str]) -> bool:
+    """Remove ``groups`` (deepest first) from every hierarchy; False if one is still in use or can't be removed."""
+    done = True
+    for group in groups:
+        for folder in folders:
+            try:
+                os.rmdir(folder + group)
+            except FileNotFoundError:
+                continue
+            except OSError:
+                done = False
+    return done
+
+
+def sweep(parent: str, folders: tuple[str, ...]) -> None:
+    """Remove groups named ``<pid>-<number>`` under ``parent`` that builders killed by SIGKILL left (they are empty)."""
+    for folder in folders:
+        try:
+            names = os.listdir(folder + parent)
+        except OSError:
+            continue
+        for name in names:
+            pid, dash, _ = name.partition("-")
+            if dash and pid.isdecimal() and not os.path.exists(f"/proc/{pid}"):
+                remove([f"{parent}/{name}/run", f"{parent}/{name}"], [folder])
+
+
+def _number(path: str) -> int:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0
+
+
+def _field(path: str, key: str) -> int:
+    try:
+        with open(path, encoding="utf-8") as file:
+            for line in file:
+                name, _, value = line.partition(" ")
+                if name == key:
+                    return int(value)
+    except (OSError, ValueError):
+        pass
+    return 0

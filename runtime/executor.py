@@ -1,0 +1,92 @@
+"""The executor interface, and the choice of the one to use."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Protocol
+
+from runtime.errors import RuntimeFault
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+    from runtime.spec import ExitStatus, Process, Sandbox
+
+NAMES = ("runc", "crun", "bwrap")
+
+
+class Executor(Protocol):
+    """Runs one process in one sandbox. Objects hold no state of a run: many threads may call ``run`` at once."""
+
+    @property
+    def name(self) -> str:
+        """As --runtime names it."""
+
+    def check(self) -> None:
+        """RuntimeFault with a hint if this executor can't work on this host."""
+
+    def run(
+        self,
+        sandbox: Sandbox,
+        process: Process,
+        on_output: Callable[[int, bytes], None],
+        cancelled: threading.Event,
+    ) -> ExitStatus:
+        """Run to the end. ``on_output(1 or 2, bytes)`` is called in the order of arrival, from the calling thread.
+
+        A process that fails is an ExitStatus; RuntimeFault is for a sandbox that can't be set up, with the option or
+        file at fault. Once ``cancelled`` is set the whole sandbox is killed and the status is that of signal 9. When
+        this returns, no process, mount or file of the sandbox is left but what it wrote into rootfs and mounts.
+        """
+
+
+def find_program(name: str) -> str | None:
+    """Path of a program on PATH, or in the sbin folders that PATH often lacks for ordinary users."""
+    more = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/bin", "/bin")
+    for folder in (*os.environ.get("PATH", "").split(":"), *more):
+        path = os.path.join(folder, name)
+        if folder and os.path.isfile(path) and os.access(path, os.X_OK):
+            return os.path.realpath(path)
+    return None
+
+
+def select(name: str | None = None) -> Executor:
+    """The executor called ``name``; with None the first of runc, crun, bwrap that is installed and can work.
+
+    RuntimeFault: unknown name, the named one is missing, or none can work.
+    """
+    if name is not None:
+        executor = _make(name)
+        executor.check()
+        return executor
+    reasons: list[str] = []
+    for candidate in NAMES:
+        executor = _make(candidate)
+        try:
+            executor.check()
+        except RuntimeFault as fault:
+            reasons.append(str(fault))
+            continue
+        return executor
+    raise RuntimeFault("no way to run a sandbox: " + "; ".join(reasons), hint="apt install runc (or crun, or bubblewrap)")
+
+
+def _make(name: str) -> Executor:
+    if name in ("runc", "crun"):
+        from runtime.runc import OciExecutor
+
+        return OciExecutor(name)
+    if name == "bwrap":
+        from runtime.bwrap import BubblewrapExecutor
+
+        return BubblewrapExecutor()
+    raise RuntimeFault(f"unknown runtime {name}", hint="one of: " + ", ".join(NAMES))
+
+
+def require_program(name: str, package: str, other: str) -> str:
+    """Path of the program, or RuntimeFault naming the package to install and the other runtime to try."""
+    path = find_program(name)
+    if path is None:
+        raise RuntimeFault(f"{name} not found", hint=f"apt install {package} or use --runtime {other}")
+    return path

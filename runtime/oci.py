@@ -1,0 +1,172 @@
+"""The OCI runtime specification's config.json for a sandbox: BuildKit's default restrictions (executor/oci/spec*.go).
+
+A pure function of its arguments: what was asked for, who runs, what the host allows.
+"""
+
+from __future__ import annotations
+
+from runtime import capabilities, seccomp_policy
+from runtime.facts import Facts
+from runtime.spec import DEFAULT_HOSTNAME, BindMount, Process, Sandbox, TmpfsMount
+from runtime.user import User
+
+MASKED_PATHS = (
+    "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
+    "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/sys/devices/virtual/powercap", "/proc/scsi",
+)  # fmt: skip
+READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+
+# Extra devices of an insecure sandbox: (path, major, minor), character devices (util/entitlements/security).
+INSECURE_DEVICES = (
+    ("/dev/kmsg", 1, 11),
+    ("/dev/cuse", 10, 203),
+    ("/dev/fuse", 10, 229),
+    ("/dev/kvm", 10, 232),
+    ("/dev/net/tun", 10, 200),
+    ("/dev/loop-control", 10, 237),
+)
+
+_UNLIMITED = (1 << 64) - 1
+
+
+def config(
+    sandbox: Sandbox, process: Process, user: User, facts: Facts, *, resolv_conf: str, hosts: str, cgroup: str
+) -> dict[str, object]:
+    """The whole document. ``resolv_conf`` and ``hosts`` are paths of files to mount; ``cgroup`` is "" for none."""
+    insecure = sandbox.security == "insecure"
+    rootless = facts.user_namespace
+    granted = granted_capabilities(sandbox, facts)
+    sets = {"bounding": granted, "permitted": granted, "effective": granted}
+    if insecure:
+        sets |= {"inheritable": granted, "ambient": granted}
+    namespaces = ["pid", "ipc", "uts", "mount"]
+    if sandbox.network == "none":
+        namespaces.append("network")
+    if facts.cgroup_namespace:
+        namespaces.append("cgroup")
+    linux: dict[str, object] = {
+        "namespaces": [{"type": kind} for kind in namespaces],
+        "maskedPaths": [] if insecure else list(MASKED_PATHS),
+        "readonlyPaths": [] if insecure else list(READONLY_PATHS),
+    }
+    if not insecure:
+        linux["seccomp"] = seccomp_policy.as_oci(facts.architecture, frozenset(granted))
+    if cgroup:
+        linux["cgroupsPath"] = cgroup
+        linux["resources"] = {"devices": _device_rules(insecure)}
+    if insecure and not rootless:
+        linux["devices"] = _insecure_devices(facts)
+    return {
+        "ociVersion": "1.0.2",
+        "process": {
+            "terminal": False,
+            "user": _user(user, facts),
+            "args": list(process.args),
+            "env": list(process.env),
+            "cwd": absolute(process.cwd),
+            "capabilities": {name: list(value) for name, value in sets.items()},
+            "rlimits": [
+                {"type": f"RLIMIT_{name.upper()}", "soft": soft & _UNLIMITED, "hard": hard & _UNLIMITED}
+                for name, soft, hard in sandbox.ulimits
+            ],
+            "noNewPrivileges": False,
+        },
+        "root": {"path": sandbox.rootfs, "readonly": sandbox.readonly_root},
+        "hostname": sandbox.hostname or DEFAULT_HOSTNAME,
+        "mounts": _mounts(sandbox, facts, resolv_conf, hosts),
+        "linux": linux,
+    }
+
+
+def granted_capabilities(sandbox: Sandbox, facts: Facts) -> tuple[str, ...]:
+    """Names: BuildKit's fourteen, or all that this process has for an insecure sandbox."""
+    return facts.capabilities if sandbox.security == "insecure" else capabilities.DEFAULT
+
+
+def absolute(path: str) -> str:
+    """``path`` from the sandbox's root, lexically clean: BuildKit takes a relative destination from the root."""
+    import posixpath
+
+    return posixpath.normpath("/" + path.lstrip("/"))
+
+
+def _user(user: User, facts: Facts) -> dict[str, object]:
+    fields: dict[str, object] = {"uid": user.uid, "gid": user.gid}
+    if facts.setgroups:
+        groups = user.groups if user.gid in user.groups else (user.gid, *user.groups)
+        fields["additionalGids"] = [group for group in groups if facts.has_gid(group)]
+    return fields
+
+
+def _device_rules(insecure: bool) -> list[dict[str, object]]:
+    if insecure:
+        return [{"allow": True, "type": kind, "access": "rwm"} for kind in ("c", "b")]
+    return [{"allow": False, "access": "rwm"}]
+
+
+def _insecure_devices(facts: Facts) -> list[dict[str, object]]:
+    devices: list[dict[str, object]] = [
+        {"path": path, "type": "c", "major": major, "minor": minor} for path, major, minor in INSECURE_DEVICES
+    ]
+    devices += [{"path": f"/dev/loop{n}", "type": "b", "major": 7, "minor": n} for n in range(facts.loops)]
+    return devices
+
+
+_Mount = dict[str, object]
+
+
+def _mount(destination: str, kind: str, source: str, *options: str) -> _Mount:
+    return {"destination": destination, "type": kind, "source": source, "options": list(options)}
+
+
+def _mounts(sandbox: Sandbox, facts: Facts, resolv_conf: str, hosts: str) -> list[_Mount]:
+    access = "rw" if sandbox.security == "insecure" else "ro"
+    devpts = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]
+    if facts.has_gid(5):
+        devpts.append("gid=5")
+    mounts = [
+        _mount("/proc", "proc", "proc", "nosuid", "noexec", "nodev"),
+        _mount("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
+        _mount("/dev/pts", "devpts", "devpts", *devpts),
+        _mount("/dev/shm", "tmpfs", "shm", "nosuid", "noexec", "nodev", "mode=1777", "size=65536k"),
+        _mount("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"),
+    ]
+    if facts.user_namespace:
+        # A new sysfs needs a network namespace of our own. Recursively read-only: "ro" alone would leave the cgroup tree.
+        mounts.append(_mount("/sys", "bind", "/sys", "rbind", "nosuid", "noexec", "nodev", "ro", "rro"))
+    else:
+        mounts.append(_mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", access))
+    bound = ("nosuid", "noexec", "nodev", "rbind", "ro")
+    mounts.append(_mount("/etc/resolv.conf", "bind", resolv_conf, *bound))
+    mounts.append(_mount("/etc/hosts", "bind", hosts, *bound))
+    if facts.cgroups.kind != "none" and not facts.user_namespace:
+        mounts.append(_mount("/sys/fs/cgroup", "cgroup", "cgroup", access, "nosuid", "noexec", "nodev"))
+    if sandbox.shm_size is not None:
+        mounts.append(_tmpfs(TmpfsMount("/dev/shm", sandbox.shm_size)))
+    mounts += [_tmpfs(mount) if isinstance(mount, TmpfsMount) else _bind(mount) for mount in sandbox.mounts]
+    return _last_of_each(mounts)
+
+
+def _tmpfs(mount: TmpfsMount) -> _Mount:
+    options = ["nosuid"]
+    if mount.readonly:
+        options.append("ro")
+    if mount.size:
+        options.append(f"size={mount.size}")
+    return _mount(absolute(mount.dest), "tmpfs", "tmpfs", *options)
+
+
+def _bind(mount: BindMount) -> _Mount:
+    options = ["rbind"]
+    options += [name for name in ("nosuid", "nodev", "noexec") if getattr(mount, name)]
+    if mount.readonly:
+        options.append("ro")
+    return _mount(absolute(mount.dest), "bind", mount.source, *options)
+
+
+def _last_of_each(mounts: list[_Mount]) -> list[_Mount]:
+    """Two mounts on one place: the later one, where the earlier one stood in the order."""
+    kept: dict[object, _Mount] = {}
+    for mount in mounts:
+        kept[mount["destination"]] = mount
+    return list(kept.values())

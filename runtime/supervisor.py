@@ -1,0 +1,290 @@
+"""What runs between the builder and a sandbox's runtime program, so that nothing is left behind whatever dies first.
+
+    builder --- zygote --- S (one a sandbox) --- P1, pid 1 of its own pid and mount namespace --- runc, crun or bwrap
+
+Each asks the kernel to be killed with its parent (PR_SET_PDEATHSIG); when P1 dies the kernel kills all of its pid
+namespace, and its mounts go with the mount namespace. S stays outside to tell the builder when all that has happened.
+P1's private tmpfs holds the runtime's state, the bundle and small files: nothing of it ever reaches a disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import socket
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from runtime import cgroups
+from runtime.linux import mounts, syscalls
+
+# Messages on the control socket (SOCK_SEQPACKET): one Report from P1, then one GONE from S. The builder shuts its
+# writing side down to have the sandbox killed.
+GONE = b"gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run of a runtime program, as P1 carries it out. Crosses the process border as JSON (no secrets on disk).
+
+    ``scratch``: folder over which P1's tmpfs is mounted. ``files``: path below it to (text, is it hexadecimal bytes).
+    ``stdin``: such a path or "". ``fds``: path of such a file to the number it must be open as in the program.
+    ``unmount``, ``cover``: folders to unmount, or to cover with an empty read-only tmpfs. ``allow_devices``: a mount
+    from which "nodev" is taken. ``log``: path of the program's JSON log below scratch, "" for none. ``groups``: cgroups,
+    deepest first: the sandbox's and its parent, from which usage is read. ``rlimits``: (resource, soft, hard).
+    """
+
+    argv: tuple[str, ...]
+    scratch: str
+    files: dict[str, tuple[str, bool]] = field(default_factory=dict)
+    stdin: str = ""
+    fds: dict[str, int] = field(default_factory=dict)
+    folders: tuple[str, ...] = ()
+    unmount: tuple[str, ...] = ()
+    cover: tuple[str, ...] = ()
+    allow_devices: str = ""
+    log: str = ""
+    groups: tuple[str, ...] = ()
+    group_kind: str = "none"
+    group_folders: tuple[str, ...] = ()
+    rlimits: tuple[tuple[int, int, int], ...] = ()
+    umask: int = 0o022
+
+    def encode(self) -> bytes:
+        """As JSON."""
+        import json
+
+        return json.dumps(asdict(self)).encode()
+
+    @staticmethod
+    def decode(data: bytes) -> Job:
+        """From JSON."""
+        import json
+
+        raw: dict[str, Any] = {}
+        for key, value in json.loads(data).items():
+            raw[key] = tuple(value) if isinstance(value, list) else value
+        return Job(**raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What P1 saw. ``error``: the sandbox could not be set up; ``log``: errors the runtime program logged."""
+
+    code: int = 0
+    max_rss: int = 0
+    cpu_seconds: float = 0.0
+    oom: bool = False
+    error: str = ""
+    log: str = ""
+
+    def encode(self) -> bytes:
+        """As JSON; fits a packet."""
+        import json
+
+        return json.dumps(asdict(self)).encode()
+
+    @staticmethod
+    def decode(data: bytes) -> Report:
+        """From JSON."""
+        import json
+
+        return Report(**json.loads(data))
+
+
+def supervise(job_fd: int, control: socket.socket, stdout: int, stderr: int, zygote: int) -> None:
+    """S: the child that the zygote forks for one sandbox. Never returns."""
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != zygote:
+            os._exit(1)
+        size = os.fstat(job_fd).st_size
+        job = Job.decode(os.pread(job_fd, size, 0))
+        os.close(job_fd)
+        _run_first(job, control, stdout, stderr)
+        control.send(GONE)
+    except BaseException as error:
+        _send(control, Report(error=_words(error)).encode())
+        _send(control, GONE)
+    finally:
+        os._exit(0)
+
+
+def _run_first(job: Job, control: socket.socket, stdout: int, stderr: int) -> None:
+    """Fork P1 and wait until it, and with it its whole pid namespace, is gone."""
+    try:
+        syscalls.unshare(syscalls.CLONE_NEWPID | syscalls.CLONE_NEWNS)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot make a pid namespace: {error.strerror}") from None
+    alive_read, alive_write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(alive_write)
+            syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+            # S may have died before the line above: then nobody would kill us. getppid() is always 0 here.
+            poll = select.poll()
+            poll.register(alive_read, 0)
+            if not poll.poll(0):
+                report = _first(job, control, stdout, stderr)
+                _send(control, report.encode())
+        except BaseException as error:
+            _send(control, Report(error=_words(error)).encode())
+        finally:
+            os._exit(0)
+    os.close(stdout)
+    os.close(stderr)
+    os.close(alive_read)
+    os.waitpid(child, 0)
+    _remove_groups(job)
+
+
+def _send(control: socket.socket, data: bytes) -> None:
+    try:
+        control.send(data)
+    except OSError:
+        pass  # the builder is gone; so will we be
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return f"{error}" or type(error).__name__
+
+
+def _remove_groups(job: Job) -> None:
+    """All processes are dead, but a group stays busy until the last one is reaped: try for a moment."""
+    deadline = time.monotonic() + 0.5
+    while job.groups and not cgroups.remove(list(job.groups), list(job.group_folders)) and time.monotonic() < deadline:
+        time.sleep(0.002)
+
+
+def _first(job: Job, control: socket.socket, stdout: int, stderr: int) -> Report:
+    """P1: set the private mounts up, run the program, tell how it went."""
+    os.setsid()
+    os.umask(job.umask)
+    os.chdir("/")
+    _prepare(job)
+    child = _spawn(job, control, stdout, stderr)
+    os.close(stdout)
+    os.close(stderr)
+    status, cpu, max_rss = _wait(child, control)
+    log = _errors_logged(job)
+    usage = cgroups.Usage()
+    if job.groups:
+        usage = cgroups.usage(job.groups[1], job.groups[0], job.group_kind)
+    code = os.waitstatus_to_exitcode(status)
+    return Report(
+        code=code if code >= 0 else 128 - code,
+        max_rss=usage.max_rss or max_rss,
+        cpu_seconds=usage.cpu_seconds or cpu,
+        oom=usage.oom,
+        log=log,
+    )
+
+
+def _prepare(job: Job) -> None:
+    syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+    syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
+    for folder in job.unmount:
+        mounts.unmount(folder, lazy=True)
+    for folder in job.cover:
+        mounts.tmpfs(folder, mode=0o555)
+        mounts.set_attributes(folder, syscalls.MOUNT_ATTR_RDONLY)
+    if job.allow_devices:
+        mounts.set_attributes(job.allow_devices, 0, syscalls.MOUNT_ATTR_NODEV)
+    # The runtime's init re-executes from here on some versions: not noexec.
+    mounts.tmpfs(job.scratch, mode=0o711)
+    for folder in job.folders:
+        os.makedirs(f"{job.scratch}/{folder}", exist_ok=True)
+    for name, (text, is_hexadecimal) in job.files.items():
+        data = bytes.fromhex(text) if is_hexadecimal else text.encode("utf-8", "surrogateescape")
+        path = f"{job.scratch}/{name}"
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(data)
+        os.chmod(path, 0o644)
+
+
+def _spawn(job: Job, control: socket.socket, stdout: int, stderr: int) -> int:
+    """Fork and exec the program with nothing open but 0, 1, 2 and the files of ``job.fds``."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        stdin = os.open(f"{job.scratch}/{job.stdin}" if job.stdin else "/dev/null", os.O_RDONLY)
+        opened = {number: os.open(f"{job.scratch}/{name}", os.O_RDONLY) for name, number in job.fds.items()}
+        # First out of the way of the numbers to come, then into place.
+        high = 64 + max([0, *opened])
+        placed = {0: stdin, 1: stdout, 2: stderr, **opened}
+        lifted = {}
+        for offset, (number, fd) in enumerate(placed.items()):
+            os.dup2(fd, high + offset)
+            lifted[number] = high + offset
+        os.closerange(3, high)
+        for number, fd in lifted.items():
+            os.dup2(fd, number, inheritable=True)
+        os.closerange(max(2, *placed) + 1, 1 << 20)
+        # Python and the zygote ignore some signals, and exec would keep that.
+        for name in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
+            signal.signal(name, signal.SIG_DFL)
+        if job.rlimits:
+            import resource
+
+            for number, soft, hard in job.rlimits:
+                resource.setrlimit(number, (soft, hard))
+        os.execve(job.argv[0], job.argv, _environment(job))
+    except BaseException as error:
+        os.write(2, f"{job.argv[0]}: {_words(error)}\n".encode())
+    finally:
+        os._exit(127)
+
+
+def _environment(job: Job) -> dict[str, str]:
+    return {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/",
+        "XDG_RUNTIME_DIR": f"{job.scratch}/state",
+    }
+
+
+def _wait(child: int, control: socket.socket) -> tuple[int, float, int]:
+    """Wait for the program, reaping as pid 1 must. A word or the end of the control socket: die at once, and all with us."""
+    watched = os.pidfd_open(child)
+    poll = select.poll()
+    poll.register(control, select.POLLIN | select.POLLRDHUP)
+    poll.register(watched, select.POLLIN)
+    while True:
+        ready = {fd for fd, _ in poll.poll()}
+        if control.fileno() in ready:
+            os._exit(0)
+        if watched in ready:
+            _, status, used = os.wait4(child, 0)
+            os.close(watched)
+            return status, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024
+
+
+def _errors_logged(job: Job) -> str:
+    """The messages of level error in the runtime's JSON log."""
+    import json
+
+    if not job.log:
+        return ""
+    found: list[str] = []
+    try:
+        with open(f"{job.scratch}/{job.log}", encoding="utf-8", errors="replace") as file:
+            for line in file.read(1 << 20).splitlines():
+                try:
+                    entry = json.loads(line)
+                except ValueError:
+                    continue
+                if entry.get("level") in ("error", "fatal"):
+                    found.append(str(entry.get("msg", "")))
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
+    return "; ".join(found)[:16_000]
