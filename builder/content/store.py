@@ -231,7 +231,9 @@ class ContentStore:
             raise IntegrityError(f"blob {descriptor.digest}: its descriptor names {descriptor.size} bytes, there are {size}")
         yield from self.chunks(descriptor.digest)
 
-    def _incoming(self, descriptor: Descriptor, source: Callable[[int], AbstractContextManager[Iterator[bytes]]]) -> Iterator[bytes]:
+    def _incoming(
+        self, descriptor: Descriptor, source: Callable[[int], AbstractContextManager[Iterator[bytes]]]
+    ) -> Iterator[bytes]:
         """Write, hash and yield the blob's bytes: first those that are there, then those from ``source(offset)``."""
         digest, size = descriptor.digest, descriptor.size
         path = self._partial(digest)
