@@ -1,0 +1,149 @@
+"""Images as files: OCI layout in a tar or a folder, and the archive that ``docker load`` takes.
+
+The records are those of containerd's archive exporter: members in the order of their names, no times, no owners.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from builder.errors import UsageError
+from builder.exporters.image import WrittenImage
+from builder.exporters.manifest import OCI_INDEX, descriptor_json
+from builder.graph.reference import Reference
+
+if TYPE_CHECKING:
+    from builder.content.store import ContentStore
+    from builder.graph.platform import Platform
+
+_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    name: str
+    mode: int
+    size: int
+    chunks: Callable[[], Iterator[bytes]]
+
+
+def write_oci_tar(
+    content: ContentStore, image: WrittenImage, names: Sequence[Reference], created: str, write: Callable[[bytes], object]
+) -> None:
+    """An OCI layout as a tar stream."""
+    index = _index(image, names, created)
+    _write_tar([*_blobs(content, image), _data("index.json", 0o644, index), _data("oci-layout", 0o444, _LAYOUT)], write)
+
+
+def write_docker_tar(
+    content: ContentStore, image: WrittenImage, names: Sequence[Reference], created: str, write: Callable[[bytes], object]
+) -> None:
+    """An OCI layout with docker's manifest.json beside it, for ``docker load``."""
+    if len(image.manifests) > 1:
+        raise UsageError("docker exporter does not currently support exporting manifest lists", hint="use type=oci")
+    only = image.manifests[0]
+    manifest = [
+        {
+            "Config": _blob_name(only.config.digest),
+            "RepoTags": [n.familiar for n in names] or None,
+            "Layers": [_blob_name(d.digest) for d in only.layers],
+        }
+    ]
+    docker = _data("manifest.json", 0o444, json.dumps(manifest, separators=(",", ":")).encode())
+    index = _data("index.json", 0o644, _index(image, names, created))
+    _write_tar([*_blobs(content, image), index, docker, _data("oci-layout", 0o444, _LAYOUT)], write)
+
+
+def write_oci_folder(content: ContentStore, image: WrittenImage, names: Sequence[Reference], created: str, dest: str) -> None:
+    """An OCI layout as a folder; one that is there gets the image added, and its tags moved."""
+    os.makedirs(os.path.join(dest, "blobs", "sha256"), exist_ok=True)
+    for member in _blobs(content, image):
+        path = os.path.join(dest, member.name)
+        if not os.path.exists(path):
+            _write_file(path, member.chunks())
+    doc = json.loads(_index(image, names, created))
+    doc["manifests"] = _merge(_read_manifests(dest), doc["manifests"])
+    _write_file(os.path.join(dest, "oci-layout"), iter([_LAYOUT]))
+    _write_file(os.path.join(dest, "index.json"), iter([_compact(doc)]))
+
+
+def _read_manifests(dest: str) -> list[dict[str, Any]]:
+    try:
+        with open(os.path.join(dest, "index.json"), "rb") as f:
+            doc = json.load(f)
+    except FileNotFoundError:
+        return []
+    except ValueError as e:
+        raise UsageError(f"{dest} has an index.json that is not one of an OCI layout: {e}") from e
+    found = doc.get("manifests") if isinstance(doc, dict) else None
+    if not isinstance(found, list):
+        raise UsageError(f"{dest} has an index.json that is not one of an OCI layout")
+    return found
+
+
+def _merge(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def name(d: dict[str, Any]) -> str | None:
+        value: str | None = (d.get("annotations") or {}).get("org.opencontainers.image.ref.name")
+        return value
+
+    taken = {name(d) for d in new}
+    return [d for d in old if name(d) not in taken] + new
+
+
+def _index(image: WrittenImage, names: Sequence[Reference], created: str) -> bytes:
+    """index.json: the image once for each name."""
+    platform: Platform | None = None
+    if image.top.media_type == image.manifests[0].manifest.media_type:
+        platform = image.manifests[0].target.platform
+    entries = []
+    for name in names or (None,):
+        annotations = [("org.opencontainers.image.created", created)]
+        if name is not None:
+            annotations += [("io.containerd.image.name", str(name)), ("org.opencontainers.image.ref.name", name.tag)]
+        entries.append(descriptor_json(replace(image.top, annotations=tuple(annotations)), platform))
+    return _compact({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
+
+
+def _compact(doc: Any) -> bytes:
+    return json.dumps(doc, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _blob_name(digest: str) -> str:
+    return "blobs/" + digest.replace(":", "/")
+
+
+def _blobs(content: ContentStore, image: WrittenImage) -> list[_Member]:
+    def member(d: Any) -> _Member:
+        return _Member(_blob_name(d.digest), 0o444, d.size, lambda: content.chunks(d.digest))
+
+    return sorted((member(d) for d in image.blobs()), key=lambda m: m.name)
+
+
+def _data(name: str, mode: int, data: bytes) -> _Member:
+    return _Member(name, mode, len(data), lambda: iter([data]))
+
+
+def _write_tar(members: list[_Member], write: Callable[[bytes], object]) -> None:
+    from builder.content.tar.entry import DIR, Entry
+    from builder.content.tar.writer import TarWriter
+
+    tar = TarWriter(write)
+    for folder in ("blobs/", "blobs/sha256/"):
+        tar.add(Entry(folder, DIR, 0o755))
+    for m in members:
+        tar.add(Entry(m.name, mode=m.mode, size=m.size), m.chunks())
+    tar.close()
+
+
+def _write_file(path: str, chunks: Iterator[bytes]) -> None:
+    temp = f"{path}.{os.getpid()}.tmp"
+    with open(temp, "wb") as f:
+        for chunk in chunks:
+            f.write(chunk)
+        f.flush()
+        os.fsync(f.fileno())
+    os.rename(temp, path)

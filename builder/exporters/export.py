@@ -1,0 +1,144 @@
+"""One ``--output`` from beginning to end: the way from a solved build to the thing that was asked for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from builder.errors import UsageError
+from builder.exporters.types import BuildOutput, OutputSpec
+from builder.graph.digest import Digest, digest_parts
+from builder.graph.reference import Reference
+from builder.progress.events import Sink, Status, VertexCompleted, VertexStarted
+
+if TYPE_CHECKING:
+    from builder.exporters.image import WrittenImage
+    from builder.worker import Worker
+
+_TITLES = {
+    "image": "exporting to image",
+    "oci": "exporting to oci image format",
+    "docker": "exporting to docker image format",
+    "local": "exporting to client directory",
+    "tar": "exporting to client tarball",
+}
+
+
+def check_output(spec: OutputSpec, *, multi: bool) -> None:
+    """Refuse what can't work before the build begins: a wrong key should not cost a build."""
+    from builder.exporters.files import FILES_KEYS
+    from builder.exporters.image import IMAGE_KEYS, ImageOptions
+
+    if spec.type == "cacheonly":
+        spec.refuse_unknown(frozenset())
+    elif spec.type in ("local", "tar"):
+        spec.refuse_unknown(FILES_KEYS)
+    else:
+        extra = {"oci": {"tar"}, "docker": {"tar"}, "image": {"push", "push-by-digest", "store", "unpack"}}[spec.type]
+        unannotated = OutputSpec(spec.type, spec.dest, tuple(kv for kv in spec.attrs if not kv[0].startswith("annotation.")))
+        unannotated.refuse_unknown(IMAGE_KEYS | extra)
+        ImageOptions.of(spec, oci_default=True)
+        if spec.type == "docker" and multi:
+            raise UsageError("docker exporter does not currently support exporting manifest lists", hint="use type=oci")
+        if spec.type in ("oci", "docker") and not spec.flag("tar", True) and not spec.dest:
+            raise UsageError(f"dest is required for {spec.type} output with tar=false")
+
+
+def export(worker: Worker, output: BuildOutput, spec: OutputSpec, tags: Sequence[Reference], sink: Sink) -> WrittenImage | None:
+    """Write one output, telling progress as a vertex of its own. Gives the image, where the output is one."""
+    if spec.type == "cacheonly":
+        return None
+    title = _TITLES[spec.type]
+    digest = digest_parts("export", title, spec.dest, str(time.monotonic_ns()))
+    steps = _Steps(digest, sink)
+    sink(VertexStarted(digest, title, time.monotonic()))
+    try:
+        image = _export(worker, output, spec, tags, steps)
+    except BaseException as e:
+        sink(VertexCompleted(digest, title, time.monotonic(), error=str(e) or type(e).__name__))
+        raise
+    steps.end()
+    sink(VertexCompleted(digest, title, time.monotonic()))
+    return image
+
+
+class _Steps:
+    """The lines below the exporter's vertex: each ends when the next begins."""
+
+    def __init__(self, digest: Digest, sink: Sink) -> None:
+        self._digest, self._sink, self._open = digest, sink, ""
+
+    def __call__(self, text: str) -> None:
+        self.end()
+        self._open = text
+        self._sink(Status(self._digest, text, 0, 0, time.monotonic()))
+
+    def end(self) -> None:
+        if self._open:
+            self._sink(Status(self._digest, self._open, 0, 0, time.monotonic(), completed=True))
+            self._open = ""
+
+
+def _export(worker: Worker, output: BuildOutput, spec: OutputSpec, tags: Sequence[Reference], steps: _Steps) -> WrittenImage | None:
+    if spec.type in ("local", "tar"):
+        _export_files(output, spec, steps)
+        return None
+    from builder.exporters.image import ImageOptions, write_image
+
+    names = [Reference.parse(n).with_default_tag() for n in spec.get("name").split(",") if n] or list(tags)
+    image = write_image(worker.content, output, ImageOptions.of(spec, oci_default=True), steps)
+    if spec.type == "image":
+        _store(worker, image, names, spec, steps)
+    else:
+        _export_archive(worker, image, names, output, spec, steps)
+    return image
+
+
+def _export_files(output: BuildOutput, spec: OutputSpec, steps: _Steps) -> None:
+    from builder.exporters.files import split_by_platform, write_local, write_tar
+    from builder.exporters.sink import output_file
+
+    split = split_by_platform(output, spec.get("platform-split"))
+    if spec.type == "local":
+        steps("copying files")
+        write_local(output, split, spec.dest)
+    else:
+        steps("sending tarball")
+        with output_file(spec.dest, "tar") as write:
+            write_tar(output, split, write)
+
+
+def _export_archive(
+    worker: Worker, image: WrittenImage, names: list[Reference], output: BuildOutput, spec: OutputSpec, steps: _Steps
+) -> None:
+    from builder.exporters import archive
+    from builder.exporters.sink import output_file
+    from builder.graph.times import NS, format_rfc3339
+
+    created = format_rfc3339((output.epoch if output.epoch is not None else int(time.time())) * NS)
+    if spec.type == "oci" and not spec.flag("tar", True):
+        steps("copying files")
+        archive.write_oci_folder(worker.content, image, names, created, spec.dest)
+        return
+    if not spec.flag("tar", True):
+        raise UsageError("--output type=docker,tar=false is not supported", hint="use type=oci,tar=false")
+    steps("sending tarball")
+    with output_file(spec.dest, spec.type) as write:
+        writer = archive.write_oci_tar if spec.type == "oci" else archive.write_docker_tar
+        writer(worker.content, image, names, created, write)
+
+
+def _store(worker: Worker, image: WrittenImage, names: list[Reference], spec: OutputSpec, steps: _Steps) -> None:
+    from builder.exporters.store import push_image, store_image
+
+    if spec.flag("store", True):
+        for name in names:
+            steps(f"naming to {name}")
+            store_image(worker, image, name)
+    if spec.flag("push", False) or spec.flag("push-by-digest", False):
+        if not names:
+            raise UsageError("tag is needed when pushing to registry", hint="name the image with -t")
+        for name in names:
+            steps(f"pushing manifest for {name}")
+            push_image(worker, image, name, by_digest=spec.flag("push-by-digest", False))

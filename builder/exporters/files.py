@@ -1,0 +1,170 @@
+"""The files of the result without an image around them: type=local (a folder) and type=tar."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from builder.content.tar.entry import DIR, LINK, REG, SYMLINK, Entry, type_of
+from builder.content.tar.writer import TarWriter
+from builder.errors import StoreError, UsageError
+from builder.exporters.types import BuildOutput
+from builder.graph.times import NS
+
+if TYPE_CHECKING:
+    from builder.exporters.types import SolvedTarget
+
+FILES_KEYS = frozenset({"platform-split"})
+_CHUNK = 1 << 20
+
+
+def write_tar(output: BuildOutput, split: bool, write: Callable[[bytes], object]) -> None:
+    """One tar with the files; in a folder for each platform when ``split``."""
+    tar = TarWriter(write)
+    for target in output.targets:
+        prefix = _folder(target) + "/" if split else ""
+        if prefix:
+            tar.add(Entry(prefix, DIR, 0o755, mtime_ns=(output.epoch or 0) * NS))
+        if target.ref is not None:
+            with target.ref.mount() as root:
+                _tar_tree(tar, root, prefix, output.epoch)
+    tar.close()
+
+
+def write_local(output: BuildOutput, split: bool, dest: str) -> None:
+    """The files into a folder, over what is there. Owners are those of the caller, as with docker buildx."""
+    try:
+        os.makedirs(dest, exist_ok=True)
+        seen: dict[str, str] = {}
+        for target in output.targets:
+            folder = os.path.join(dest, _folder(target)) if split else dest
+            os.makedirs(folder, exist_ok=True)
+            if target.ref is not None:
+                with target.ref.mount() as root:
+                    if not split:
+                        _refuse_overlap(root, seen, str(target.platform))
+                    _copy_tree(root, folder, output.epoch)
+    except OSError as e:
+        raise StoreError(f"can't write to {dest}: {e.strerror}: {e.filename}") from e
+
+
+def split_by_platform(output: BuildOutput, value: str) -> bool:
+    """BuildKit's rule: a folder for each platform if there is more than one, unless ``platform-split`` says otherwise."""
+    if value in ("", "true", "1"):
+        return output.multi if value == "" else True
+    if value in ("false", "0"):
+        return False
+    raise UsageError(f"non-bool value for platform-split: {value}")
+
+
+def _folder(target: SolvedTarget) -> str:
+    return str(target.platform).replace("/", "_")
+
+
+def _walk(root: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Relative paths with lstat, in sorted order, folders before what is in them."""
+    stack = [""]
+    while stack:
+        rel = stack.pop()
+        if rel:
+            st = os.lstat(os.path.join(root, rel))
+            yield rel, st
+            if not stat.S_ISDIR(st.st_mode):
+                continue
+        names = sorted(os.listdir(os.path.join(root, rel)), reverse=True)
+        stack.extend(os.path.join(rel, n) for n in names)
+
+
+def _refuse_overlap(root: str, seen: dict[str, str], platform: str) -> None:
+    for rel, st in _walk(root):
+        if not stat.S_ISDIR(st.st_mode) and (other := seen.setdefault(rel, platform)) != platform:
+            raise UsageError(f"cannot overwrite {rel} from {other} with {platform} when split option is disabled")
+
+
+def _xattrs(path: str) -> dict[str, bytes]:
+    return {
+        name: os.getxattr(path, name, follow_symlinks=False)
+        for name in sorted(os.listxattr(path, follow_symlinks=False))
+        if not name.startswith(("trusted.overlay.", "user.overlay."))
+    }
+
+
+def _tar_tree(tar: TarWriter, root: str, prefix: str, epoch: int | None) -> None:
+    links: dict[tuple[int, int], str] = {}
+    for rel, st in _walk(root):
+        kind = type_of(st.st_mode)
+        if kind is None:
+            continue  # a socket
+        path = os.path.join(root, rel)
+        name = prefix + rel
+        entry = Entry(name + "/" if kind == DIR else name, kind, stat.S_IMODE(st.st_mode), st.st_uid, st.st_gid)
+        entry.mtime_ns = epoch * NS if epoch is not None else st.st_mtime_ns
+        entry.xattrs = _xattrs(path)
+        if kind == SYMLINK:
+            entry.linkname = os.readlink(path)
+        elif kind in ("3", "4"):
+            entry.devmajor, entry.devminor = os.major(st.st_rdev), os.minor(st.st_rdev)
+        elif kind == REG and st.st_nlink > 1 and (first := links.setdefault((st.st_dev, st.st_ino), name)) != name:
+            entry.type, entry.linkname = LINK, first
+        with ExitStack() as files:
+            if entry.type == REG:
+                entry.size = st.st_size
+                tar.add_file(entry, files.enter_context(open(path, "rb")).fileno())
+            else:
+                tar.add(entry)
+
+
+def _copy_tree(root: str, dest: str, epoch: int | None) -> None:
+    """fsutil's disk writer: a file takes the place of what is there, folders are merged, times and modes are kept."""
+    links: dict[tuple[int, int], str] = {}
+    folders: list[tuple[str, os.stat_result]] = []
+    for rel, st in _walk(root):
+        source, target = os.path.join(root, rel), os.path.join(dest, rel)
+        mode = st.st_mode
+        if stat.S_ISDIR(mode):
+            if os.path.islink(target) or (os.path.lexists(target) and not os.path.isdir(target)):
+                os.unlink(target)
+            os.makedirs(target, exist_ok=True)
+            folders.append((target, st))
+            continue
+        if stat.S_ISSOCK(mode):
+            continue
+        temp = os.path.join(os.path.dirname(target), f".pybuild-{os.getpid()}.tmp")
+        first = links.setdefault((st.st_dev, st.st_ino), target) if st.st_nlink > 1 else target
+        if first != target:
+            os.link(first, temp)
+        elif stat.S_ISLNK(mode):
+            os.symlink(os.readlink(source), temp)
+        elif stat.S_ISREG(mode):
+            _copy_file(source, temp)
+        else:
+            os.mknod(temp, mode, st.st_rdev)
+        if os.path.isdir(target) and not os.path.islink(target):
+            import shutil
+
+            shutil.rmtree(target)
+        os.rename(temp, target)
+        _finish(source, target, st, epoch)
+    for target, st in reversed(folders):
+        _finish(os.path.join(root, os.path.relpath(target, dest)), target, st, epoch)
+
+
+def _copy_file(source: str, temp: str) -> None:
+    with open(source, "rb") as src, open(temp, "wb") as out:
+        while os.copy_file_range(src.fileno(), out.fileno(), _CHUNK * 64):
+            pass
+
+
+def _finish(source: str, target: str, st: os.stat_result, epoch: int | None) -> None:
+    if not stat.S_ISLNK(st.st_mode):
+        os.chmod(target, stat.S_IMODE(st.st_mode))
+        for name, value in _xattrs(source).items():
+            try:
+                os.setxattr(target, name, value, follow_symlinks=False)
+            except PermissionError:
+                pass  # security.* needs privileges that the caller of a local export may not have
+    mtime = epoch * NS if epoch is not None else st.st_mtime_ns
+    os.utime(target, ns=(mtime, mtime), follow_symlinks=False)

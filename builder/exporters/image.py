@@ -1,0 +1,142 @@
+"""The image writer: refs and configs to layer blobs, config, manifest and index in the content store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from builder.cache.types import Compression, Descriptor, Layer
+from builder.errors import UsageError
+from builder.exporters.history import LayerFact, complete_config
+from builder.exporters.manifest import (
+    DOCKER_CONFIG,
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    describe,
+    index_json,
+    layer_type,
+    manifest_json,
+)
+from builder.exporters.types import BuildOutput, OutputSpec, SolvedTarget
+
+if TYPE_CHECKING:
+    from builder.content.store import ContentStore
+
+Report = Callable[[str], None]
+IMAGE_KEYS = frozenset(
+    {"name", "compression", "compression-level", "force-compression", "oci-mediatypes", "rewrite-timestamp"},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageOptions:
+    """How the image is written: the exporter attributes that image, oci and docker share."""
+
+    compression: Compression = field(default_factory=Compression)
+    rewrite_timestamp: bool = False
+    annotations: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, spec: OutputSpec, *, oci_default: bool) -> ImageOptions:
+        """UsageError for values that make no sense."""
+        oci = spec.flag("oci-mediatypes", oci_default)
+        kind = spec.get("compression", "gzip")
+        if kind not in ("gzip", "zstd", "uncompressed"):
+            raise UsageError(f"unsupported compression type {kind}", hint="types are gzip, zstd, uncompressed")
+        if kind == "zstd" and not oci:
+            raise UsageError('exporter option "compression=zstd" conflicts with "oci-mediatypes=false"')
+        level = spec.get("compression-level")
+        if level and not level.lstrip("-").isdigit():
+            raise UsageError(f"non-integer value {level} specified for compression-level")
+        annotations = tuple((k.removeprefix("annotation."), v) for k, v in spec.attrs if k.startswith("annotation."))
+        if annotations and not oci:
+            raise UsageError('cannot export annotations with "oci-mediatypes=false"')
+        compression = Compression(kind, int(level) if level else None, spec.flag("force-compression", False), oci)
+        return cls(compression, spec.flag("rewrite-timestamp", False), annotations)
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenImage:
+    """``top`` is the manifest, or the index of a multi-platform build; ``manifests`` has one entry a platform."""
+
+    top: Descriptor
+    manifests: tuple[WrittenManifest, ...]
+
+    def blobs(self) -> tuple[Descriptor, ...]:
+        """Everything the image consists of, each once, the top first."""
+        seen = {self.top.digest: self.top}
+        for m in self.manifests:
+            for d in (m.manifest, m.config, *m.layers):
+                seen.setdefault(d.digest, d)
+        return tuple(seen.values())
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenManifest:
+    manifest: Descriptor
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+    target: SolvedTarget
+
+
+def write_image(content: ContentStore, output: BuildOutput, options: ImageOptions, report: Report) -> WrittenImage:
+    """Make every blob of the image; what is already there is not made again."""
+    if len(output.targets) > 1 and not output.multi:
+        raise UsageError("cannot export multiple platforms without multi-platform enabled")
+    report("exporting layers")
+    written = tuple(_write_manifest(content, t, output.epoch, options, report) for t in output.targets)
+    if not output.multi:
+        return WrittenImage(written[0].manifest, written)
+    oci = options.compression.oci_media_types
+    index = index_json([(m.manifest, m.target.platform) for m in written], (), oci=oci)
+    top = describe(OCI_INDEX if oci else DOCKER_LIST, index)
+    report(f"exporting manifest list {top.digest}")
+    content.put(index)
+    return WrittenImage(top, written)
+
+
+def _write_manifest(
+    content: ContentStore, target: SolvedTarget, epoch: int | None, options: ImageOptions, report: Report
+) -> WrittenManifest:
+    oci = options.compression.oci_media_types
+    layers = target.ref.remote(options.compression) if target.ref else ()
+    for layer in layers:
+        _ensure(content, layer)
+    if options.rewrite_timestamp and epoch is not None:
+        from builder.exporters.rewrite import rewrite_layers
+
+        report(f"rewriting layers with source-date-epoch {epoch}")
+        own = frozenset(target.base.diff_ids if target.base else ())
+        layers = rewrite_layers(content, layers, own, epoch, options.compression)
+    facts = _facts(target, layers)
+    config = complete_config(target.config, facts, target.base, epoch).to_json()
+    config_descriptor = describe(OCI_CONFIG if oci else DOCKER_CONFIG, config)
+    descriptors = tuple(
+        replace(x.descriptor, media_type=layer_type(x.descriptor.media_type, oci=oci), annotations=()) for x in layers
+    )
+    manifest = manifest_json(config_descriptor, descriptors, options.annotations, oci=oci)
+    descriptor = describe(OCI_MANIFEST if oci else DOCKER_MANIFEST, manifest)
+    report(f"exporting manifest {descriptor.digest}")
+    content.put(manifest)
+    report(f"exporting config {config_descriptor.digest}")
+    content.put(config)
+    return WrittenManifest(descriptor, config_descriptor, descriptors, target)
+
+
+def _facts(target: SolvedTarget, layers: tuple[Layer, ...]) -> list[LayerFact]:
+    chain = target.ref.layers() if target.ref else ()
+    return [
+        LayerFact(str(layer.diff_id), ref.description, int(ref.created_at * 1e9)) for layer, ref in zip(layers, chain, strict=True)
+    ]
+
+
+def _ensure(content: ContentStore, layer: Layer) -> None:
+    """Bring the blob of a lazy layer: an exported image is whole."""
+    if layer.provider is not None and not content.has(layer.descriptor.digest):
+        offset = content.partial_size(layer.descriptor.digest)
+        with layer.provider.open(layer.descriptor, offset) as chunks:
+            content.ingest(layer.descriptor, chunks, offset=offset)

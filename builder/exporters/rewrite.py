@@ -1,0 +1,62 @@
+"""rewrite-timestamp: layers again, with no time after SOURCE_DATE_EPOCH (BuildKit: util/converter)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from builder.cache.types import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Compression, Descriptor, Layer
+from builder.graph.digest import Digest
+from builder.graph.times import NS
+
+if TYPE_CHECKING:
+    from builder.content.store import ContentStore
+
+_MEDIA_TYPES = {"gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD, "uncompressed": OCI_LAYER}
+
+
+def rewrite_layers(
+    content: ContentStore, layers: Sequence[Layer], base: frozenset[str], epoch: int, compression: Compression
+) -> tuple[Layer, ...]:
+    """Every layer that is not one of the base image's own (``base``: its diffIDs; those stay byte for byte)."""
+    out: list[Layer] = []
+    own = True
+    for layer in layers:
+        own = own and layer.diff_id in base
+        out.append(layer if own else _rewrite(content, layer, epoch, compression))
+    return tuple(out)
+
+
+def _rewrite(content: ContentStore, layer: Layer, epoch: int, compression: Compression) -> Layer:
+    from builder.content.compression import Compressor
+    from builder.content.tar.writer import TarWriter
+
+    diff = hashlib.sha256()
+    with content.writer() as blob:
+        compressor = Compressor(blob.write, compression.type, compression.level)
+
+        def write(data: bytes) -> None:
+            diff.update(data)
+            compressor.write(data)
+
+        tar = TarWriter(write)
+        _copy(content.chunks(layer.descriptor.digest), tar, epoch * NS)
+        tar.close()
+        compressor.close()
+        digest, size = blob.commit()
+    descriptor = Descriptor(_MEDIA_TYPES[compression.type], digest, size)
+    return Layer(descriptor, Digest("sha256:" + diff.hexdigest()))
+
+
+def _copy(compressed: Iterator[bytes], tar: object, latest: int) -> None:
+    from builder.content.compression import decompress
+    from builder.content.tar.reader import TarReader
+    from builder.content.tar.writer import TarWriter
+
+    assert isinstance(tar, TarWriter)
+    reader = TarReader(decompress(compressed))
+    for entry in reader:
+        entry.mtime_ns = min(entry.mtime_ns, latest)
+        entry.sparse = None  # data() fills the holes: the writer knows no sparse members
+        tar.add(entry, reader.data())
