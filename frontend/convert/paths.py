@@ -1,0 +1,39 @@
+"""Paths in images: Go's ``path`` package, and how BuildKit joins them (util/system/path.go, client/llb/fileop.go)."""
+
+from __future__ import annotations
+
+import posixpath
+
+
+def clean(path: str) -> str:
+    """Shortest equal path; empty is ``.``; a leading ``//`` is one slash (POSIX, and so Python, keeps two)."""
+    path = posixpath.normpath(path)
+    return path[1:] if path.startswith("//") else path
+
+
+def join(*parts: str) -> str:
+    """All parts with slashes between, cleaned; unlike ``os.path.join`` an absolute part does not drop those before it."""
+    given = [part for part in parts if part]
+    return clean("/".join(given)) if given else ""
+
+
+def normalize(parent: str, path: str, *, keep_slash: bool) -> str:
+    """``path`` as seen from ``parent``. An absolute path stays as it is written; with ``keep_slash`` so does an end of ``/`` or ``/.``."""
+    result = path or parent or "/"
+    if not result.startswith("/"):
+        result = join("/", parent, result)
+    return _with_end(result, path) if keep_slash else result
+
+
+def destination(directory: str, path: str) -> str:
+    """Where COPY and ADD write: absolute and clean, but with the trailing ``/`` or ``/.`` that decides between file and folder."""
+    path = path if path.startswith("/") else normalize(directory, "./" if path in (".", "") else path, keep_slash=True)
+    return _with_end(join("/", path), path)
+
+
+def _with_end(path: str, written: str) -> str:
+    if written.endswith("/"):
+        return path if path.endswith("/") else path + "/"
+    if written.endswith("/."):
+        return path + "." if path == "/" else path + "/."
+    return path
