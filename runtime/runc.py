@@ -77,20 +77,19 @@ class OciExecutor:
         }
         if request.process.stdin:
             files["stdin"] = (request.process.stdin.hex(), True)
-        unmount, cover = self._hidden(facts, bool(groups))
+        cover = self._hidden(facts, bool(groups))
         return Job(
             argv=(program, *self._options(scratch, bool(groups)), f"pybuild-{identity}"),
             scratch=scratch,
             files=files,
             stdin="stdin" if request.process.stdin else "",
             folders=("state",),
-            unmount=unmount,
             cover=cover,
             allow_devices=request.sandbox.rootfs if request.sandbox.security == "insecure" else "",
             log="log.json",
             groups=groups,
             group_kind=facts.cgroups.kind,
-            group_folders=facts.cgroups.folders,
+            group_folders=tuple(folder for folder in facts.cgroups.folders if folder not in cover),
         )
 
     def _groups(self, request: launch.Request, identity: str) -> tuple[str, ...]:
@@ -119,10 +118,11 @@ class OciExecutor:
             options.append("--cgroup-manager=disabled")
         return options + run
 
-    def _hidden(self, facts: Facts, grouped: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """crun refuses to work where a v2 tree is mounted among v1 ones: take the tree, or all of them, out of its sight."""
+    def _hidden(self, facts: Facts, grouped: bool) -> tuple[str, ...]:
+        """crun refuses to work where a v2 tree is mounted among v1 ones: cover the tree, or all of them.
+
+        Unmounting it would not do: crun makes its folders all the same, then on the tmpfs below, which is the host's.
+        """
         if self.name != "crun" or not facts.cgroups.hybrid:
-            return (), ()
-        return (("/sys/fs/cgroup/unified",), ()) if grouped else ((), ("/sys/fs/cgroup",))
-
-
+            return ()
+        return ("/sys/fs/cgroup/unified",) if grouped else ("/sys/fs/cgroup",)

@@ -20,21 +20,41 @@ from typing import Any
 
 from runtime import cgroups
 from runtime.linux import mounts, syscalls
+from runtime.linux.safepath import open_in_root
 
 # Messages on the control socket (SOCK_SEQPACKET): one Report from P1, then one GONE from S. The builder shuts its
 # writing side down to have the sandbox killed.
 GONE = b"gone"
 
 
+# Where the program finds the file Job.status.
+STATUS_FD = 9
+
+
+@dataclass(frozen=True, slots=True)
+class TreeMount:
+    """One mount of the tree that P1 puts together: a bind of ``source``, or a tmpfs of ``size`` bytes where it is "".
+
+    ``dest`` is resolved in the tree as it stands by then, links included; what is missing of it is made.
+    """
+
+    dest: str
+    source: str = ""
+    size: int = 0
+    is_file: bool = False
+    attributes: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """One run of a runtime program, as P1 carries it out. Crosses the process border as JSON (no secrets on disk).
 
-    ``scratch``: folder over which P1's tmpfs is mounted. ``files``: path below it to (text, is it hexadecimal bytes).
-    ``stdin``: such a path or "". ``fds``: path of such a file to the number it must be open as in the program.
-    ``unmount``, ``cover``: folders to unmount, or to cover with an empty read-only tmpfs. ``allow_devices``: a mount
-    from which "nodev" is taken. ``log``: path of the program's JSON log below scratch, "" for none. ``groups``: cgroups,
-    deepest first: the sandbox's and its parent, from which usage is read. ``rlimits``: (resource, soft, hard).
+    ``scratch``: folder over which P1's tmpfs is mounted; ``folders`` are made in it, ``files`` written: path below it to
+    (text, is it hexadecimal bytes). ``stdin``: such a path or "". ``fds``: path of such a file to the number it must be
+    open as in the program. ``status``: path of a file the program has open for writing as number STATUS_FD.
+    ``cover``: folders to cover with an empty tmpfs. ``allow_devices``: a mount from which "nodev" is taken.
+    ``log``: path of the program's JSON log below scratch, "" for none. ``groups``: cgroups, deepest first: the sandbox's
+    and its parent, from which usage is read. ``tree``: mounts to put together at scratch/tree, in order.
     """
 
     argv: tuple[str, ...]
@@ -43,15 +63,14 @@ class Job:
     stdin: str = ""
     fds: dict[str, int] = field(default_factory=dict)
     folders: tuple[str, ...] = ()
-    unmount: tuple[str, ...] = ()
     cover: tuple[str, ...] = ()
     allow_devices: str = ""
     log: str = ""
     groups: tuple[str, ...] = ()
     group_kind: str = "none"
     group_folders: tuple[str, ...] = ()
-    rlimits: tuple[tuple[int, int, int], ...] = ()
-    umask: int = 0o022
+    status: str = ""
+    tree: tuple[TreeMount, ...] = ()
 
     def encode(self) -> bytes:
         """As JSON."""
@@ -67,12 +86,15 @@ class Job:
         raw: dict[str, Any] = {}
         for key, value in json.loads(data).items():
             raw[key] = tuple(value) if isinstance(value, list) else value
+        raw["tree"] = tuple(TreeMount(**mount) for mount in raw["tree"])
         return Job(**raw)
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What P1 saw. ``error``: the sandbox could not be set up; ``log``: errors the runtime program logged."""
+    """What P1 saw. ``error``: the sandbox could not be set up; ``log``: errors the program logged; ``status``: what
+    it wrote to its status file.
+    """
 
     code: int = 0
     max_rss: int = 0
@@ -80,6 +102,7 @@ class Report:
     oom: bool = False
     error: str = ""
     log: str = ""
+    status: str = ""
 
     def encode(self) -> bytes:
         """As JSON; fits a packet."""
@@ -166,7 +189,7 @@ def _remove_groups(job: Job) -> None:
 def _first(job: Job, control: socket.socket, stdout: int, stderr: int) -> Report:
     """P1: set the private mounts up, run the program, tell how it went."""
     os.setsid()
-    os.umask(job.umask)
+    os.umask(0o022)
     os.chdir("/")
     _prepare(job)
     child = _spawn(job, control, stdout, stderr)
@@ -184,17 +207,15 @@ def _first(job: Job, control: socket.socket, stdout: int, stderr: int) -> Report
         cpu_seconds=usage.cpu_seconds or cpu,
         oom=usage.oom,
         log=log,
+        status=_read_status(job),
     )
 
 
 def _prepare(job: Job) -> None:
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
     syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
-    for folder in job.unmount:
-        mounts.unmount(folder, lazy=True)
     for folder in job.cover:
-        mounts.tmpfs(folder, mode=0o555)
-        mounts.set_attributes(folder, syscalls.MOUNT_ATTR_RDONLY)
+        mounts.tmpfs(folder, mode=0o755)
     if job.allow_devices:
         mounts.set_attributes(job.allow_devices, 0, syscalls.MOUNT_ATTR_NODEV)
     # The runtime's init re-executes from here on some versions: not noexec.
@@ -207,7 +228,62 @@ def _prepare(job: Job) -> None:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "wb") as file:
             file.write(data)
-        os.chmod(path, 0o644)
+        os.chmod(path, 0o755 if name in job.fds else 0o644)
+    if job.tree:
+        _assemble(job)
+
+
+def _assemble(job: Job) -> None:
+    """Put the sandbox's root together at scratch/tree, for a program that would follow links of the rootfs out of it."""
+    root = f"{job.scratch}/tree"
+    os.mkdir(root)
+    for mount in job.tree:
+        if mount.dest == "/":
+            mounts.bind(mount.source, root, readonly=False)
+            continue
+        # The tree is opened anew each time: a descriptor from before a mount on it would lead below that mount.
+        root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            target = _mount_point(root_fd, mount.dest, is_file=mount.is_file)
+            try:
+                _mount_on(target, mount)
+            finally:
+                os.close(target)
+        finally:
+            os.close(root_fd)
+
+
+def _mount_on(target: int, mount: TreeMount) -> None:
+    attributes = mount.attributes
+    if not mount.source:
+        mounts.tmpfs(target, size=mount.size or None, readonly=bool(attributes & syscalls.MOUNT_ATTR_RDONLY))
+        return
+    mounts.bind(
+        mount.source,
+        target,
+        readonly=bool(attributes & syscalls.MOUNT_ATTR_RDONLY),
+        nodev=bool(attributes & syscalls.MOUNT_ATTR_NODEV),
+        nosuid=bool(attributes & syscalls.MOUNT_ATTR_NOSUID),
+        noexec=bool(attributes & syscalls.MOUNT_ATTR_NOEXEC),
+    )
+
+
+def _mount_point(root_fd: int, dest: str, *, is_file: bool) -> int:
+    """Handle of the place ``dest`` inside the root. Missing folders (0755), and the empty file itself, are made as runc does."""
+    try:
+        return open_in_root(root_fd, dest, os.O_PATH)
+    except FileNotFoundError:
+        pass
+    folder, name = os.path.split(dest.rstrip("/"))
+    parent = _mount_point(root_fd, folder, is_file=False) if folder else open_in_root(root_fd, "/", os.O_PATH)
+    try:
+        if is_file:
+            os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o755, dir_fd=parent))
+        else:
+            os.mkdir(name, 0o755, dir_fd=parent)
+        return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    finally:
+        os.close(parent)
 
 
 def _spawn(job: Job, control: socket.socket, stdout: int, stderr: int) -> int:
@@ -218,6 +294,8 @@ def _spawn(job: Job, control: socket.socket, stdout: int, stderr: int) -> int:
     try:
         stdin = os.open(f"{job.scratch}/{job.stdin}" if job.stdin else "/dev/null", os.O_RDONLY)
         opened = {number: os.open(f"{job.scratch}/{name}", os.O_RDONLY) for name, number in job.fds.items()}
+        if job.status:
+            opened[STATUS_FD] = os.open(f"{job.scratch}/{job.status}", os.O_WRONLY | os.O_CREAT, 0o600)
         # First out of the way of the numbers to come, then into place.
         high = 64 + max([0, *opened])
         placed = {0: stdin, 1: stdout, 2: stderr, **opened}
@@ -232,11 +310,6 @@ def _spawn(job: Job, control: socket.socket, stdout: int, stderr: int) -> int:
         # Python and the zygote ignore some signals, and exec would keep that.
         for name in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
             signal.signal(name, signal.SIG_DFL)
-        if job.rlimits:
-            import resource
-
-            for number, soft, hard in job.rlimits:
-                resource.setrlimit(number, (soft, hard))
         os.execve(job.argv[0], job.argv, _environment(job))
     except BaseException as error:
         os.write(2, f"{job.argv[0]}: {_words(error)}\n".encode())
@@ -288,3 +361,10 @@ def _errors_logged(job: Job) -> str:
         if error.errno != errno.ENOENT:
             raise
     return "; ".join(found)[:16_000]
+
+
+def _read_status(job: Job) -> str:
+    if not job.status:
+        return ""
+    with open(f"{job.scratch}/{job.status}", encoding="utf-8", errors="replace") as file:
+        return file.read(1 << 14)

@@ -189,7 +189,9 @@ def _bind_old(source: str | int, target: str | int, attributes: int, *, recursiv
         raise MountError(_text(f"bind of {from_name}", to_name, error, ""), code=error.errno or 0) from None
 
 
-def tmpfs(target: str | int, *, size: int | None = None, mode: int = 0o1777, noexec: bool = False) -> None:
+def tmpfs(
+    target: str | int, *, size: int | None = None, mode: int = 0o1777, readonly: bool = False, noexec: bool = False
+) -> None:
     """Mount an empty tmpfs (nosuid, nodev) of at most ``size`` bytes (None: the kernel's default, half of memory)."""
     options = [("mode", f"{mode:o}")]
     if size is not None:
@@ -199,29 +201,24 @@ def tmpfs(target: str | int, *, size: int | None = None, mode: int = 0o1777, noe
     except OSError as error:
         if error.errno != errno.ENOSYS:
             raise MountError(_text("tmpfs", str(target), error, ""), code=error.errno or 0) from None
-        _tmpfs_old(target, options, noexec=noexec)
+        _tmpfs_old(target, options, _attributes(readonly, True, True, noexec))
         return
     try:
         for key, value in options:
             syscalls.fsconfig(fs_fd, syscalls.FSCONFIG_SET_STRING, key, value)
         syscalls.fsconfig(fs_fd, syscalls.FSCONFIG_CMD_CREATE)
-        _attach(fs_fd, target, _attributes(False, True, True, noexec))
+        _attach(fs_fd, target, _attributes(readonly, True, True, noexec))
     except OSError as error:
         raise MountError(_text("tmpfs", str(target), error, _log_of(fs_fd)), code=error.errno or 0) from None
     finally:
         os.close(fs_fd)
 
 
-def _tmpfs_old(target: str | int, options: list[tuple[str, str]], *, noexec: bool) -> None:
+def _tmpfs_old(target: str | int, options: list[tuple[str, str]], attributes: int) -> None:
     name = f"/proc/self/fd/{target}" if isinstance(target, int) else target
     try:
-        syscalls.mount(
-            "tmpfs",
-            name,
-            "tmpfs",
-            syscalls.MS_NOSUID | syscalls.MS_NODEV | (syscalls.MS_NOEXEC if noexec else 0),
-            ",".join(f"{key}={value}" for key, value in options),
-        )
+        # MS_* and MOUNT_ATTR_* are the same numbers for these flags.
+        syscalls.mount("tmpfs", name, "tmpfs", attributes, ",".join(f"{key}={value}" for key, value in options))
     except OSError as error:
         raise MountError(_text("tmpfs", name, error, ""), code=error.errno or 0) from None
 
