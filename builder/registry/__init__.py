@@ -1,1 +1,2 @@
-"""A client of the OCI distribution-spec: resolve, fetch, push, auth, mirrors. httpx stands behind one seam (``transport``)."""
+"""Registries by the OCI distribution-spec: resolve, fetch and push, with mirrors and credentials. ``transport`` is the one place
+that opens connections; ``agent`` follows redirects and tries again; ``client`` speaks the protocol."""
