@@ -34,7 +34,8 @@ class PlainDisplay:
             v = self.trace.apply(event)
             if v is None:
                 return
-            if v is self._open or self._open is None or v.completed is not None or event.time - self._open.active > SILENCE:
+            now = v.active
+            if v is self._open or self._open is None or v.completed is not None or now - self._open.active > SILENCE:
                 self._print(v)
                 if self._open is None:
                     self._next()
