@@ -43,6 +43,7 @@ class PathFilter(Protocol):
 class _Rare:
     """What most nodes never have: kept in a dict that is made when needed, so that the others are small and quick to make."""
 
+    __slots__ = ("__dict__",)
     state: Any = None
     loose: dict[str, Node] | None = None
     link: str | None = None
@@ -53,7 +54,7 @@ class _Rare:
 class Node(_Rare):
     """One file of a tree; the root has no ``parent`` and no ``name``. ``kids`` is None until the folder was read."""
 
-    __slots__ = ("__dict__", "digest", "is_dir", "kids", "name", "parent", "st")
+    __slots__ = ("digest", "is_dir", "kids", "name", "parent", "st")
 
     def __init__(self, parent: Node | None, name: str, st: os.stat_result) -> None:
         self.parent = parent
