@@ -17,6 +17,8 @@ GZIP, ZSTD, NONE = "gzip", "zstd", "uncompressed"
 _BLOCK = 1 << 20
 _OUT = 1 << 20
 _GZIP_MAGIC, _ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+# zstd's decoder gives all that a piece of input unpacks to at once, up to 128 KiB for 4 bytes: 4 KiB are 128 MiB at most.
+_ZSTD_FEED = 4096
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _WINDOW = 1 << 27
 """zstd frames may ask for up to 128 MiB of memory, the most that zstd's own tools allow without --long."""
@@ -96,13 +98,15 @@ def _gunzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """Members one after the other (RFC 1952); zero bytes after the last are padding, anything else is damage."""
     codec = _zlib_like()
     engine = None
+    seen = False
     for chunk in chunks:
         data = chunk
         while data:
             if engine is None:
-                data = data.lstrip(b"\0") if engine_done(data) else data
+                data = data.lstrip(b"\0")
                 if not data:
                     break
+                seen = True
                 engine = codec.decompressobj(31)
             try:
                 out = engine.decompress(data, _OUT)
@@ -119,23 +123,19 @@ def _gunzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
                 break
             data = engine.unused_data
             engine = None
-    if engine is not None and not engine.eof:
+    if engine is not None or not seen:
         raise LayerError("the gzip data is truncated")
-
-
-def engine_done(data: bytes) -> bool:
-    """Between members: is this padding? (A member never begins with a zero byte.)"""
-    return data[:1] == b"\0"
 
 
 def _unzstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
     zstandard = _zstandard()
     engine = None
-    for chunk in chunks:
-        data = chunk
+    seen = False
+    for data in _slices(chunks, _ZSTD_FEED):
         while data:
             if engine is None:
-                engine = zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompressobj(write_size=_OUT)
+                engine = zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompressobj(write_size=1 << 17)
+                seen = True
             try:
                 out = engine.decompress(data)
             except zstandard.ZstdError as e:
@@ -145,8 +145,14 @@ def _unzstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
             data = engine.unused_data
             if engine.eof:
                 engine = None
-    if engine is not None:
+    if engine is not None or not seen:
         raise LayerError("the zstd data is truncated")
+
+
+def _slices(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
+    for chunk in chunks:
+        for at in range(0, len(chunk), size):
+            yield chunk[at : at + size]
 
 
 def _zstandard() -> Any:

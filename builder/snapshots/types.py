@@ -66,8 +66,8 @@ class Snapshotter(Protocol):
         """
         ...
 
-    def commit(self, key: str) -> Applied:
-        """Read-only from now on. Waits for no disk: what a power cut damages is a cache miss (see ``exists``)."""
+    def commit(self, key: str) -> None:
+        """Read-only from now on; StoreError while it is mounted. The disk is not waited for."""
         ...
 
     def apply(self, key: str, parent: str | None, chunks: Iterable[bytes]) -> Applied:
@@ -106,4 +106,8 @@ class Snapshotter(Protocol):
 
     def keys(self) -> Iterator[str]:
         """Every snapshot's key."""
+        ...
+
+    def sweep(self) -> None:
+        """Delete what crashed processes left: half-made and half-removed snapshots, mount points."""
         ...

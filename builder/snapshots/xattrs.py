@@ -1,0 +1,72 @@
+"""Extended attributes of layer files: which may be set, and copying them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Mapping
+
+CAPABILITY = "security.capability"
+
+# Read by overlayfs, never to be planted by a layer: trusted.overlay.* and, mounted with userxattr, user.overlay.*.
+_OVERLAY = ("trusted.", "user.overlay.")
+# Labels of the host's policy (SELinux, IMA, EVM, Smack); a user namespace may not set them, and a layer should not.
+_MISSING = (errno.ENOTSUP, errno.ENODATA)
+
+
+def wanted(name: str) -> bool:
+    """May a layer set this attribute? containerd leaves out trusted.*; user.overlay.* is the same thing when rootless."""
+    return not name.startswith(_OVERLAY)
+
+
+def set_xattrs(target: int | str, xattrs: Mapping[str, bytes]) -> None:
+    """Set what a layer asks for on an open file or a path (links not followed). OSError.
+
+    Left out as in containerd: attributes the file system can't hold, user.* on what is neither file nor folder.
+    """
+    for name, value in xattrs.items():
+        if not wanted(name):
+            continue
+        try:
+            if isinstance(target, int):
+                os.setxattr(target, name, value)
+            else:
+                os.setxattr(target, name, value, follow_symlinks=False)
+        except OSError as e:
+            if e.errno == errno.ENOTSUP:
+                continue
+            if e.errno == errno.EPERM and name.startswith("user."):
+                mode = os.stat(target, follow_symlinks=isinstance(target, int)).st_mode
+                if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                    continue
+            if e.errno == errno.EPERM and name.startswith("security.") and name != CAPABILITY:
+                continue
+            raise
+
+
+def read_xattr(path: str, name: str) -> bytes:
+    """The value, b"" if there is none."""
+    try:
+        return os.getxattr(path, name, follow_symlinks=False)
+    except OSError as e:
+        if e.errno in _MISSING:
+            return b""
+        raise
+
+
+def list_xattrs(path: str) -> list[str]:
+    """The names that count as content: all but overlayfs's own."""
+    try:
+        names = os.listxattr(path, follow_symlinks=False)
+    except OSError as e:
+        if e.errno in _MISSING:
+            return []
+        raise
+    return [name for name in names if wanted(name)]
+
+
+def copy_xattrs(source: str, target: str) -> None:
+    """All but overlayfs's own."""
+    if names := list_xattrs(source):
+        set_xattrs(target, {name: os.getxattr(source, name, follow_symlinks=False) for name in names})
