@@ -12,12 +12,13 @@ _TOO_FAR = 3  # an edit distance from here on is no typing error
 def search(value: str, options: Iterable[str], *, case_sensitive: bool = True) -> str:
     """The option nearest to ``value`` by edit distance, or "" if none is near or one is equal.
 
-    Of equally near options the first in sorted order is taken (BuildKit takes any).
+    Of equally near options (BuildKit takes any) one with the same letters goes first, then the first in sorted order.
     Without ``case_sensitive`` the answer is given in the casing of ``value``.
     """
     wanted = value if case_sensitive else value.lower()
     best, best_distance = "", _TOO_FAR
-    for option in sorted(options):
+    letters = sorted(value.lower())
+    for option in sorted(options, key=lambda option: (sorted(option.lower()) != letters, option)):
         candidate = option if case_sensitive else option.lower()
         if candidate == wanted:
             return ""

@@ -27,7 +27,7 @@ def parse(text: str) -> ParseResult:
             nodes.append(_node(logical, reader))
         except ParseError as e:
             raise e.at(line_ranges(logical.start_line, reader.line)) from None
-    here = line_ranges(reader.line, reader.line)
+    here = line_ranges(max(reader.line, 1), reader.line)
     if not nodes:
         raise ParseError("file with no instructions", here)
     if reader.too_long:

@@ -1,0 +1,106 @@
+"""The lexer against ``testdata/shell``, its options, and what it never does."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from frontend.errors import ShellError
+from frontend.shell import Lex, envs_from_list
+
+TABLES = os.path.join(os.path.dirname(__file__), "..", "..", "testdata", "shell")
+ENV = {"V": "val", "EMPTY": "", "PATH": "/a/b/c.tar.gz", "STARS": "a*b?", "SP": "x  y ", "한": "글", "DOLLAR": "<$0$1$$>"}
+
+
+def rows(name: str) -> list[tuple[str, str]]:
+    with open(os.path.join(TABLES, name), encoding="utf-8") as f:
+        lines = [line.rstrip("\n") for line in f if not line.startswith("#")]
+    pairs = (line.partition(" =>") for line in lines if line)
+    return [(word, expected.removeprefix(" ")) for word, _, expected in pairs]
+
+
+@pytest.mark.parametrize(("word", "expected"), rows("expansion.txt"))
+def test_word(word: str, expected: str) -> None:
+    if expected.startswith("! "):
+        with pytest.raises(ShellError) as caught:
+            Lex().process_word(word, ENV)
+        assert f"! {caught.value}" == expected
+    else:
+        assert Lex().process_word(word, ENV) == expected
+
+
+@pytest.mark.parametrize(("text", "expected"), rows("words.txt"))
+def test_words(text: str, expected: str) -> None:
+    assert list(Lex().process_words(text, ENV)) == re.findall(r"\[(.*?)\](?: |$)", expected)
+
+
+def test_names_that_were_asked_for_are_told() -> None:
+    result = Lex().process_word_with_matches("$V ${MISSING:-$EMPTY} ${V:+$OTHER} '$QUOTED'", ENV)
+    assert result.result == "val   $QUOTED"
+    assert result.matched == {"V", "EMPTY"}
+    assert result.unmatched == {"MISSING", "OTHER"}
+
+
+def test_other_escape_token() -> None:
+    lexer = Lex("`")
+    assert lexer.process_word("`$V c:\\$V \"`\"\" `` \\'a'", ENV) == '$V c:\\val " ` \\a'
+
+
+def test_raw_quotes_stay() -> None:
+    assert Lex(raw_quotes=True).process_word("'$V' \"$V\" \\x", ENV) == "'$V' \"val\" x"
+
+
+def test_raw_escapes_stay() -> None:
+    assert Lex(raw_escapes=True).process_word('\\$V \\x "\\$V"', ENV) == "\\$V \\x \\$V"
+
+
+def test_quotes_without_meaning() -> None:
+    assert Lex(skip_process_quotes=True).process_word("it's \"$V\" '$V' \\$V", ENV) == "it's \"val\" 'val' $V"
+
+
+def test_unknown_variables_stay() -> None:
+    lexer = Lex(skip_unset_env=True)
+    text = "$M ${M} ${M:-a$V} ${M#x} ${M##x} ${M/a/b}"
+    assert lexer.process_word(text, ENV) == "$M ${M} ${M:-aval} ${M#x} ${M##x} ${M/a/b}"
+    assert lexer.process_word("$V$", ENV) == "val$"
+
+
+def test_replace_all_fills_in_references_as_go_does() -> None:
+    assert Lex().process_word("${V//a/$DOLLAR}", ENV) == "v<a$>l"
+    assert Lex().process_word("${V/a/$DOLLAR}", ENV) == "v<$0$1$$>l"
+
+
+def test_undecodable_byte_becomes_the_replacement_character() -> None:
+    assert Lex().process_word("a\udcff$V", ENV) == "a\ufffdval"
+
+
+def test_substitutions_nested_too_deep_are_an_error() -> None:
+    with pytest.raises(ShellError, match="nested too deeply"):
+        Lex().process_word("${M:-" * 3000 + "}" * 3000, ENV)
+
+
+def test_the_later_of_two_variables_holds() -> None:
+    assert envs_from_list(["A=1", "B", "A=2=3"]) == {"A": "2=3", "B": ""}
+
+
+TEXTS = st.one_of(st.text(max_size=40), st.text(alphabet="$${}V:-+?#%/*\\'\"` <aM\n", max_size=40))
+
+
+@given(TEXTS, st.booleans(), st.booleans(), st.booleans(), st.booleans())
+def test_any_word_expands_or_is_a_shell_error(text: str, a: bool, b: bool, c: bool, d: bool) -> None:
+    lexer = Lex("\\", a, b, c, d)
+    for process in (lexer.process_word, lexer.process_words):
+        try:
+            process(text, ENV)
+        except ShellError as e:
+            assert str(e)
+
+
+@given(st.text(alphabet=st.characters(exclude_characters="$'\"\\\ufeff", exclude_categories=["Cs"])))
+def test_text_without_special_characters_stays(text: str) -> None:
+    assert Lex().process_word(text, ENV) == text
+    assert " ".join(Lex().process_words(text.replace("<", ""), ENV)).split() == text.replace("<", "").split()
