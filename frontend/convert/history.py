@@ -59,14 +59,6 @@ def duration(nanoseconds: int) -> str:
     return f"{sign}{text}{_decimal(rest, 1_000_000_000)}s"
 
 
-def timestamp(seconds: int) -> str:
-    """RFC 3339 in UTC."""
-    import time
-
-    t = time.gmtime(seconds)
-    return f"{t.tm_year:04d}-{t.tm_mon:02d}-{t.tm_mday:02d}T{t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d}Z"
-
-
 def _decimal(value: int, size: int) -> str:
     whole, fraction = divmod(value, size)
     digits = f"{fraction:0{len(str(size)) - 1}d}".rstrip("0")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from builder.graph.platform import Platform, normalize
 from frontend.errors import ShellError
+from frontend.gotext import SPACE
 
 if TYPE_CHECKING:
     from frontend.convert.stage import StageState
@@ -49,7 +50,7 @@ def expanded(text: str, lex: Lex, env: Mapping[str, str]) -> str:
 
 def heredoc_summary(text: str) -> str:
     """First line, and ``...`` if there are more."""
-    first, newline, _ = text.strip().replace("\r\n", "\n").partition("\n")
+    first, newline, _ = text.strip(SPACE).replace("\r\n", "\n").partition("\n")
     return first + "..." if newline else first
 
 

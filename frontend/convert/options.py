@@ -63,7 +63,7 @@ class ConvertOptions:
     ``extra_hosts``       (name, address)
     ``shm_size``          bytes, 0: default
     ``named_contexts``    --build-context NAME=VALUE, values as typed
-    ``main_context``      what COPY without --from reads. An ``HTTPSource`` is an archive that is unpacked; an edge is taken as it is
+    ``main_context``      what COPY without --from reads. An ``HTTPSource`` is an archive, to be unpacked; an edge is taken as it is
     ``ignore``            patterns of the main context's .dockerignore; they count for a ``LocalSource`` only, as in BuildKit
     ``epoch``             SOURCE_DATE_EPOCH of the environment; a build argument of this name goes first
     ``multi_platform``    an index is asked for even for one platform; None: if there are several platforms

@@ -1,0 +1,28 @@
+"""A Dockerfile's text to graphs and image configs (BuildKit's dockerfile2llb). ``convert`` is the door.
+
+A pure function of the text, the options and what the ``MetaResolver`` answers.
+"""
+
+from __future__ import annotations
+
+from frontend.convert.convert import convert
+from frontend.convert.options import (
+    Converted,
+    ConvertOptions,
+    MetaResolver,
+    ResolvedImage,
+    ResolveError,
+    SourceFile,
+    TargetResult,
+)
+
+__all__ = [
+    "ConvertOptions",
+    "Converted",
+    "MetaResolver",
+    "ResolveError",
+    "ResolvedImage",
+    "SourceFile",
+    "TargetResult",
+    "convert",
+]
