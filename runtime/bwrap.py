@@ -194,7 +194,7 @@ def _masks() -> list[str]:
         if os.path.isdir(path):
             options += ["--tmpfs", path, "--remount-ro", path]
         elif os.path.exists(path):
-            options += ["--ro-bind", "/dev/null", path]
+            options += ["--dev-bind", "/dev/null", path]  # else nodev makes it an error to open
     for path in oci.READONLY_PATHS:
         if os.path.exists(path):
             options += ["--ro-bind", path, path]

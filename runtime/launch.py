@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from runtime import facts as facts_module
+from runtime import mountpoints, zygote
 from runtime import user as users
-from runtime import zygote
 from runtime.capabilities import SYS_RESOURCE
 from runtime.errors import RuntimeFault, UnsafePathError
 from runtime.linux.namespaces import has_capability
@@ -127,6 +127,7 @@ def execute(
     destinations = [absolute(mount.dest) for mount in request.sandbox.mounts]
     stubs = Stubs(request.sandbox.rootfs, destinations, recursive=request.sandbox.remove_stubs_recursive)
     try:
+        _make_mount_points(request)
         _make_cwd(request)
         report = _run(job, on_output, cancelled)
     finally:
@@ -137,6 +138,27 @@ def execute(
         raise RuntimeFault(f"cannot set up the sandbox: {report.error}")
     signal = report.code - 128 if 128 < report.code <= 192 else 0
     return ExitStatus(report.code, signal, report.max_rss, report.cpu_seconds, report.oom), report
+
+
+def _make_mount_points(request: Request) -> None:
+    """Those of the runtime's own mounts and of the sandbox's, but for places inside another mount.
+
+    /proc, /dev and /sys that are not folders are left for the runtime to refuse.
+    """
+    rootfs = request.sandbox.rootfs
+    wanted = [(f"/{name}", False) for name in ("proc", "dev", "sys") if not os.path.lexists(f"{rootfs}/{name}")]
+    wanted += [("/etc/resolv.conf", True), ("/etc/hosts", True)]
+    outer = ["/proc", "/dev", "/sys"]
+    for mount in request.sandbox.mounts:
+        dest = absolute(mount.dest)
+        if not any(dest.startswith(f"{above}/") for above in outer):
+            wanted.append((dest, isinstance(mount, BindMount) and not os.path.isdir(mount.source)))
+        outer.append(dest)
+    for dest, is_file in wanted:
+        try:
+            os.close(mountpoints.make(rootfs, dest, is_file=is_file))
+        except (OSError, UnsafePathError) as error:
+            raise RuntimeFault(f"cannot make the mount point {dest}: {_reason(error)}") from None
 
 
 def _make_cwd(request: Request) -> None:

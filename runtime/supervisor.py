@@ -18,9 +18,8 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from runtime import cgroups
+from runtime import cgroups, mountpoints
 from runtime.linux import mounts, syscalls
-from runtime.linux.safepath import open_in_root
 
 # Messages on the control socket (SOCK_SEQPACKET): one Report from P1, then one GONE from S. The builder shuts its
 # writing side down to have the sandbox killed.
@@ -217,7 +216,11 @@ def _prepare(job: Job) -> None:
     for folder in job.cover:
         mounts.tmpfs(folder, mode=0o755)
     if job.allow_devices:
-        mounts.set_attributes(job.allow_devices, 0, syscalls.MOUNT_ATTR_NODEV)
+        try:
+            mounts.set_attributes(job.allow_devices, 0, syscalls.MOUNT_ATTR_NODEV)
+        except mounts.MountError as error:
+            if error.errno != errno.EINVAL:  # a plain folder, not a mount: then there is no nodev of ours
+                raise
     # The runtime's init re-executes from here on some versions: not noexec.
     mounts.tmpfs(job.scratch, mode=0o711)
     for folder in job.folders:
@@ -241,16 +244,11 @@ def _assemble(job: Job) -> None:
         if mount.dest == "/":
             mounts.bind(mount.source, root, readonly=False)
             continue
-        # The tree is opened anew each time: a descriptor from before a mount on it would lead below that mount.
-        root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        target = mountpoints.make(root, mount.dest, is_file=mount.is_file)
         try:
-            target = _mount_point(root_fd, mount.dest, is_file=mount.is_file)
-            try:
-                _mount_on(target, mount)
-            finally:
-                os.close(target)
+            _mount_on(target, mount)
         finally:
-            os.close(root_fd)
+            os.close(target)
 
 
 def _mount_on(target: int, mount: TreeMount) -> None:
@@ -266,24 +264,6 @@ def _mount_on(target: int, mount: TreeMount) -> None:
         nosuid=bool(attributes & syscalls.MOUNT_ATTR_NOSUID),
         noexec=bool(attributes & syscalls.MOUNT_ATTR_NOEXEC),
     )
-
-
-def _mount_point(root_fd: int, dest: str, *, is_file: bool) -> int:
-    """Handle of the place ``dest`` inside the root. Missing folders (0755), and the empty file itself, are made as runc does."""
-    try:
-        return open_in_root(root_fd, dest, os.O_PATH)
-    except FileNotFoundError:
-        pass
-    folder, name = os.path.split(dest.rstrip("/"))
-    parent = _mount_point(root_fd, folder, is_file=False) if folder else open_in_root(root_fd, "/", os.O_PATH)
-    try:
-        if is_file:
-            os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o755, dir_fd=parent))
-        else:
-            os.mkdir(name, 0o755, dir_fd=parent)
-        return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-    finally:
-        os.close(parent)
 
 
 def _spawn(job: Job, control: socket.socket, stdout: int, stderr: int) -> int:

@@ -1,0 +1,48 @@
+"""Making the places in a rootfs that things are mounted on, links resolved inside.
+
+All runtimes get them ready-made: each has its own ideas of modes for what it creates, and some fail on, or are led astray
+by, links (crun on a dangling one, bubblewrap on an absolute one).
+"""
+
+from __future__ import annotations
+
+import os
+
+from runtime.linux.safepath import open_in_root, resolve_in_root
+
+
+def make(root: str, dest: str, *, is_file: bool) -> int:
+    """O_PATH handle of ``dest`` inside ``root``; missing folders (0755) and the empty file itself are made, as runc does.
+
+    A chain of links that ends at nothing makes its last target. OSError, or UnsafePathError for a loop of links.
+    """
+    root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            return open_in_root(root_fd, dest, os.O_PATH)
+        except FileNotFoundError:
+            return _make(root_fd, resolve_in_root(root, dest), is_file=is_file)
+    finally:
+        os.close(root_fd)
+
+
+def _make(root_fd: int, path: str, *, is_file: bool) -> int:
+    folder, name = os.path.split(path)
+    try:
+        parent = open_in_root(root_fd, folder, os.O_PATH | os.O_DIRECTORY)
+    except FileNotFoundError:
+        parent = _make(root_fd, folder, is_file=False)
+    try:
+        if is_file:
+            fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o755, dir_fd=parent)
+            os.fchmod(fd, 0o755)
+            os.close(fd)
+        else:
+            os.mkdir(name, 0o755, dir_fd=parent)
+            # Whatever the umask of the process is: layers must not depend on it.
+            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+            os.fchmod(fd, 0o755)
+            os.close(fd)
+        return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    finally:
+        os.close(parent)
