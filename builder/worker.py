@@ -35,3 +35,36 @@ class Worker:
 
             self._executor = select(self.runtime)
         return self._executor
+
+
+def open_worker(root: str | None, config: Config, runtime: str | None = None) -> Worker:
+    """Open the state root (None: the default one), making it where it is missing.
+
+    Enters a private mount namespace (and, when the caller is not root, a user namespace) first: every mount is then the process's own
+    and gone with it, also after SIGKILL. That works before the first thread only. StoreError if the root can't be used.
+    """
+    from builder.cache.manager import CacheManager
+    from builder.content.store import ContentStore
+    from builder.snapshots.select import open_snapshotter
+    from builder.state.database import Database
+    from builder.state.layout import Layout, default_root
+
+    _enter_namespaces()
+    layout = Layout(root or default_root())
+    layout.create()
+    database = Database(layout.database)
+    content = ContentStore(layout)
+    snapshotter = open_snapshotter(layout, database, config.snapshotter)
+    cache = CacheManager(layout, database, content, snapshotter)
+    return Worker(layout, database, content, snapshotter, cache, config, runtime)
+
+
+def _enter_namespaces() -> None:
+    import os
+
+    from runtime.linux.namespaces import enter_private_mount_namespace, enter_user_namespace
+
+    if os.geteuid() == 0:
+        enter_private_mount_namespace()
+    else:
+        enter_user_namespace()

@@ -16,6 +16,7 @@ _SIZES = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _ULIMITS = frozenset(
     "core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack".split()  # noqa: SIM905
 )
+_NO_KEYS, _USE_AGENT = "key files are not supported", "load the keys into an ssh-agent and name its socket"
 ENTITLEMENTS = ("network.host", "security.insecure", "device")
 
 
@@ -144,16 +145,16 @@ def parse_ssh(values: Sequence[str], environ: Mapping[str, str]) -> dict[str, st
     for text in values:
         name, _, path = text.partition("=")
         if "," in path:
-            raise UsageError(f"--ssh {text}: key files are not supported", hint="load the keys into an ssh-agent and name its socket")
+            raise UsageError(f"--ssh {text}: {_NO_KEYS}", hint=_USE_AGENT)
         path = path or environ.get("SSH_AUTH_SOCK", "")
         if not path:
-            raise UsageError(f"invalid empty ssh agent socket for --ssh {text}", hint="start an ssh-agent: SSH_AUTH_SOCK is not set")
+            raise UsageError(f"invalid empty ssh agent socket for --ssh {text}", hint="SSH_AUTH_SOCK is not set")
         try:
             is_socket = stat.S_ISSOCK(os.stat(path).st_mode)
         except OSError as e:
             raise UsageError(f"--ssh {text}: {path}: {e.strerror}") from e
         if not is_socket:
-            raise UsageError(f"--ssh {text}: key files are not supported", hint="load the keys into an ssh-agent and name its socket")
+            raise UsageError(f"--ssh {text}: {_NO_KEYS}", hint=_USE_AGENT)
         out[name or "default"] = path
     return out
 

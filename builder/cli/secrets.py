@@ -32,7 +32,8 @@ def _resolve(spec: SecretSpec) -> tuple[str, str]:
         return "", spec.env
     if spec.file:
         if not os.path.exists(spec.file):
-            raise UsageError(f"failed to stat {spec.file}: no such file or directory", hint=f"it is the source of secret {spec.id!r}")
+            hint = f"it is the source of secret {spec.id!r}"
+            raise UsageError(f"failed to stat {spec.file}: no such file or directory", hint=hint)
         return spec.file, ""
     return ("", spec.id) if spec.id in os.environ else (spec.id, "")
 

@@ -1,0 +1,248 @@
+"""The way of a build: inputs -> frontend -> solver -> exporters. Everything else hangs off these few calls."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from builder.cli.common import open_root
+from builder.cli.context import Inputs, read_inputs
+from builder.cli.displays import open_display
+from builder.cli.failures import BuildFailed
+from builder.cli.resolver import WorldResolver, context_folders, step
+from builder.cli.secrets import secret_provider
+from builder.errors import UsageError
+from builder.session import Session
+
+if TYPE_CHECKING:
+    from builder.cache.types import Readable
+    from builder.cli.displays import Display
+    from builder.cli.request import BuildRequest
+    from builder.exporters.image import WrittenImage
+    from builder.exporters.types import BuildOutput
+    from builder.graph.vertex import Edge
+    from builder.solver.solver import Solver
+    from builder.worker import Worker
+    from frontend.convert import Converted, ConvertOptions
+
+
+def run_build(request: BuildRequest, *, root: str, config: str, runtime: str | None) -> int:
+    """``pybuild build``; the exit code."""
+    from builder.exporters.export import check_output
+
+    method, _, form = request.call.partition(",")
+    if method not in ("build", "check", "lint", "outline", "targets"):
+        raise UsageError(f"--call={method} is not supported", hint="methods are build, check, outline, targets")
+    for spec in request.outputs:
+        check_output(spec, multi=len(request.platforms) > 1)
+    if method != "build":
+        from builder.cli.call import run_call
+
+        return run_call(request, method, form, root=root, config=config)
+    with opened(request, root, config, runtime) as build:
+        build.run()
+    return 0
+
+
+def run_graph(request: BuildRequest, form: str, *, root: str, config: str) -> int:
+    """``pybuild graph``: convert and print."""
+    from builder.graph.vertex import Graph
+
+    with opened(request, root, config, None) as build:
+        converted = build.convert()
+        graph = Graph(tuple(t.edge for t in converted.targets if t.edge is not None))
+    print(graph.to_json() if form == "json" else graph.to_dot())
+    return 0
+
+
+@contextmanager
+def opened(request: BuildRequest, root: str, config: str, runtime: str | None) -> Iterator[Build]:
+    """A worker, a display and a scratch folder around one build; a display always shows its last state."""
+    import shutil
+    import tempfile
+
+    worker = open_root(root, config, runtime)
+    display = open_display(request.progress, quiet=request.quiet)
+    scratch = tempfile.mkdtemp(prefix="build-", dir=worker.layout.tmp)
+    build = Build(worker, request, display, scratch)
+    try:
+        yield build
+    except (Exception, KeyboardInterrupt) as e:
+        build.stop()
+        display.close()
+        if isinstance(e, KeyboardInterrupt) or build.inputs is None:
+            raise
+        raise BuildFailed(e, build.inputs.name, build.inputs.dockerfile) from e
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    display.close()
+    build.warn()
+
+
+class Build:
+    """One build on a worker. ``inputs`` is None until the Dockerfile was read."""
+
+    def __init__(self, worker: Worker, request: BuildRequest, display: Display, scratch: str) -> None:
+        self.worker, self.request, self.display = worker, request, display
+        self._scratch = scratch
+        self._secret = secret_provider(request.secrets)
+        self.session = self._session({}, {})
+        self.inputs: Inputs | None = None
+        self.converted: Converted | None = None
+        self._solver: Solver | None = None
+
+    def run(self) -> None:
+        """Everything, up to the last output."""
+        from builder.exporters.export import export
+
+        converted = self.convert()
+        output = self.solve(converted)
+        try:
+            images = [export(self.worker, output, s, self.request.tags, self.display) for s in self.request.outputs]
+        finally:
+            for target in output.targets:
+                if target.ref is not None:
+                    target.ref.release()
+        self._report(next((i for i in images if i is not None), None))
+        self.worker.cache.gc_after_build(self.worker.config)
+
+    def convert(self) -> Converted:
+        """Read the inputs and turn the Dockerfile into a graph."""
+        from frontend.convert import convert
+
+        inputs = self.read()
+        resolver = WorldResolver(self.worker, self.session, self.display)
+        self.converted = convert(inputs.dockerfile, self.options(), resolver)
+        return self.converted
+
+    def read(self) -> Inputs:
+        """Dockerfile, .dockerignore and contexts."""
+        with step(self.display, f"[internal] load build definition from {os.path.basename(self.request.file) or 'Dockerfile'}"):
+            self.inputs = read_inputs(self.request, self._scratch, self._solve_one)
+        locals_, layouts = context_folders(self.request.build_contexts)
+        for name, folder in (locals_ | layouts).items():
+            if not os.path.isdir(folder):
+                raise UsageError(f"failed to get build context {name}: {folder} is not a directory")
+        self.session = self._session({**self.inputs.locals, **locals_}, {**self.inputs.oci_layouts, **layouts})
+        return self.inputs
+
+    def options(self) -> ConvertOptions:
+        """The request in the frontend's terms."""
+        from frontend.convert import ConvertOptions
+        from frontend.dockerignore import read_patterns
+
+        request, inputs = self.request, self.inputs
+        assert inputs is not None
+        args = dict(request.build_args)
+        return ConvertOptions(
+            target=request.target,
+            build_args=args,
+            labels=request.labels,
+            target_platforms=request.platforms,
+            no_cache=request.no_cache,
+            network=request.network,
+            extra_hosts=request.add_hosts,
+            ulimits=request.ulimits,
+            shm_size=request.shm_size,
+            cgroup_parent=request.cgroup_parent,
+            hostname=args.get("BUILDKIT_SANDBOX_HOSTNAME", ""),
+            named_contexts=request.build_contexts,
+            main_context=inputs.main_context,
+            ignore=read_patterns(inputs.ignore.decode("utf-8", "surrogateescape")),
+            dockerfile_name=inputs.name,
+            epoch=os.environ.get("SOURCE_DATE_EPOCH", ""),
+            image_resolve_mode="pull" if request.pull else "default",
+        )
+
+    def solve(self, converted: Converted) -> BuildOutput:
+        """Build the targets; the refs are the caller's to release."""
+        from builder.exporters.types import BuildOutput, SolvedTarget
+
+        edges = [t.edge for t in converted.targets if t.edge is not None]
+        refs = iter([r.result for r in self.solver.build(edges)])
+        targets = tuple(
+            SolvedTarget(t.platform, next(refs) if t.edge is not None else None, t.config, t.base_config)  # type: ignore[arg-type]
+            for t in converted.targets
+        )
+        epochs = [t.epoch for t in converted.targets]
+        return BuildOutput(targets, converted.multi_platform, epochs[0] if epochs else None)
+
+    @property
+    def solver(self) -> Solver:
+        """One solver a build: the context's source and the targets share what they have in common."""
+        if self._solver is None:
+            from builder.ops import resolve
+            from builder.solver.keystore import SqliteKeyStore
+            from builder.solver.solver import Solver
+
+            self._solver = Solver(
+                lambda vertex: resolve(vertex, self.worker, self.session),
+                self.worker.cache,
+                SqliteKeyStore(self.worker.database),
+                self.display,
+                parallelism=self.worker.config.max_parallelism,
+                locks=self.worker.layout.locks,
+            )
+        return self._solver
+
+    def stop(self) -> None:
+        """Stop what still runs, after an error or Ctrl-C."""
+        if self._solver is not None:
+            self._solver.cancel()
+
+    def warn(self) -> None:
+        """Lint findings and unused build args, after the display."""
+        if self.converted is None or self.request.quiet:
+            return
+        lines = [w.short() for w in self.converted.warnings]
+        if unused := self.converted.unused_build_args:
+            sys.stderr.write(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed\n")
+        if lines:
+            count = f"{len(lines)} warning{'s' if len(lines) > 1 else ''} found (use --debug to expand):"
+            sys.stderr.write(f"\n {count}\n" + "".join(f" - {line}\n" for line in lines))
+
+    def _solve_one(self, edge: Edge) -> Readable:
+        """For remote contexts, which are read before the graph is there."""
+        assert self._solver is None or self.inputs is None
+        ref: Readable = self.solver.build([edge])[0].result  # type: ignore[assignment]
+        return ref
+
+    def _session(self, locals_: dict[str, str], layouts: dict[str, str]) -> Session:
+        return Session(locals_, layouts, self._secret, self.request.ssh, self.request.allow)
+
+    def _report(self, image: WrittenImage | None) -> None:
+        if image is None:
+            return
+        config = image.manifests[0].config.digest
+        if self.request.iidfile:
+            _write(self.request.iidfile, str(image.top.digest if len(image.manifests) > 1 else config).encode())
+        if self.request.metadata_file:
+            _write(self.request.metadata_file, _metadata(image, self.request))
+        if self.request.quiet:
+            print(image.top.digest if len(image.manifests) > 1 else config)
+
+
+def _write(path: str, data: bytes) -> None:
+    from builder.exporters.sink import output_file
+
+    with output_file(path, "metadata") as write:
+        write(data)
+
+
+def _metadata(image: WrittenImage, request: BuildRequest) -> bytes:
+    """buildx' --metadata-file."""
+    import json
+
+    from builder.exporters.manifest import descriptor_json
+
+    doc = {
+        "containerimage.config.digest": image.manifests[0].config.digest,
+        "containerimage.descriptor": descriptor_json(image.top),
+        "containerimage.digest": image.top.digest,
+        "image.name": ",".join(str(t) for t in request.tags),
+    }
+    return json.dumps({k: v for k, v in doc.items() if v}, indent=2).encode()
+

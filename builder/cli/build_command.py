@@ -1,0 +1,162 @@
+"""The flags of ``pybuild build`` and ``pybuild graph``, spelled as in ``docker buildx build``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from builder.cli import request as r
+from builder.cli.common import state_options
+from builder.errors import UnsupportedError, UsageError
+from builder.exporters.types import OutputSpec
+
+_MANY = {"multiple": True}
+
+BUILD_OPTIONS: list[Callable[[Any], Any]] = [
+    click.option("-f", "--file", default="", metavar="PATH", help="Name of the Dockerfile (default: CONTEXT/Dockerfile; - is stdin)."),
+    click.option("--target", default="", metavar="STAGE", help="Build stage to build."),
+    click.option("--build-arg", **_MANY, metavar="K[=V]", help="Set a build-time variable."),
+    click.option("--build-context", **_MANY, metavar="NAME=VALUE", help="Additional context: folder, docker-image://, oci-layout://, URL."),
+    click.option("--platform", **_MANY, metavar="P[,P]", help="Target platform."),
+    click.option("--label", **_MANY, metavar="K=V", help="Set metadata for the image."),
+    click.option("--add-host", **_MANY, metavar="HOST=IP", help="Add an entry to /etc/hosts of RUN steps."),
+    click.option("--network", default="default", metavar="MODE", help="Network of RUN steps: default, host, none."),
+    click.option("--no-cache", is_flag=True, help="Run every step anew."),
+    click.option("--no-cache-filter", **_MANY, metavar="STAGE[,STAGE]", help="Run the steps of these stages anew."),
+    click.option("--pull", is_flag=True, help="Ask the registry again what tags mean."),
+    click.option("--ulimit", **_MANY, metavar="NAME=SOFT[:HARD]", help="Resource limit of RUN steps."),
+    click.option("--shm-size", default="", metavar="BYTES", help="Size of /dev/shm of RUN steps."),
+    click.option("--cgroup-parent", default="", metavar="PATH", help="Parent cgroup of RUN steps."),
+    click.option("--secret", **_MANY, metavar="id=ID[,src=FILE|,env=VAR]", help="Secret for RUN --mount=type=secret."),
+    click.option("--ssh", **_MANY, metavar="ID[=SOCKET]", help="SSH agent for RUN --mount=type=ssh."),
+    click.option("--allow", **_MANY, metavar="ENTITLEMENT", help="Grant network.host, security.insecure or device."),
+]
+
+OUTPUT_OPTIONS: list[Callable[[Any], Any]] = [
+    click.option("-t", "--tag", **_MANY, metavar="NAME[:TAG]", help="Name of the image."),
+    click.option("-o", "--output", **_MANY, metavar="SPEC", help="type=image|oci|docker|local|tar|cacheonly[,dest=PATH][,KEY=VALUE]."),
+    click.option("--load", is_flag=True, help="Same as --output=type=image (the default)."),
+    click.option("--push", is_flag=True, help="Same as --output=type=image,push=true."),
+    click.option("--annotation", **_MANY, metavar="K=V", help="Annotation of the manifest."),
+    click.option("--iidfile", default="", metavar="FILE", help="Write the image's config digest to a file."),
+    click.option("--metadata-file", default="", metavar="FILE", help="Write build result metadata to a file."),
+    click.option("--progress", default="auto", metavar="TYPE", help="auto, plain, tty, rawjson, quiet."),
+    click.option("-q", "--quiet", is_flag=True, help="Print only the image's digest."),
+    click.option("--call", default="build", metavar="METHOD", help="build, check, outline or targets; [,format=json]."),
+    click.option("--check", is_flag=True, help="Same as --call=check."),
+]
+
+# Flags of docker buildx build that have no meaning here, or none yet: refused by name, except where they ask for what is anyway so.
+_UNSUPPORTED = {
+    "attest": "attestations",
+    "builder": "there is one builder, this process",
+    "cache-from": "remote cache",
+    "cache-to": "remote cache",
+    "policy": "source policies",
+}
+
+
+def _add(options: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    def decorate(f: Any) -> Any:
+        for option in reversed(options):
+            f = option(f)
+        return f
+
+    return decorate
+
+
+def _unsupported_options(f: Any) -> Any:
+    for name in _UNSUPPORTED:
+        f = click.option(f"--{name}", name.replace("-", "_"), multiple=True, hidden=True)(f)
+    f = click.option("--provenance", default="", hidden=True)(f)
+    return click.option("--sbom", default="", hidden=True)(f)
+
+
+@click.command("build", context_settings={"help_option_names": ["-h", "--help"]})
+@_add(BUILD_OPTIONS)
+@_add(OUTPUT_OPTIONS)
+@_unsupported_options
+@state_options
+@click.argument("context")
+def build(context: str, **flags: Any) -> int:
+    """Build an image from a Dockerfile. CONTEXT is a folder, an archive, - (stdin), or a git or http URL."""
+    from builder.cli.build import run_build
+
+    return run_build(_request(context, flags), root=flags["root"], config=flags["config"], runtime=flags["runtime"])
+
+
+@click.command("graph", context_settings={"help_option_names": ["-h", "--help"]})
+@_add(BUILD_OPTIONS)
+@click.option("--format", "form", type=click.Choice(["json", "dot"]), default="json", help="How the graph is printed.")
+@state_options
+@click.argument("context")
+def graph(context: str, form: str, **flags: Any) -> int:
+    """Print the graph that a build would solve, without building it."""
+    from builder.cli.build import run_graph
+
+    return run_graph(_request(context, flags), form, root=flags["root"], config=flags["config"])
+
+
+def _request(context: str, flags: dict[str, Any]) -> r.BuildRequest:
+    for name, what in _UNSUPPORTED.items():
+        if flags.get(name.replace("-", "_")):
+            raise UnsupportedError(f"--{name} is not supported: {what}")
+    for name in ("provenance", "sbom"):
+        if flags.get(name, "").lower() not in ("", "false", "0"):
+            raise UnsupportedError(f"--{name} is not supported: attestations", hint=f"--{name}=false is accepted")
+    return r.BuildRequest(
+        context=context,
+        file=flags["file"],
+        target=flags["target"],
+        tags=tuple(dict.fromkeys(r.parse_tag(t) for t in flags.get("tag", ()))),
+        build_args=r.parse_build_args(flags["build_arg"], os.environ),
+        labels=r.parse_labels(flags["label"]),
+        platforms=r.parse_platforms(flags["platform"]),
+        outputs=_outputs(flags),
+        no_cache=_no_cache(flags),
+        pull=flags["pull"],
+        network=r.parse_network(flags["network"]),
+        add_hosts=tuple(r.parse_add_host(t) for t in flags["add_host"]),
+        ulimits=tuple(r.parse_ulimit(t) for t in flags["ulimit"]),
+        shm_size=r.parse_size(flags["shm_size"], "shm-size") if flags["shm_size"] else 0,
+        cgroup_parent=flags["cgroup_parent"],
+        build_contexts=r.parse_pairs(flags["build_context"], "build-context"),
+        secrets=tuple(r.parse_secret(t) for t in flags["secret"]),
+        ssh=r.parse_ssh(flags["ssh"], os.environ),
+        allow=r.parse_allow(flags["allow"]),
+        call="check" if flags.get("check") else flags.get("call", "build"),
+        progress=flags.get("progress", "auto"),
+        quiet=flags.get("quiet", False),
+        iidfile=flags.get("iidfile", ""),
+        metadata_file=flags.get("metadata_file", ""),
+    )
+
+
+def _outputs(flags: dict[str, Any]) -> tuple[OutputSpec, ...]:
+    specs = [OutputSpec.parse(t) for t in flags.get("output", ())]
+    if flags.get("push"):
+        if any(s.type != "image" for s in specs):
+            raise UsageError("push and output may not be set together", hint="use --output type=image,push=true")
+        specs = [OutputSpec("image", s.dest, (*s.attrs, ("push", "true"))) for s in specs] or [
+            OutputSpec("image", attrs=(("push", "true"),))
+        ]
+    if flags.get("load") and not any(s.type == "image" for s in specs):
+        specs.append(OutputSpec("image"))
+    annotations = tuple(sorted(("annotation." + k, v) for k, v in r.parse_pairs(flags.get("annotation", ()), "annotation").items()))
+    if annotations:
+        specs = [
+            OutputSpec(s.type, s.dest, s.attrs + annotations) if s.type in ("image", "oci", "docker") else s
+            for s in specs or [OutputSpec("image")]
+        ]
+    return tuple(specs) or (OutputSpec("image"),)
+
+
+def _no_cache(flags: dict[str, Any]) -> Any:
+    if flags["no_cache"]:
+        if flags["no_cache_filter"]:
+            raise UsageError("--no-cache and --no-cache-filter cannot currently be used together")
+        return "all"
+    return frozenset(name for text in flags["no_cache_filter"] for name in text.split(",") if name)

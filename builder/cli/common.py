@@ -1,0 +1,27 @@
+"""What commands share: the options that name the state root, and the worker that opens it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from builder.worker import Worker
+
+
+def state_options(f: Any) -> Any:
+    """--root, --config, --runtime, --debug."""
+    f = click.option("-D", "--debug", is_flag=True, help="Show a traceback with an error.", expose_value=False)(f)
+    f = click.option("--runtime", default=None, metavar="NAME", help="Sandbox: runc (default), crun, bwrap.")(f)
+    f = click.option("--config", default="", metavar="FILE", help="Configuration (default: PYBUILD_CONFIG).")(f)
+    return click.option("--root", default="", metavar="DIR", help="State folder (default: PYBUILD_ROOT).")(f)
+
+
+def open_root(root: str, config: str, runtime: str | None = None) -> Worker:
+    """The worker on the root that the flags name. To be called before any thread starts: it enters a mount namespace."""
+    from builder.config import load_config
+    from builder.worker import open_worker
+
+    return open_worker(os.path.abspath(root) if root else None, load_config(config or None), runtime)

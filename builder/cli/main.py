@@ -1,0 +1,104 @@
+"""The entry point: which command, and how any of them ends.
+
+``pybuild -f Dockerfile .`` is ``pybuild build -f Dockerfile .``. Only the command that is asked for is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+VERSION = "0.1.0"
+_COMMANDS = {
+    "build": "build_command",
+    "images": "store_commands",
+    "rmi": "store_commands",
+    "save": "store_commands",
+    "du": "cache_commands",
+    "prune": "cache_commands",
+    "fsck": "cache_commands",
+    "graph": "build_command",
+}
+_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code. Errors that are expected end in a few lines on standard error, without a traceback."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if args in (["--version"], ["-v"], ["version"]):
+        print(f"pybuild {VERSION}")
+        return 0
+    debug = "--debug" in args or "-D" in args
+    try:
+        return _run(args)
+    except KeyboardInterrupt:
+        sys.stderr.write("ERROR: canceled\n")
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output is gone; nothing more can be told. Python would complain again while it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as e:
+        from builder.cli.failures import describe_failure
+
+        if debug:
+            import traceback
+
+            traceback.print_exc()
+        text, code = describe_failure(e)
+        sys.stderr.write(text)
+        return code
+
+
+def _run(args: list[str]) -> int:
+    import click
+
+    from builder.errors import UsageError
+
+    name, rest = _command(args)
+    try:
+        if name == "help":
+            _overview()
+            return 0
+        module = __import__(f"builder.cli.{_COMMANDS[name]}", fromlist=[name])
+        command: click.Command = getattr(module, name)
+        result = command.main(rest, prog_name=f"pybuild {name}", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Abort:
+        raise KeyboardInterrupt from None
+    except click.UsageError as e:
+        raise UsageError(e.format_message(), hint=f"see `pybuild {name} --help`") from None
+    except click.ClickException as e:
+        raise UsageError(e.format_message()) from None
+
+
+def _command(args: list[str]) -> tuple[str, list[str]]:
+    if not args or args == ["--help"] or args == ["-h"]:
+        return "help", []
+    if args[0] == "help":
+        return (args[1], ["--help"]) if len(args) > 1 and args[1] in _COMMANDS else ("help", [])
+    if args[0] in _COMMANDS:
+        return args[0], args[1:]
+    return "build", args
+
+
+def _overview() -> None:
+    print(
+        "usage: pybuild [build] [OPTIONS] CONTEXT\n\n"
+        "Builds images from Dockerfiles, without a daemon.\n\n"
+        "commands:\n"
+        "  build    build an image (the default): pybuild -f Dockerfile -t NAME .\n"
+        "  graph    print the build graph as JSON or Graphviz dot\n"
+        "  images   list the images of the own store\n"
+        "  rmi      remove images from the own store\n"
+        "  save     write an image of the own store to an archive\n"
+        "  du       show what the cache holds\n"
+        "  prune    remove cache that is not in use\n"
+        "  fsck     check the state folder\n\n"
+        "`pybuild COMMAND --help` shows a command's options."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
