@@ -49,7 +49,7 @@ def print_dockerfile(result: ParseResult) -> str:
 
 def _instruction(line: str, escape: str) -> list[str]:
     body = line.rstrip(" \t")
-    if body.endswith(escape) and not body.endswith(escape * 2):
+    if not line.strip(SPACE) or (body.endswith(escape) and not body.endswith(escape * 2)):
         line += escape  # only the end of the file kept this line from being continued; so it will again
     if byte_length(line) <= _CHUNK:
         return [line]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import pytest
@@ -67,11 +68,8 @@ TEXTS = st.one_of(st.lists(FRAGMENTS, max_size=30).map("".join), st.text(max_siz
 
 @given(TEXTS)
 def test_any_text_parses_or_is_a_frontend_error(text: str) -> None:
-    try:
-        result = parse(text)
-        parse_stages(result.nodes)
-    except FrontendError as e:
-        assert str(e)
+    with contextlib.suppress(FrontendError):
+        parse_stages(parse(text).nodes)
 
 
 @given(TEXTS)
