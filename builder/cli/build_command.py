@@ -16,10 +16,10 @@ from builder.exporters.types import OutputSpec
 _MANY = {"multiple": True}
 
 BUILD_OPTIONS: list[Callable[[Any], Any]] = [
-    click.option("-f", "--file", default="", metavar="PATH", help="Name of the Dockerfile (default: CONTEXT/Dockerfile; - is stdin)."),
+    click.option("-f", "--file", default="", metavar="PATH", help="The Dockerfile (default: CONTEXT/Dockerfile; - is stdin)."),
     click.option("--target", default="", metavar="STAGE", help="Build stage to build."),
     click.option("--build-arg", **_MANY, metavar="K[=V]", help="Set a build-time variable."),
-    click.option("--build-context", **_MANY, metavar="NAME=VALUE", help="Additional context: folder, docker-image://, oci-layout://, URL."),
+    click.option("--build-context", **_MANY, metavar="NAME=VALUE", help="More contexts: folder, docker-image://, oci-layout://, URL."),
     click.option("--platform", **_MANY, metavar="P[,P]", help="Target platform."),
     click.option("--label", **_MANY, metavar="K=V", help="Set metadata for the image."),
     click.option("--add-host", **_MANY, metavar="HOST=IP", help="Add an entry to /etc/hosts of RUN steps."),
@@ -37,7 +37,7 @@ BUILD_OPTIONS: list[Callable[[Any], Any]] = [
 
 OUTPUT_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("-t", "--tag", **_MANY, metavar="NAME[:TAG]", help="Name of the image."),
-    click.option("-o", "--output", **_MANY, metavar="SPEC", help="type=image|oci|docker|local|tar|cacheonly[,dest=PATH][,KEY=VALUE]."),
+    click.option("-o", "--output", **_MANY, metavar="SPEC", help="type=image|oci|docker|local|tar|cacheonly[,dest=PATH]."),
     click.option("--load", is_flag=True, help="Same as --output=type=image (the default)."),
     click.option("--push", is_flag=True, help="Same as --output=type=image,push=true."),
     click.option("--annotation", **_MANY, metavar="K=V", help="Annotation of the manifest."),

@@ -36,7 +36,7 @@ def step(sink: Sink, name: str) -> Iterator[None]:
 
 
 class WorldResolver:
-    """Implements ``frontend.convert.MetaResolver``. Answers are remembered for one build: a tag means one thing in all its stages."""
+    """Implements ``frontend.convert.MetaResolver``; remembers answers: in one build a tag means one thing."""
 
     def __init__(self, worker: Worker, session: Session, sink: Sink) -> None:
         self._worker, self._session, self._sink = worker, session, sink
