@@ -23,7 +23,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from builder.content.store import store_error, write_all
@@ -31,6 +31,7 @@ from builder.content.tar.entry import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK
 from builder.content.tar.reader import Limits, TarReader
 from builder.errors import LayerError, StoreError
 from builder.snapshots.types import NeedsParent
+from builder.snapshots.userns import in_user_namespace
 from builder.snapshots.xattrs import copy_xattrs, set_xattrs
 from runtime.errors import UnsafePathError
 from runtime.linux import safepath
@@ -66,10 +67,15 @@ class _Where:
 
 
 def unpack(
-    chunks: Iterable[bytes], folder: str, *, bottom: bool, lower: str | None = None, limits: Limits | None = None
+    chunks: Iterable[bytes],
+    folder: str,
+    *,
+    bottom: bool,
+    lower: Callable[[], str | None] = lambda: None,
+    limits: Limits | None = None,
 ) -> Unpacked:
     """Unpack an uncompressed layer tar into the empty ``folder``. ``bottom``: there is nothing below, whiteouts mean nothing.
-    ``lower``: the mounted parent, None where it is not there yet (NeedsParent if it turns out to be needed).
+    ``lower`` is asked for the mounted parent if that is needed; None where it is not there yet: NeedsParent.
 
     The stream is read to its end, also before NeedsParent.
     """
@@ -116,7 +122,7 @@ def clean(name: str) -> str:
 class _Applier:
     """One layer on its way. Paths are relative to the layer's folder, "" is the folder itself."""
 
-    def __init__(self, folder: str, bottom: bool, lower: str | None) -> None:
+    def __init__(self, folder: str, bottom: bool, lower: Callable[[], str | None]) -> None:
         self._folder = folder
         self._bottom = bottom
         self._lower = lower
@@ -150,10 +156,11 @@ class _Applier:
     def finish(self) -> Unpacked:
         """Attributes of implied folders, opaque for whited-out folders, times."""
         if self._implied and not self._bottom:
-            if self._lower is None:
+            lower = self._lower()
+            if lower is None:
                 raise NeedsParent(f"the layer has no entry for its folder {min(self._implied)}")
             for path in sorted(self._implied):
-                self._inherit(path, self._lower)
+                self._inherit(path, lower)
         for path in self._whiteouts & self._dirs:
             self._opaques.add(path)
         for path, mtime in self._times.items():
@@ -345,10 +352,11 @@ class _Applier:
         """Bring the file of a lower layer into this one, as overlayfs does when a lower file gets a second name."""
         if self._bottom:
             raise LayerError(f"{entry.name}: hard link to {entry.linkname}, which is not there")
-        if self._lower is None:
+        lower = self._lower()
+        if lower is None:
             raise NeedsParent(f"{entry.name} is a hard link to {entry.linkname} of a lower layer")
         folder, _, name = target.rpartition("/")
-        source = os.path.join(self._lower, safepath.resolve_in_root(self._lower, target, follow_last=False))
+        source = os.path.join(lower, safepath.resolve_in_root(lower, target, follow_last=False))
         try:
             status = os.lstat(source)
         except (FileNotFoundError, NotADirectoryError):
@@ -410,15 +418,6 @@ def write_marks(folder: str, unpacked: Unpacked, attribute: str) -> None:
         raise store_error("can't make whiteouts in the snapshot", e) from e
     finally:
         os.close(root)
-
-
-def in_user_namespace() -> bool:
-    """Is this any but the first user namespace (whose map is the identity over all ids)?"""
-    try:
-        with open("/proc/self/uid_map", encoding="ascii") as file:
-            return file.read().split() != ["0", "0", "4294967295"]
-    except OSError:
-        return False
 
 
 def _bound(mtime: int) -> int:

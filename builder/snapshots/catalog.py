@@ -102,14 +102,10 @@ class Catalog:
     @contextmanager
     def making(self) -> Iterator[Making]:
         """A folder on its way; deleted when the block ends without ``enter``."""
-        import tempfile
-
         with store_errors("can't make a snapshot"):
-            path = tempfile.mkdtemp(prefix=".new-", dir=self._layout.snapshots)
-            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            path, fd = locked_folder(self._layout.snapshots, ".new-")
         making = Making(path)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
             yield making
         finally:
             if not making.entered:
@@ -120,12 +116,13 @@ class Catalog:
         """Rename the folder to its key and add the row; StoreError if the key is taken."""
         target = self.folder(row.key)
         usage = row.usage
+        old = None
         with self._database.transaction() as c:
             taken = c.execute("SELECT 1 FROM snapshots WHERE key = ?", (row.key,)).fetchone()
             if taken:
                 raise StoreError(f"snapshot {row.key} is there already")
             if os.path.lexists(target):
-                self._discard(target)  # its row is gone: a removal that was cut short
+                old = self._set_aside(target)  # its row is gone: a removal that was cut short
             with store_errors(f"can't make snapshot {row.key}"):
                 os.rename(making.path, target)
             making.entered = True
@@ -142,23 +139,23 @@ class Catalog:
                     usage.inodes if usage else None,
                 ),
             )
+        _delete_aside(old)
 
     def remove(self, key: str) -> None:
         path = self.folder(key)
         with self._database.transaction() as c:
             c.execute("DELETE FROM snapshots WHERE key = ?", (key,))
-        self._discard(path)
+        _delete_aside(self._set_aside(path))
 
-    def _discard(self, path: str) -> None:
-        import tempfile
-
+    def _set_aside(self, path: str) -> tuple[str, int] | None:
+        """Take ``path`` away at once; deleting comes later and takes its time."""
         with store_errors("can't remove a snapshot"):
-            gone = tempfile.mkdtemp(prefix=".gone-", dir=self._layout.snapshots)
+            aside, fd = locked_folder(self._layout.snapshots, ".gone-")
             try:
-                os.rename(path, os.path.join(gone, "snapshot"))
+                os.rename(path, os.path.join(aside, "snapshot"))
             except FileNotFoundError:
                 pass
-        delete_tree(gone)
+        return aside, fd
 
     def sweep(self) -> None:
         """Delete folders without a row, and temp folders whose maker is gone."""
@@ -177,11 +174,11 @@ class Catalog:
                     pass
                 finally:
                     os.close(fd)
-            elif not self._known(name):
+            elif name[0] != "." and not self._known(name):
                 # Inside a write transaction nobody can be between the rename and the row.
                 with self._database.transaction():
-                    if not self._known(name):
-                        self._discard(path)
+                    aside = None if self._known(name) else self._set_aside(path)
+                _delete_aside(aside)
 
     def _known(self, key: str) -> bool:
         row = self._database.connection().execute("SELECT 1 FROM snapshots WHERE key = ?", (key,)).fetchone()
@@ -200,6 +197,31 @@ class Making:
             os.mkdir(path, 0o700)
             os.chmod(path, mode)
         return path
+
+
+def locked_folder(parent: str, prefix: str) -> tuple[str, int]:
+    """A new folder and the fd that holds its lock. A sweep may take the folder before it is locked: then another one."""
+    import tempfile
+
+    while True:
+        path = tempfile.mkdtemp(prefix=prefix, dir=parent)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if os.path.isdir(path):
+            return path, fd
+        os.close(fd)
+
+
+def _delete_aside(aside: tuple[str, int] | None) -> None:
+    if aside is not None:
+        path, fd = aside
+        try:
+            delete_tree(path)
+        finally:
+            os.close(fd)
 
 
 def delete_tree(path: str) -> None:

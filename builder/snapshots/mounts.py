@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from builder.content.store import store_errors
 from builder.errors import StoreError
+from builder.snapshots.catalog import locked_folder
 from runtime.linux.mounts import MountError, unmount
 
 if TYPE_CHECKING:
@@ -97,12 +98,8 @@ class MountTable:
     def _target(self) -> str:
         with self._lock:
             if not self._base:
-                import tempfile
-
                 with store_errors("can't make a mount point"):
-                    self._base = tempfile.mkdtemp(prefix=_PREFIX, dir=self._tmp)
-                    self._held = os.open(self._base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                    fcntl.flock(self._held, fcntl.LOCK_EX)
+                    self._base, self._held = locked_folder(self._tmp, _PREFIX)
             self._number += 1
             target = os.path.join(self._base, str(self._number))
         with store_errors("can't make a mount point"):
