@@ -1,4 +1,4 @@
-"""The lint rules that need expanded words, resolved images or the graph. For those of the file alone see ``frontend.lint.checks``."""
+"""The lint rules that need expanded words, resolved images or the graph; ``frontend.lint.checks`` has those of the file alone."""
 
 from __future__ import annotations
 

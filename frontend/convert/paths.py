@@ -18,7 +18,7 @@ def join(*parts: str) -> str:
 
 
 def normalize(parent: str, path: str, *, keep_slash: bool) -> str:
-    """``path`` as seen from ``parent``. An absolute path stays as written; with ``keep_slash`` so does an end of ``/`` or ``/.``."""
+    """``path`` as seen from ``parent``. An absolute one stays as written; with ``keep_slash`` so does an end of ``/`` or ``/.``."""
     result = path or parent or "/"
     if not result.startswith("/"):
         result = join("/", parent, result)
