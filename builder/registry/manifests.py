@@ -78,10 +78,11 @@ class Manifest:
     layers: tuple[Descriptor, ...]
 
 
-def parse(data: bytes, media_type: str = "", *, what: str = "manifest") -> Index | Manifest:
+def parse(data: bytes, media_type: str = "", *, what: str = "manifest", image_only: bool = True) -> Index | Manifest:
     """Read a manifest or index; ``media_type`` is what its descriptor or the registry calls it, empty if unknown.
 
-    IntegrityError for anything malformed or ambiguous, UnsupportedError for schema 1 and for artifacts that are no image.
+    IntegrityError for anything malformed or ambiguous, UnsupportedError for schema 1 and, if ``image_only``, for artifacts that
+    are no image.
     """
     if media_type in SCHEMA1:
         raise UnsupportedError(_SCHEMA1_TEXT)
@@ -91,13 +92,13 @@ def parse(data: bytes, media_type: str = "", *, what: str = "manifest") -> Index
         document = json.loads(data)
         if not isinstance(document, dict):
             raise TypeError("not a JSON object")
-        return _parse(document, media_type, what)
+        return _parse(document, media_type, what, image_only)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
         text = f"no {e}" if isinstance(e, KeyError) else str(e).splitlines()[0] if str(e) else type(e).__name__
         raise IntegrityError(f"{what}: malformed manifest: {text}") from e
 
 
-def _parse(document: dict[str, Any], media_type: str, what: str) -> Index | Manifest:
+def _parse(document: dict[str, Any], media_type: str, what: str, image_only: bool) -> Index | Manifest:
     if document.get("schemaVersion") == 1 or ("fsLayers" in document and "layers" not in document):
         raise UnsupportedError(_SCHEMA1_TEXT)
     is_manifest = document.get("layers") is not None or document.get("config") is not None
@@ -116,11 +117,11 @@ def _parse(document: dict[str, Any], media_type: str, what: str) -> Index | Mani
             raise ValueError("neither layers nor manifests")
         return Index(resolved, tuple(_entry(e) for e in _list(document["manifests"])))
     config = descriptor(document["config"])
-    if config.media_type not in _CONFIGS:
+    if image_only and config.media_type not in _CONFIGS:
         raise UnsupportedError(f"{what}: not an image: its config is of type {config.media_type or 'nothing'}")
     layers = tuple(descriptor(d) for d in _list(document.get("layers") or []))
     for layer in layers:
-        if layer.media_type not in _LAYERS:
+        if image_only and layer.media_type not in _LAYERS:
             raise UnsupportedError(f"{what}: layer {layer.digest} is of the unsupported type {layer.media_type}")
     return Manifest(resolved, config, layers)
 
