@@ -217,7 +217,7 @@ def _run(job: Job, on_output: Callable[[int, bytes], None], cancelled: threading
     err_read, err_write = os.pipe()
     try:
         try:
-            control = zygote.get().submit(job.encode(), out_write, err_write)
+            control = zygote.submit(job.encode(), out_write, err_write)
         finally:
             os.close(out_write)
             os.close(err_write)

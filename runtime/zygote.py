@@ -29,7 +29,10 @@ class Zygote:
         return self._owner == os.getpid()
 
     def submit(self, job: bytes, stdout: int, stderr: int) -> socket.socket:
-        """Start a sandbox with the encoded ``supervisor.Job``; returns our end of its control socket."""
+        """Start a sandbox with the encoded ``supervisor.Job``; returns our end of its control socket.
+
+        OSError if the helper is gone.
+        """
         job_fd = os.memfd_create("job")
         try:
             view = memoryview(job)
@@ -39,9 +42,9 @@ class Zygote:
             with theirs:
                 try:
                     socket.send_fds(self._channel, [b"j"], [job_fd, theirs.fileno(), stdout, stderr])
-                except OSError as error:
+                except OSError:
                     ours.close()
-                    raise RuntimeFault(f"the sandbox helper process is gone: {error.strerror}") from None
+                    raise
             return ours
         finally:
             os.close(job_fd)
@@ -87,6 +90,27 @@ def get() -> Zygote:
         if _running is None or not _running.usable:
             _running = _launch()
         return _running
+
+
+def submit(job: bytes, stdout: int, stderr: int) -> socket.socket:
+    """``Zygote.submit`` on the running helper. One that died (the kernel's OOM killer takes what it likes) is replaced."""
+    helper = get()
+    try:
+        return helper.submit(job, stdout, stderr)
+    except (BrokenPipeError, ConnectionError):
+        _forget(helper)
+    try:
+        return get().submit(job, stdout, stderr)
+    except OSError as error:
+        raise RuntimeFault(f"the sandbox helper process is gone: {error.strerror}") from None
+
+
+def _forget(helper: Zygote) -> None:
+    global _running
+    with _lock:
+        if _running is helper:
+            helper.stop()
+            _running = None
 
 
 def stop() -> None:

@@ -1,0 +1,153 @@
+"""Without root: a user namespace with one id, or with subordinate ids, or a reason why not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+from runtime import executor
+from runtime.linux import namespaces
+from tests.runtime.conftest import make_rootfs
+
+pytestmark = pytest.mark.integration
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+# The tests' own interpreter may lie where only root can read.
+PYTHON = "/usr/bin/python3"
+# newuidmap insists on an account with a name.
+NOBODY = 65534
+
+PRELUDE = """
+import os, sys, threading
+sys.dont_write_bytecode = True
+sys.path.insert(0, sys.argv[1])
+from runtime import executor, zygote
+from runtime.errors import RuntimeFault
+from runtime.linux import mounts, namespaces
+from runtime.spec import Process, Sandbox
+def show(stream, data): os.write(stream, data)
+def run(name, script, user=""):
+    process = Process(("/bin/sh", "-c", script), ("PATH=/bin",), "/", user)
+    return executor.select(name).run(Sandbox(sys.argv[2]), process, show, threading.Event()).code
+"""
+
+
+def as_nobody(script: str, folder: str, *more: str, before: str = "true") -> subprocess.CompletedProcess[str]:
+    """Run as an ordinary user; ``before`` runs as root in a mount namespace of its own."""
+    command = f'{before} && exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups -- "$@"'
+    return subprocess.run(
+        ["unshare", "-m", "sh", "-c", command, "sh", PYTHON, "-c", PRELUDE + script, ROOT, folder, *more],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd="/",
+    )
+
+
+@pytest.fixture
+def folder() -> Iterator[str]:
+    """A rootfs that nobody owns, where nobody can reach it (pytest's own folders are root's only)."""
+    if os.geteuid() != 0 or not os.path.exists(PYTHON):
+        pytest.skip("needs root to become somebody else, and the system's python")
+    base = tempfile.mkdtemp(prefix="rootless-")
+    os.chmod(base, 0o755)
+    make_rootfs(f"{base}/root")
+    subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", base], check=True)
+    probe = as_nobody("print(namespaces.can_make_user_namespace())", f"{base}/root")
+    if probe.stdout.strip() != "None":
+        shutil.rmtree(base)
+        pytest.skip(f"{probe.stdout} {probe.stderr}")
+    yield f"{base}/root"
+    shutil.rmtree(base)
+
+
+@pytest.mark.parametrize("name", executor.NAMES)
+def test_a_step_runs_as_root_of_a_single_id_namespace(folder: str, name: str) -> None:
+    script = """
+assert namespaces.enter_user_namespace().single
+zygote.start()
+print(run(sys.argv[3], "id -u; touch /made; exit 3"))
+"""
+    done = as_nobody(script, folder, name)
+    assert done.stdout == "0\n3\n", done.stderr
+    assert os.stat(f"{folder}/made").st_uid == NOBODY
+
+
+@pytest.mark.parametrize("name", executor.NAMES)
+def test_another_user_in_a_single_id_namespace_is_a_fault_with_a_hint(folder: str, name: str) -> None:
+    script = """
+namespaces.enter_user_namespace()
+try: run(sys.argv[3], "true", "app")
+except RuntimeFault as fault: print(fault, "|", fault.hint)
+"""
+    done = as_nobody(script, folder, name)
+    assert done.stdout.startswith("user 1000:1001 does not exist in this user namespace | give the account a range in /etc/subuid")
+
+
+@pytest.mark.parametrize("name", executor.NAMES)
+def test_with_subordinate_ids_other_users_work(folder: str, name: str) -> None:
+    if shutil.which("newuidmap") is None:
+        pytest.skip("newuidmap is not installed")
+    base = os.path.dirname(folder)
+    with open(f"{base}/sub", "w") as file:
+        file.write(f"somebody:1:5\n{NOBODY}:200000:65536\n")
+    before = f"mount --bind {base}/sub /etc/subuid && mount --bind {base}/sub /etc/subgid"
+    script = """
+found = namespaces.enter_user_namespace()
+print(found.single, len(found.uids))
+zygote.start()
+print(run(sys.argv[3], "id -u; id -g; id -G; touch /tmp/made; exit 4", "app"))
+"""
+    done = as_nobody(script, folder, name, before=before)
+    assert done.stdout == "False 2\n1000\n1001\n1001 2000\n4\n", done.stderr
+    status = os.stat(f"{folder}/tmp/made")
+    assert (status.st_uid, status.st_gid) == (200999, 201000)
+
+
+def test_an_overlay_of_a_user_namespace_keeps_its_markers_in_user_attributes(folder: str) -> None:
+    script = """
+namespaces.enter_user_namespace()
+print(mounts.overlay_supported(os.path.dirname(sys.argv[2]), userxattr=True))
+"""
+    done = as_nobody(script, folder)
+    assert done.stdout == "None\n", done.stderr
+
+
+def test_without_privileges_the_probes_tell_what_is_missing(folder: str) -> None:
+    script = """
+print(namespaces.can_mount())
+for name in executor.NAMES:
+    try: executor.select(name)
+    except RuntimeFault as fault: print(fault)
+try: namespaces.enter_private_mount_namespace()
+except RuntimeFault as fault: print(fault)
+"""
+    assert as_nobody(script, folder).stdout.splitlines() == [
+        "mounting needs root (CAP_SYS_ADMIN) or a user namespace",
+        "runc needs root or a user namespace",
+        "crun needs root or a user namespace",
+        "bwrap needs root or a user namespace",
+        "cannot enter a mount namespace: Operation not permitted",
+    ]
+
+
+def test_a_refused_user_namespace_names_the_setting(folder: str) -> None:
+    """The limit is lowered in a namespace around, so that the host's stays."""
+    script = """
+namespaces.enter_user_namespace(single=True)
+with open("/proc/sys/user/max_user_namespaces", "w") as file: file.write("0")
+print(namespaces.can_make_user_namespace())
+"""
+    assert "sysctl user.max_user_namespaces" in as_nobody(script, folder).stdout
+
+
+def test_subid_ranges_are_found_by_name_and_number(tmp_path: object) -> None:
+    with open(f"{tmp_path}/subuid", "w") as file:
+        file.write("root:100:10\n0:500:20\nother:1:1\n# comment\nroot:x:5\nroot:7:0\n")
+    assert namespaces.subid_ranges("subuid", uid=0, folder=f"{tmp_path}") == [(100, 10), (500, 20)]
+    assert namespaces.subid_ranges("subgid", uid=0, folder=f"{tmp_path}") == []

@@ -1,0 +1,190 @@
+"""A builder killed by SIGKILL leaves no process, no mount and no cgroup that is not swept; nor does a killed helper."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from runtime import cgroups, executor, zygote
+from runtime.errors import RuntimeFault
+from tests.runtime.conftest import Runner
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+]
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+BUILDER = """
+import sys, threading
+from runtime import executor, zygote
+from runtime.linux import namespaces
+from runtime.spec import Process, Sandbox
+name, rootfs, marker, early = sys.argv[1:]
+if early == "early":
+    namespaces.enter_private_mount_namespace()
+    zygote.start()
+def show(stream, data):
+    sys.stdout.write(data.decode()); sys.stdout.flush()
+command = f"trap '' TERM INT HUP; sleep {marker} & echo ready; sleep {marker}"
+executor.select(name).run(Sandbox(rootfs), Process(("/bin/sh", "-c", command), ("PATH=/bin",)), show, threading.Event())
+"""
+
+
+def processes(marker: str) -> list[str]:
+    """Processes with ``marker`` as a word of their command line."""
+    found = []
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                words = file.read().split(b"\0")
+        except OSError:
+            continue
+        if marker.encode() in words:
+            found.append(pid)
+    return found
+
+
+def namespaces_with(text: str) -> list[str]:
+    """Processes whose mount table names ``text``: somebody else's namespace would keep a mount alive."""
+    found = []
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/mountinfo") as file:
+                if text in file.read():
+                    found.append(pid)
+        except OSError:
+            continue
+    return found
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 10
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+@pytest.mark.parametrize("early", ["early", "late"])
+def test_nothing_is_left_when_the_builder_is_killed(run: Runner, early: str) -> None:
+    """Both with the helper forked at start and with one started as a program from a thread."""
+    marker = f"9{os.getpid()}.{len(run.name)}{len(early)}"
+    builder = subprocess.Popen(
+        [sys.executable, "-c", BUILDER, run.name, run.rootfs, marker, early],
+        env={**os.environ, "PYTHONPATH": ROOT},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert builder.stdout is not None
+    assert builder.stdout.readline() == "ready\n"
+    assert eventually(lambda: len(processes(marker)) >= 2)
+    children = [int(pid) for pid in processes(run.rootfs)]
+    assert builder.pid in children
+    os.kill(builder.pid, signal.SIGKILL)
+    builder.wait()
+    assert eventually(lambda: not processes(marker))
+    assert eventually(lambda: not processes(run.rootfs))
+    assert eventually(lambda: not namespaces_with(run.rootfs))
+    # The output pipe was held by nobody else, and what stays of cgroups is empty.
+    assert builder.stdout.read() == ""
+    builder.stdout.close()
+    found = cgroups.probe()
+
+    def swept() -> bool:
+        cgroups.sweep("/pybuild", found.folders)
+        left = []
+        for folder in found.folders:
+            if os.path.isdir(f"{folder}/pybuild"):
+                left += [name for name in os.listdir(f"{folder}/pybuild") if name.startswith(f"{builder.pid}-")]
+        return not left
+
+    assert eventually(swept)
+
+
+def test_a_killed_helper_is_a_fault_and_the_next_run_works(run: Runner) -> None:
+    failures: list[RuntimeFault] = []
+
+    def listen(stream: int, data: bytes) -> None:
+        os.kill(zygote.get().pid, signal.SIGKILL)
+
+    marker = f"8{os.getpid()}.{len(run.name)}"
+    try:
+        run.run(("/bin/sh", "-c", f"sleep {marker} & echo ready; sleep {marker}"), listen=listen)
+    except RuntimeFault as fault:
+        failures.append(fault)
+    assert [str(fault) for fault in failures] == ["the sandbox's supervisor died"]
+    assert eventually(lambda: not processes(marker))
+    assert run("exit 5").code == 5
+
+
+def test_the_process_in_the_sandbox_killed_from_outside_is_an_exit_status(run: Runner) -> None:
+    marker = f"7{os.getpid()}.{len(run.name)}"
+
+    def listen(stream: int, data: bytes) -> None:
+        assert eventually(lambda: bool(processes(marker)))
+        for pid in processes(marker):
+            os.kill(int(pid), signal.SIGKILL)
+
+    result = run.run(("/bin/sh", "-c", f"echo ready; exec sleep {marker}"), listen=listen)
+    assert (result.code, result.status.signal) == (137, 9)
+
+
+def test_the_helper_is_refused_after_threads_have_started() -> None:
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait)
+    thread.start()
+    zygote.stop()
+    try:
+        with pytest.raises(RuntimeFault, match="before any thread"):
+            zygote.start()
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_a_run_sees_mounts_made_after_the_helper_started(tmp_path: object) -> None:
+    """The helper is forked early; rootfs mounts come later. One namespace, so that it sees them."""
+    script = """
+import os, sys, threading
+from runtime import executor, zygote
+from runtime.linux import mounts, namespaces
+from runtime.spec import Process, Sandbox
+namespaces.enter_private_mount_namespace()
+zygote.start()
+base = sys.argv[1]
+for name in ("upper", "work", "merged", "empty"): os.mkdir(f"{base}/{name}")
+mounts.overlay([f"{base}/root", f"{base}/empty"], f"{base}/upper", f"{base}/work", f"{base}/merged")
+command = Process(("/bin/sh", "-c", "rm /etc/group; echo new >/tmp/file"), ("PATH=/bin",))
+print(executor.select(sys.argv[2]).run(Sandbox(f"{base}/merged"), command, print, threading.Event()).code)
+mounts.unmount(f"{base}/merged")
+print(sorted(os.listdir(f"{base}/upper")), os.listdir(f"{base}/upper/etc"), os.listdir(f"{base}/upper/tmp"))
+"""
+    from tests.runtime.conftest import make_rootfs
+
+    for name in executor.NAMES:
+        base = f"{tmp_path}/{name}"
+        make_rootfs(f"{base}/root")
+        done = subprocess.run(
+            [sys.executable, "-c", script, base, name],
+            env={**os.environ, "PYTHONPATH": ROOT},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.stdout.splitlines() == ["0", "['dev', 'etc', 'proc', 'sys', 'tmp'] ['group'] ['file']"], done.stderr
+
+
+def test_a_sandbox_has_no_way_to_the_builders_files(run: Runner) -> None:
+    """/proc/1/root and the like are the sandbox's own."""
+    result = run("ls /proc/1/root; echo; ls /proc/1/fd; true")
+    assert result.out == "bin\ndev\netc\nproc\nsys\ntmp\n\n0\n1\n2\n"
