@@ -1,0 +1,53 @@
+"""Hierarchies are recognised and figures read; plain folders stand in for the kernel's."""
+
+from __future__ import annotations
+
+import os
+
+from runtime import cgroups
+
+
+def write(path: str, text: str = "") -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w") as file:
+        file.write(text)
+
+
+def test_a_unified_tree_is_v2(tmp_path: object) -> None:
+    write(f"{tmp_path}/cgroup.controllers")
+    assert cgroups.probe(f"{tmp_path}") == cgroups.Cgroups("v2", (f"{tmp_path}",))
+
+
+def test_folders_with_processes_are_v1_and_a_v2_tree_among_them_makes_it_hybrid(tmp_path: object) -> None:
+    write(f"{tmp_path}/memory/cgroup.procs")
+    write(f"{tmp_path}/unified/cgroup.controllers")
+    found = cgroups.probe(f"{tmp_path}")
+    assert (found.kind, found.hybrid) == ("v1", True)
+    assert set(found.folders) == {f"{tmp_path}/memory", f"{tmp_path}/unified"}
+
+
+def test_nothing_mounted_is_none(tmp_path: object) -> None:
+    assert cgroups.probe(f"{tmp_path}/missing").kind == "none"
+    assert cgroups.probe(f"{tmp_path}").kind == "none"
+
+
+def test_figures_of_v2_are_read_from_the_outer_group(tmp_path: object) -> None:
+    write(f"{tmp_path}/p/memory.peak", "4096\n")
+    write(f"{tmp_path}/p/cpu.stat", "usage_usec 1500000\nuser_usec 1\n")
+    write(f"{tmp_path}/p/memory.events", "low 0\noom 1\noom_kill 2\n")
+    assert cgroups.usage("/p", "/p/run", "v2", f"{tmp_path}") == cgroups.Usage(4096, 1.5, True)
+
+
+def test_figures_of_v1_are_spread_and_kills_are_counted_in_the_inner_group(tmp_path: object) -> None:
+    write(f"{tmp_path}/memory/p/memory.max_usage_in_bytes", "8192\n")
+    write(f"{tmp_path}/cpuacct/p/cpuacct.usage", "2500000000\n")
+    write(f"{tmp_path}/memory/p/run/memory.oom_control", "oom_kill_disable 0\noom_kill 1\n")
+    assert cgroups.usage("/p", "/p/run", "v1", f"{tmp_path}") == cgroups.Usage(8192, 2.5, True)
+    assert cgroups.usage("/x", "/x/run", "v1", f"{tmp_path}") == cgroups.Usage()
+
+
+def test_groups_of_dead_processes_are_swept_and_those_of_the_living_stay(tmp_path: object) -> None:
+    for name in ("999999999-1/run", f"{os.getpid()}-1/run", "other"):
+        os.makedirs(f"{tmp_path}/pybuild/{name}")
+    cgroups.sweep("/pybuild", (f"{tmp_path}",))
+    assert sorted(os.listdir(f"{tmp_path}/pybuild")) == [f"{os.getpid()}-1", "other"]
