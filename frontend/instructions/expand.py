@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar, cast
 
 from frontend.errors import FrontendError, ParseError
 from frontend.instructions.mount import parse_mount
@@ -29,15 +29,16 @@ from frontend.instructions.types import (
 )
 
 Expander: TypeAlias = Callable[[str], str]
+C = TypeVar("C", bound=Command)
 
 
-def expand(command: Command, expander: Expander) -> Command:
+def expand(command: C, expander: Expander) -> C:
     """``command`` with its words expanded; commands without variables come back as they are.
 
     All words of an ENV or LABEL are expanded before any of them takes effect. Raises ``FrontendError``.
     """
     try:
-        return _expand(command, expander)
+        return cast(C, _expand(command, expander))
     except FrontendError as e:
         raise e.at(command.location) from None
 
@@ -77,7 +78,7 @@ def expand_arg(command: ArgCommand, expander: Expander) -> ArgCommand:
     return replace(command, args=tuple(args))
 
 
-def expand_raw(command: Command, expander: Expander) -> Command:
+def expand_raw(command: C, expander: Expander) -> C:
     """COPY and ADD: the contents of heredocs whose word was not quoted. ``expander`` is to leave quotes alone."""
     if not isinstance(command, SourcesAndDest) or not command.source_contents:
         return command

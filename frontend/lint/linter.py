@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING
 
 from frontend.errors import FrontendError, Range
 from frontend.gotext import SPACE, quote
+from frontend.instructions.values import parse_bool
 from frontend.parser.directives import DirectiveParser
 
 if TYPE_CHECKING:
     from frontend.lint.rules import Rule
-
-_TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
-_FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +144,7 @@ def _with_option(config: LintConfig, key: str, value: str, part: str) -> LintCon
         return replace(config, experimental_all=True) if value == "all" else replace(config, experimental_rules=names)
     if key != "error":
         raise FrontendError(f"invalid check option {quote(key)}")
-    if value not in _TRUE | _FALSE:
-        cause = f"strconv.ParseBool: parsing {quote(value)}: invalid syntax"
-        raise FrontendError(f"failed to parse check option {quote(part)}: {cause}")
-    return replace(config, return_as_error=value in _TRUE)
+    try:
+        return replace(config, return_as_error=parse_bool(value))
+    except FrontendError as e:
+        raise FrontendError(f"failed to parse check option {quote(part)}: {e}") from None

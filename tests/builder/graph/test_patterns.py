@@ -21,7 +21,8 @@ def lines_of(name: str) -> list[str]:
 
 
 def matching_rows() -> list[tuple[tuple[str, ...], str, bool]]:
-    rows, patterns = [], ()
+    rows: list[tuple[tuple[str, ...], str, bool]] = []
+    patterns: tuple[str, ...] = ()
     for line in lines_of("matching.txt"):
         if line.startswith("["):
             patterns = tuple(line[1:-1].split(" "))
