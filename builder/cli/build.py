@@ -245,4 +245,3 @@ def _metadata(image: WrittenImage, request: BuildRequest) -> bytes:
         "image.name": ",".join(str(t) for t in request.tags),
     }
     return json.dumps({k: v for k, v in doc.items() if v}, indent=2).encode()
-

@@ -19,7 +19,9 @@ BUILD_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("-f", "--file", default="", metavar="PATH", help="The Dockerfile (default: CONTEXT/Dockerfile; - is stdin)."),
     click.option("--target", default="", metavar="STAGE", help="Build stage to build."),
     click.option("--build-arg", **_MANY, metavar="K[=V]", help="Set a build-time variable."),
-    click.option("--build-context", **_MANY, metavar="NAME=VALUE", help="More contexts: folder, docker-image://, oci-layout://, URL."),
+    click.option(
+        "--build-context", **_MANY, metavar="NAME=VALUE", help="More contexts: folder, docker-image://, oci-layout://, URL."
+    ),
     click.option("--platform", **_MANY, metavar="P[,P]", help="Target platform."),
     click.option("--label", **_MANY, metavar="K=V", help="Set metadata for the image."),
     click.option("--add-host", **_MANY, metavar="HOST=IP", help="Add an entry to /etc/hosts of RUN steps."),

@@ -133,7 +133,7 @@ def _history(h: History) -> dict[str, Any]:
 def _read(doc: dict[str, Any]) -> ImageConfig:
     if not isinstance(doc, dict):
         raise TypeError("not an object")
-    c = doc.get("config") or {}
+    c = _object(doc, "config")
     h = c.get("Healthcheck")
     return ImageConfig(
         platform=Platform(
@@ -169,7 +169,7 @@ def _read(doc: dict[str, Any]) -> ImageConfig:
         ),
         created=_str(doc, "created"),
         author=_str(doc, "author"),
-        diff_ids=_strings(doc.get("rootfs") or {}, "diff_ids") or (),
+        diff_ids=_strings(_object(doc, "rootfs"), "diff_ids") or (),
         history=tuple(
             History(
                 _str(e, "created"), _str(e, "created_by"), _str(e, "author"), _str(e, "comment"), bool(e.get("empty_layer"))
@@ -177,6 +177,15 @@ def _read(doc: dict[str, Any]) -> ImageConfig:
             for e in doc.get("history") or ()
         ),
     )
+
+
+def _object(doc: dict[str, Any], key: str) -> dict[str, Any]:
+    value = doc.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise TypeError(f"{key} is not an object")
+    return value
 
 
 def _str(doc: dict[str, Any], key: str) -> str:

@@ -1,0 +1,79 @@
+"""--output: what is understood, and what is refused by name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from builder.errors import PybuildError, UsageError
+from builder.exporters.export import check_output
+from builder.exporters.image import ImageOptions
+from builder.exporters.sink import output_file
+from builder.exporters.types import OutputSpec
+
+
+@pytest.mark.parametrize(
+    ("text", "spec"),
+    [
+        ("out", OutputSpec("local", "out")),
+        ("-", OutputSpec("tar", "-")),
+        ("type=local,dest=out", OutputSpec("local", "out")),
+        ("type=oci,dest=f.tar", OutputSpec("oci", "f.tar")),
+        ('type=oci,"dest=a,b"', OutputSpec("oci", "a,b")),
+        ("type=registry", OutputSpec("image", "", (("push", "true"),))),
+        ("type=oci,compression=zstd,dest=x", OutputSpec("oci", "x", (("compression", "zstd"),))),
+    ],
+)
+def test_outputs_are_spelled_as_in_buildx(text: str, spec: OutputSpec) -> None:
+    assert OutputSpec.parse(text) == spec
+
+
+@pytest.mark.parametrize("text", ["", "type=bogus", "dest=x,y=z", "type=local", "type=oci,dest"])
+def test_what_can_not_be_understood_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        OutputSpec.parse(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "type=oci,dest=x,bogus=1",
+        "type=local,dest=x,compression=gzip",
+        "type=oci,dest=x,compression=lzma",
+        "type=docker,dest=x,compression=zstd,oci-mediatypes=false",
+        "type=oci,dest=x,rewrite-timestamp=maybe",
+        "type=oci,dest=x,compression-level=high",
+        "type=oci,tar=false",
+        "type=cacheonly,x=y",
+    ],
+)
+def test_a_wrong_key_or_value_is_refused_before_the_build(text: str) -> None:
+    with pytest.raises(PybuildError):
+        spec = OutputSpec.parse(text)
+        check_output(spec, multi=False)
+        if spec.flag("rewrite-timestamp", False):
+            raise AssertionError(text)
+
+
+def test_bare_keys_are_true() -> None:
+    assert OutputSpec.parse("type=oci,dest=x,rewrite-timestamp=").flag("rewrite-timestamp", False)
+    assert ImageOptions.of(OutputSpec.parse("type=oci,dest=x,force-compression=1"), oci_default=True).compression.force
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    dest = tmp_path / "image.tar"
+    with pytest.raises(RuntimeError), output_file(str(dest), "oci") as write:
+        write(b"half")
+        raise RuntimeError
+    assert os.listdir(tmp_path) == []
+    with output_file(str(dest), "oci") as write:
+        write(b"whole")
+    assert dest.read_bytes() == b"whole"
+    assert os.listdir(tmp_path) == ["image.tar"]
+
+
+def test_a_folder_is_no_place_for_an_archive(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is a directory"), output_file(str(tmp_path), "oci"):
+        pass

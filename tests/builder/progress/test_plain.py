@@ -1,0 +1,120 @@
+"""The plain display prints what BuildKit's prints."""
+
+from __future__ import annotations
+
+import io
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builder.graph.digest import Digest
+from builder.progress.events import Event, Log, Status, VertexCompleted, VertexStarted, Warned
+from builder.progress.plain import PlainDisplay
+from builder.progress.rawjson import RawJSONDisplay
+from builder.progress.tty import TTYDisplay
+
+A, B = Digest.of(b"a"), Digest.of(b"b")
+
+
+def shown(*events: Event) -> list[str]:
+    out = io.BytesIO()
+    display = PlainDisplay(out)
+    for event in events:
+        display(event)
+    display.close()
+    return out.getvalue().decode().splitlines()
+
+
+def test_a_step_has_a_number_a_name_its_output_and_its_time() -> None:
+    events = [VertexStarted(A, "RUN make", 0), Log(A, 1, b"one\ntwo\n", 1.5), VertexCompleted(A, "RUN make", 2.25)]
+    assert shown(*events) == ["#1 RUN make", "#1 1.500 one", "#1 1.500 two", "#1 DONE 2.2s"]
+
+
+def test_a_cached_step_says_so() -> None:
+    assert shown(VertexCompleted(A, "RUN make", 1, cached=True)) == ["#1 RUN make", "#1 CACHED"]
+
+
+def test_an_error_and_a_cancellation_are_told_apart() -> None:
+    lines = shown(
+        VertexStarted(A, "a", 0),
+        VertexStarted(B, "b", 0),
+        VertexCompleted(A, "a", 1, error="exit code: 1"),
+        VertexCompleted(B, "b", 1, error="canceled", cancelled=True),
+    )
+    assert lines == ["#1 a", "#1 ERROR: exit code: 1", "", "#2 b", "#2 CANCELED"]
+
+
+def test_lines_are_put_together_from_chunks_and_the_last_needs_no_end() -> None:
+    events = [VertexStarted(A, "a", 0), Log(A, 1, b"on", 1), Log(A, 1, b"e\r\ntw", 2), VertexCompleted(A, "a", 3)]
+    assert shown(*events) == ["#1 a", "#1 1.000 one", "#1 2.000 tw", "#1 DONE 3.0s"]
+
+
+def test_another_step_waits_until_the_open_one_ends() -> None:
+    lines = shown(
+        VertexStarted(A, "a", 0),
+        VertexStarted(B, "b", 0),
+        Log(B, 1, b"b1\n", 1),
+        Log(A, 1, b"a1\n", 1),
+        VertexCompleted(A, "a", 2),
+        VertexCompleted(B, "b", 3),
+    )
+    assert lines == ["#1 a", "#1 1.000 a1", "#1 DONE 2.0s", "", "#2 b", "#2 1.000 b1", "#2 DONE 3.0s"]
+
+
+def test_a_finished_step_interrupts_the_open_one() -> None:
+    lines = shown(VertexStarted(A, "a", 0), VertexStarted(B, "b", 0), VertexCompleted(B, "b", 1), VertexCompleted(A, "a", 2))
+    assert lines == ["#1 a", "#1 ...", "", "#2 b", "#2 DONE 1.0s", "", "#1 a", "#1 DONE 2.0s"]
+
+
+def test_statuses_show_amounts_and_their_end() -> None:
+    lines = shown(
+        VertexStarted(A, "export", 0),
+        Status(A, "sha256:12", 0, 3_000_000, 0),
+        Status(A, "sha256:12", 10, 3_000_000, 1),
+        Status(A, "sha256:12", 3_000_000, 3_000_000, 2, completed=True),
+        VertexCompleted(A, "export", 2),
+    )
+    assert lines == [
+        "#1 export",
+        "#1 sha256:12 0.00B / 3.00MB",
+        "#1 sha256:12 3.00MB / 3.00MB 2.0s done",
+        "#1 DONE 2.0s",
+    ]
+
+
+events = st.one_of(
+    st.builds(VertexStarted, st.sampled_from([A, B]), st.text(), st.floats(0, 100)),
+    st.builds(VertexCompleted, st.sampled_from([A, B]), st.text(), st.floats(0, 100), st.booleans(), st.text(), st.booleans()),
+    st.builds(Log, st.sampled_from([A, B]), st.sampled_from([1, 2]), st.binary(), st.floats(0, 100)),
+    st.builds(Status, st.sampled_from([A, B]), st.text(), st.integers(0), st.integers(0), st.floats(0, 100), st.booleans()),
+    st.builds(Warned, st.text()),
+)
+
+
+@given(st.lists(events))
+def test_no_sequence_of_events_breaks_a_display(sequence: list[Event]) -> None:
+    out, raw = io.BytesIO(), io.BytesIO()
+    displays = [PlainDisplay(out), RawJSONDisplay(raw)]
+    for event in sequence:
+        for display in displays:
+            display(event)
+    displays[0].close()
+    for line in raw.getvalue().splitlines():
+        json.loads(line)
+
+
+def test_the_live_display_lets_no_control_character_of_a_step_through() -> None:
+    class Terminal(io.BytesIO):
+        def fileno(self) -> int:
+            raise OSError
+
+    out = Terminal()
+    display = TTYDisplay(out, color=False)
+    for event in (VertexStarted(A, "a\x1b[2J", 0), Log(A, 1, b"\x1b]0;title\x07x\n", 1), VertexCompleted(A, "a\x1b[2J", 2)):
+        display(event)
+    display.close()
+    text = out.getvalue()
+    assert b"\x1b[2J" not in text
+    assert b"\x1b]0" not in text
+    assert b"FINISHED" in text
