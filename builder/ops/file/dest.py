@@ -1,0 +1,117 @@
+"""The root that is written to: names resolved inside it, everything opened and made below its descriptor."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from runtime.linux.safepath import open_in_root, resolve_in_root
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Destination:
+    """A root folder. Paths without leading slash are resolved ones: they hold no links; "" is the root."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+    def __enter__(self) -> Destination:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def resolve(self, path: str, *, follow_last: bool = True) -> str:
+        """Links resolved as if the folder were ``/``; parts that do not exist stay as they are."""
+        try:
+            return resolve_in_root(self.folder, path, follow_last=follow_last)
+        except NotADirectoryError as e:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from e
+
+    def stat(self, path: str) -> os.stat_result | None:
+        """lstat of a resolved path; None if there is nothing. NotADirectoryError where something above is a file."""
+        try:
+            fd = open_in_root(self.fd, path, os.O_PATH | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return None
+        try:
+            return os.stat(fd)
+        finally:
+            os.close(fd)
+
+    def open_folder(self, path: str) -> int:
+        """A descriptor of the folder at a resolved path."""
+        return open_in_root(self.fd, path, _FOLDER)
+
+    def make_folders(self, path: str, mode: int, owner: tuple[int, int] | None, time_ns: int | None) -> list[str]:
+        """``mkdir -p`` of a resolved path; what is there stays as it is. Gives the paths that were made, topmost first.
+
+        NotADirectoryError (with the path) where something other than a folder is in the way.
+        """
+        made: list[str] = []
+        fd = os.open(".", _FOLDER, dir_fd=self.fd)
+        try:
+            at = ""
+            for name in path.split("/") if path else ():
+                at = f"{at}/{name}" if at else name
+                try:
+                    os.mkdir(name, 0o700, dir_fd=fd)
+                    new = True
+                except FileExistsError:
+                    new = False
+                try:
+                    below = os.open(name, _FOLDER, dir_fd=fd)
+                except OSError as e:
+                    if e.errno in (errno.ENOTDIR, errno.ELOOP):
+                        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), "/" + at) from e
+                    raise
+                os.close(fd)
+                fd = below
+                if new:
+                    os.fchmod(fd, mode & 0o777)
+                    if owner is not None:
+                        os.fchown(fd, *owner)
+                    if time_ns is not None:
+                        os.utime(fd, ns=(time_ns, time_ns))
+                    made.append(at)
+        finally:
+            os.close(fd)
+        return made
+
+    def set_times(self, paths: list[str], time_ns: int | None) -> None:
+        """Folders that were made on the way get their time again, deepest first: what was put into them moved it."""
+        if time_ns is None:
+            return
+        for path in reversed(paths):
+            fd = self.open_folder(path)
+            try:
+                os.utime(fd, ns=(time_ns, time_ns))
+            finally:
+                os.close(fd)
+
+
+def lstat_at(folder: int, name: str) -> os.stat_result | None:
+    """lstat of a name in an open folder, None if it is not there."""
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def remove_at(folder: int, name: str) -> None:
+    """Remove a name with everything below it, following no link. Nothing there is fine."""
+    st = lstat_at(folder, name)
+    if st is None:
+        return
+    if not stat.S_ISDIR(st.st_mode):
+        os.unlink(name, dir_fd=folder)
+        return
+    import shutil
+
+    shutil.rmtree(name, dir_fd=folder)

@@ -1,0 +1,339 @@
+"""FileOp: changes of files without a container (BuildKit: solver/llbsolver/ops/file.go)."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
+
+from builder.cache.contenthash_glob import contains_wildcards
+from builder.cache.types import ChecksumOptions
+from builder.errors import PybuildError, StepError
+from builder.graph.digest import Digest, digest_parts
+from builder.graph.ops import NO_INPUT, CopyAction, File, FileAction, MkdirAction, MkfileAction, Owner, RmAction, SymlinkAction
+from builder.graph.vertex import canonical_json, encode
+from builder.solver.types import CacheMap, CacheMapDep, OpContext, Result
+from builder.sources.local import LocalRef, read_view
+
+if TYPE_CHECKING:
+    from builder.cache.contenthash_tree import Tree
+    from builder.cache.refs import ImmutableRef, MutableRef
+    from builder.cache.types import Readable
+    from builder.graph.vertex import Vertex
+    from builder.session import Session
+    from builder.worker import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A part of an input that an action reads: a path and how it is looked for."""
+
+    path: str
+    options: ChecksumOptions
+
+    @property
+    def plain(self) -> bool:
+        o = self.options
+        return not (o.wildcard or o.include or o.exclude or o.required_paths)
+
+
+class FileOp:
+    """See ``builder.solver.types.Op``."""
+
+    def __init__(self, vertex: Vertex, worker: Worker, session: Session) -> None:
+        assert isinstance(vertex.op, File)
+        self.actions = vertex.op.actions
+        self.count = len(vertex.inputs)
+        self.worker = worker
+        self.name = vertex.meta.name
+        self._check()
+
+    def _check(self) -> None:
+        end = self.count + len(self.actions)
+        for i, action in enumerate(self.actions):
+            for index in _inputs_of(action):
+                if not NO_INPUT <= index < end or index >= self.count + i:
+                    raise StepError(f"invalid input index {index} in file op, {end} provided")
+        outputs = sorted(a.output for a in self.actions if a.output != NO_INPUT)
+        if not outputs:
+            raise StepError("no outputs specified in file op")
+        if outputs != list(range(len(outputs))):
+            raise StepError(f"duplicate or missing output index in file op: {outputs}")
+
+    # ------------------------------------------------------------------------------------------ keys
+    def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap, bool]:
+        """Of a copied path only the last name enters the digest: what lies under it is said by the selector, or by its checksum.
+
+        An input that is written to counts as a whole, so it gets neither.
+        """
+        written = {a.input for a in self._actions}
+        selections: dict[int, list[Selection]] = {}
+        parts: list[bytes] = []
+        for i, action in enumerate(self.actions):
+            if isinstance(action, CopyAction) and 0 <= action.secondary < self.count:
+                selections.setdefault(action.secondary, []).append(_selection(action))
+                action = replace(action, src=posixpath.basename(action.src.rstrip("/")) or "/")
+            if _names_somebody(action):
+                base = self._base_of(i)
+                for file in ("/etc/passwd", "/etc/group"):
+                    selections.setdefault(base, []).append(Selection(file, ChecksumOptions(follow_links=True)))
+            parts.append(canonical_json(encode(action)))
+        deps = tuple(
+            CacheMapDep()
+            if i in written or i not in selections
+            else CacheMapDep(_selector(selections[i]), _Content(dedupe(selections[i])))
+            for i in range(self.count)
+        )
+        explained = tuple((f"action {i}", p.decode("ascii")) for i, p in enumerate(parts))
+        return CacheMap(digest_parts("file", *parts), deps, explained), True
+
+    def _base_of(self, index: int) -> int:
+        """The input that an action's chain of results began with."""
+        at = self.actions[index].input
+        while at >= self.count:
+            at = self.actions[at - self._count].input
+        return at
+
+    # ------------------------------------------------------------------------------------------ work
+    def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
+        """One ref for each output. StepError with the cause; nothing is left behind then."""
+        refs = cast("Sequence[Readable]", inputs)
+        run = _Run(self, context, refs)
+        try:
+            return run.outputs()
+        finally:
+            run.release()
+
+
+class _Work:
+    """A root that is being written to: a mutable ref, and its folder for as long as it is mounted."""
+
+    def __init__(self, mutable: MutableRef) -> None:
+        self._mutable = mutable
+        self._stack = ExitStack()
+        self.folder = ""
+
+    def mount(self) -> str:
+        if not self.folder:
+            self.folder = self._stack.enter_context(self._mutable.mount())
+        return self.folder
+
+    def commit(self) -> ImmutableRef:
+        self._stack.close()
+        return self._mutable.commit()
+
+    def release(self) -> None:
+        self._stack.close()
+        self._mutable.release()
+
+
+class _Run:
+    """One execution. A result that only one later action takes as its input is changed in place, others are committed."""
+
+    def __init__(self, op: FileOp, context: OpContext, inputs: Sequence[Readable]) -> None:
+        self._op = op
+        self._context = context
+        self._inputs = inputs
+        self._committed: dict[int, ImmutableRef] = {}
+        self._working: dict[int, _Work] = {}
+        self._ids: dict[tuple[int, Owner], tuple[int, int]] = {}
+
+    def outputs(self) -> list[Result]:
+        op = self._op
+        wanted = {a.output: op.count + i for i, a in enumerate(op.actions) if a.output != NO_INPUT}
+        for i in range(len(op.actions)):
+            self._do(i)
+        return [cast("Result", self._committed.pop(wanted[n])) for n in range(len(wanted))]
+
+    def release(self) -> None:
+        """Give back what is not an output."""
+        for work in self._working.values():
+            work.release()
+        for ref in self._committed.values():
+            ref.release()
+
+    def _do(self, i: int) -> None:
+        op, action = self._op, self._op.actions[i]
+        index = op.count + i
+        work = self._working.pop(action.input, None)
+        if work is None:
+            work = _Work(op.worker.cache.new(self._immutable(action.input), description=op.name))
+        self._working[index] = work
+        self._apply(i, action, work.mount())
+        if self._must_commit(index, action):
+            self._committed[index] = work.commit()
+            del self._working[index]
+
+    def _must_commit(self, index: int, action: FileAction) -> bool:
+        users = [a for a in self._op.actions if index in _inputs_of(a)]
+        if action.output != NO_INPUT or len(users) != 1:
+            return True
+        return users[0].input != index or (isinstance(users[0], CopyAction) and users[0].secondary == index)
+
+    def _immutable(self, index: int) -> ImmutableRef | None:
+        if index == NO_INPUT:
+            return None
+        ref = self._readable(index)
+        return ref.materialize() if isinstance(ref, LocalRef) else cast("ImmutableRef", ref)
+
+    def _readable(self, index: int) -> Readable:
+        return self._inputs[index] if index < self._op.count else self._committed[index]
+
+    def _apply(self, i: int, action: FileAction, folder: str) -> None:
+        from builder.ops.file import actions
+        from builder.ops.file.dest import Destination
+        from builder.ops.file.errors import from_os
+        from runtime.errors import RuntimeFault
+
+        try:
+            owner = self._owner(i, action)
+            with Destination(folder) as root:
+                if isinstance(action, CopyAction):
+                    with self._source(action) as tree:
+                        actions.copy(root, tree, action, owner, self._context.cancelled)
+                elif isinstance(action, MkdirAction):
+                    actions.mkdir(root, action, owner)
+                elif isinstance(action, MkfileAction):
+                    actions.mkfile(root, action, owner)
+                elif isinstance(action, SymlinkAction):
+                    actions.symlink(root, action, owner)
+                else:
+                    actions.rm(root, action)
+        except OSError as e:
+            raise from_os(e, folder) from e
+        except RuntimeFault as e:  # links without end
+            raise StepError(str(e)) from e
+        except RecursionError as e:
+            raise StepError("folders are nested too deeply to copy") from e
+        except ValueError as e:  # a malformed pattern
+            if isinstance(e, PybuildError):
+                raise
+            raise StepError(str(e)) from e
+
+    @contextmanager
+    def _source(self, action: CopyAction) -> Iterator[Tree]:
+        if action.secondary != NO_INPUT:
+            with read_view(self._readable(action.secondary)) as tree:
+                yield tree
+            return
+        import tempfile
+
+        from builder.cache.contenthash_tree import Tree
+
+        with tempfile.TemporaryDirectory(dir=self._op.worker.layout.tmp) as folder, Tree(folder) as tree:
+            yield tree
+
+    def _owner(self, i: int, action: FileAction) -> tuple[int, int] | None:
+        """Names are looked up in the root that the whole operation began with, not in what earlier actions made of it."""
+        owner = None if isinstance(action, RmAction) else action.owner
+        if owner is None:
+            return None
+        if not _names_somebody(action):
+            user = owner.user if isinstance(owner.user, int) else 0
+            return user, owner.group if isinstance(owner.group, int) else user
+        base = self._op._base_of(i)
+        if base == NO_INPUT:
+            raise StepError(f"invalid user index: {base}")
+        key = (base, owner)
+        if key not in self._ids:
+            from runtime.user import lookup
+
+            spec = f"{'' if owner.user is None else owner.user}:{'' if owner.group is None else owner.group}"
+            with self._inputs[base].mount() as folder:
+                self._ids[key] = lookup(folder, spec)
+        return self._ids[key]
+
+
+def _inputs_of(action: FileAction) -> tuple[int, ...]:
+    return (action.input, action.secondary) if isinstance(action, CopyAction) else (action.input,)
+
+
+def _names_somebody(action: FileAction) -> bool:
+    owner = None if isinstance(action, RmAction) else action.owner
+    return owner is not None and (isinstance(owner.user, str) or isinstance(owner.group, str))
+
+
+# ------------------------------------------------------------------------------------------------ selectors
+def _selection(action: CopyAction) -> Selection:
+    return Selection(
+        action.src,
+        ChecksumOptions(
+            follow_links=action.follow_symlink,
+            wildcard=action.allow_wildcard and contains_wildcards(action.src),
+            include=action.include,
+            exclude=action.exclude,
+            required_paths=action.required_paths,
+        ),
+    )
+
+
+def _selector(selections: Sequence[Selection]) -> str:
+    return digest_parts("paths", *sorted(s.path for s in selections))
+
+
+def dedupe(selections: Sequence[Selection]) -> tuple[Selection, ...]:
+    """Sorted; plain paths below other plain ones say nothing more."""
+    out = [s for s in selections if not s.plain]
+    for follow in (False, True):
+        paths = {s.path for s in selections if s.plain and s.options.follow_links is follow}
+        kept = [p for p in paths if not any(p != other and p.startswith(other + "/") for other in paths)]
+        out += [Selection(p, ChecksumOptions(follow_links=follow)) for p in kept]
+    return tuple(sorted(set(out), key=lambda s: (s.path, encode_options(s.options))))
+
+
+def encode_options(options: ChecksumOptions) -> bytes:
+    return canonical_json(encode(options))
+
+
+class _Content:
+    """Checksum of the selected parts of a result, for the slow key."""
+
+    def __init__(self, selections: tuple[Selection, ...]) -> None:
+        self._selections = selections
+
+    def __call__(self, result: Result, context: OpContext) -> Digest:
+        ref = cast("Readable", result)
+        digests: list[Digest] = []
+        for selection in self._selections:
+            path = posixpath.normpath("/" + selection.path.lstrip("/"))
+            try:
+                digests.append(ref.checksum(path, selection.options))
+            except FileNotFoundError as e:
+                missing = e.filename if isinstance(e.filename, str) else path
+                raise StepError(
+                    f'failed to calculate checksum of ref {ref.id}: "{missing}": not found', hint=_hint(ref, missing)
+                ) from e
+            except (OSError, ValueError) as e:
+                reason = (e.strerror or str(e)).lower() if isinstance(e, OSError) else str(e)
+                raise StepError(f"failed to calculate checksum of ref {ref.id}: {reason}") from e
+        return digest_parts("content", *digests)
+
+
+def _hint(ref: Readable, path: str) -> str:
+    """What the user may have meant: a file that .dockerignore leaves out, or one with a similar name in the same folder."""
+    try:
+        with read_view(ref) as tree:
+            if tree.filter is not None and _exists(tree.fd, path):
+                return f'"{path}" is excluded by .dockerignore'
+            folder = posixpath.dirname(path)
+            _, node = tree.lookup(folder, follow_last=True)
+            names: Iterable[str] = tree.children(node) if node is not None and node.is_dir else ()
+            import difflib
+
+            near = difflib.get_close_matches(posixpath.basename(path), list(names), 1, 0.6)
+            return f'did you mean "{posixpath.join(folder, near[0])}"?' if near else ""
+    except (OSError, PybuildError):
+        return ""
+
+
+def _exists(root_fd: int, path: str) -> bool:
+    from runtime.linux.safepath import open_in_root
+
+    try:
+        os.close(open_in_root(root_fd, path, os.O_PATH | os.O_NOFOLLOW))
+    except OSError:
+        return False
+    return True
