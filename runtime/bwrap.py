@@ -104,6 +104,8 @@ class BubblewrapExecutor:
             fds=fds,
             status="status",
             tree=self._tree(request, scratch),
+            # runc, too, makes a working folder that lies inside a mount.
+            tree_cwd="" if _is_own(request.process.cwd) else request.process.cwd,
             allow_devices=sandbox.rootfs if insecure else "",
         )
 
@@ -167,10 +169,14 @@ class BubblewrapExecutor:
             dest = oci.absolute(mount.dest)
             if dest.startswith("/dev/"):
                 continue
-            if dest == "/" or any(f"{dest}/".startswith(f"/{name}/") for name in _OWN_FOLDERS):
+            if dest == "/" or _is_own(dest):
                 raise RuntimeFault(f"bwrap can't mount on {dest}", hint="use --runtime runc")
             tree[dest] = _tree_mount(mount, dest)
         return tuple(tree.values())
+
+
+def _is_own(path: str) -> bool:
+    return any(f"{path}/".startswith(f"/{name}/") for name in _OWN_FOLDERS)
 
 
 def _tree_mount(mount: BindMount | TmpfsMount, dest: str) -> TreeMount:

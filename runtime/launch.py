@@ -127,8 +127,8 @@ def execute(
     destinations = [absolute(mount.dest) for mount in request.sandbox.mounts]
     stubs = Stubs(request.sandbox.rootfs, destinations, recursive=request.sandbox.remove_stubs_recursive)
     try:
-        _make_mount_points(request)
         _make_cwd(request)
+        _make_mount_points(request)
         report = _run(job, on_output, cancelled)
     finally:
         stubs.clean()

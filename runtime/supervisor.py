@@ -53,7 +53,8 @@ class Job:
     open as in the program. ``status``: path of a file the program has open for writing as number STATUS_FD.
     ``cover``: folders to cover with an empty tmpfs. ``allow_devices``: a mount from which "nodev" is taken.
     ``log``: path of the program's JSON log below scratch, "" for none. ``groups``: cgroups, deepest first: the sandbox's
-    and its parent, from which usage is read. ``tree``: mounts to put together at scratch/tree, in order.
+    and its parent, from which usage is read. ``tree``: mounts to put together at scratch/tree, in order;
+    ``tree_cwd``: a folder that must exist in it then.
     """
 
     argv: tuple[str, ...]
@@ -70,6 +71,7 @@ class Job:
     group_folders: tuple[str, ...] = ()
     status: str = ""
     tree: tuple[TreeMount, ...] = ()
+    tree_cwd: str = ""
 
     def encode(self) -> bytes:
         """As JSON."""
@@ -249,6 +251,8 @@ def _assemble(job: Job) -> None:
             _mount_on(target, mount)
         finally:
             os.close(target)
+    if job.tree_cwd:
+        os.close(mountpoints.make(root, job.tree_cwd, is_file=False))
 
 
 def _mount_on(target: int, mount: TreeMount) -> None:

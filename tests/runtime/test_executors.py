@@ -276,6 +276,15 @@ class TestMounts:
         assert run(f"cat /etc/{name}").out != ""
         assert os.listdir(f"{run.rootfs}/run") == []
 
+    def test_a_working_folder_inside_a_mount_is_made_there(self, run, tmp_path) -> None:
+        os.mkdir(f"{tmp_path}/cache")
+        assert run("pwd", cwd="/cache/a/b", mounts=(BindMount("/cache", f"{tmp_path}/cache"),)).out == "/cache/a/b\n"
+        assert os.path.isdir(f"{tmp_path}/cache/a/b")
+
+    def test_a_working_folder_that_is_a_mount_point_goes_with_it(self, run) -> None:
+        assert run("pwd; touch x", cwd="/work", mounts=(TmpfsMount("/work"),), user="0:0").out == "/work\n"
+        assert "work" not in os.listdir(run.rootfs)
+
     def test_a_read_only_root_can_not_be_written(self, run) -> None:
         result = run("touch /tmp/x; touch /m/x && echo yes", readonly_root=True, mounts=(TmpfsMount("/m"),))
         assert "Read-only" in result.err
