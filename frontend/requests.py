@@ -1,4 +1,4 @@
-"""``--call=check|outline|targets``: questions about a Dockerfile that build nothing. Results are data, text and JSON, as in buildx."""
+"""``--call=check|outline|targets``: questions about a Dockerfile that build nothing. Results are data, text and JSON."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from frontend.convert.convert import convert_file, decode, make_linter, parse_file
 from frontend.convert.imageconfigs import ImageConfigs
+from frontend.convert.syntax import external_frontend
 from frontend.errors import FrontendError
 from frontend.excerpt import excerpt
 from frontend.instructions.parse import parse_stages
@@ -103,6 +104,7 @@ def check(text: bytes, options: ConvertOptions, resolver: MetaResolver) -> Check
     platform = options.target_platforms[0] if options.target_platforms else None
     error: FrontendError | None = None
     try:
+        external_frontend(decode(text), options.build_args, images, options.build_platform)
         file = parse_file(text, lint)
         convert_file(file, platform, options, resolver, images, lint, all_stages=not options.target)
     except FrontendError as e:

@@ -33,15 +33,16 @@ class Platform:
     def parse(cls, text: str) -> Platform:
         """``linux``, ``arm64``, ``linux/arm64``, ``linux/arm/v7`` and ``windows(10.0.17763)/amd64``; ValueError otherwise."""
         if not text or "*" in text:
-            raise ValueError(f"{text!r}: wildcards not yet supported" if text else "platform is empty")
+            raise ValueError(f'"{text}": wildcards not yet supported' if text else "platform is empty")
         first, *rest = text.split("/")
         version = ""
         if "(" in first and first.endswith(")"):
             first, _, version = first[:-1].partition("(")
         parts = [first, *rest]
         for part in parts:
-            if not part or not all(c.isalnum() or c in "_.-" for c in part):
-                raise ValueError(f"{part!r} is an invalid component of {text!r}: invalid platform")
+            if not part or not all((c.isascii() and c.isalnum()) or c in "_.-" for c in part):
+                rule = 'platform specifier component must match "^[A-Za-z0-9_.-]+$"'
+                raise ValueError(f'"{part}" is an invalid component of "{text}": {rule}: invalid argument')
         local = host()
         if len(parts) == 1:
             os = _normal_os(parts[0])
@@ -50,10 +51,10 @@ class Platform:
                 return normalize(cls(os, local.architecture, variant, version))
             arch, variant = _normal_arch(parts[0], "")
             if arch not in _ARCH:
-                raise ValueError(f"{text!r}: unknown operating system or architecture: invalid argument")
+                raise ValueError(f'"{text}": unknown operating system or architecture: invalid argument')
             return cls(local.os, arch, variant, version)
         if len(parts) > 3:
-            raise ValueError(f"{text!r}: cannot parse platform specifier: invalid argument")
+            raise ValueError(f'"{text}": cannot parse platform specifier: invalid argument')
         arch, variant = _normal_arch(parts[1], parts[2] if len(parts) == 3 else "")
         if arch == "arm64" and not variant and len(parts) == 3:
             variant = "v8"

@@ -5,6 +5,7 @@ A pure function of the text, the options and what the ``MetaResolver`` answers.
 
 from __future__ import annotations
 
+from frontend.convert.contexts import context_name, oci_layout_ref, remote_context
 from frontend.convert.convert import convert
 from frontend.convert.options import (
     Converted,
@@ -24,5 +25,8 @@ __all__ = [
     "ResolvedImage",
     "SourceFile",
     "TargetResult",
+    "context_name",
     "convert",
+    "oci_layout_ref",
+    "remote_context",
 ]

@@ -12,6 +12,7 @@ from builder.graph.ops import NO_INPUT, CopyAction, GitSource, HTTPSource, Image
 from builder.graph.platform import normalize
 from builder.graph.reference import Reference
 from builder.graph.vertex import Edge, Vertex, VertexMeta
+from frontend.convert.args import parse_bool
 from frontend.convert.state import SourcedCopy, State, copy_edge
 from frontend.errors import ConvertError
 
@@ -51,14 +52,14 @@ class NamedContexts:
     __slots__ = ("_default", "_values")
 
     def __init__(self, values: Mapping[str, str], default: Platform) -> None:
-        self._values = {_plain_name(name): value for name, value in values.items()}
+        self._values = {context_name(name): value for name, value in values.items()}
         self._default = default
 
     def find(self, name: str, platform: Platform | None) -> NamedContext | None:
         """The context that stands in for ``name``. Raises ``ConvertError`` for a name that can be none, or a malformed value."""
         if name.lower() in RESERVED:
             return None
-        name = _plain_name(name)
+        name = context_name(name)
         wanted = normalize(platform or self._default)
         for key in (f"{name}::{wanted}", name):
             if key in self._values:
@@ -130,7 +131,24 @@ def _git_source(text: str) -> GitSource:
     return ref.source()
 
 
-def _plain_name(name: str) -> str:
+def remote_context(text: str, build_args: Mapping[str, str]) -> GitSource | HTTPSource | None:
+    """The context that a command line names by URL, None for a folder. An ``HTTPSource`` may turn out to be a Dockerfile.
+
+    BUILDKIT_CONTEXT_KEEP_GIT_DIR keeps ``.git``; with SOURCE_DATE_EPOCH the files of a repository have the time of the commit.
+    Raises ``ConvertError``.
+    """
+    try:
+        ref = parse_git_ref(text)
+    except ValueError as e:
+        raise ConvertError(str(e)) from None
+    if ref is not None:
+        keep = bool(parse_bool(build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "")))
+        return ref.source(keep_git_dir=keep, mtime_commit=bool(build_args.get("SOURCE_DATE_EPOCH")))
+    return HTTPSource(text, filename=HTTP_FILENAME) if text.startswith(("http://", "https://")) else None
+
+
+def context_name(name: str) -> str:
+    """The name of a named context as sources carry it: ``docker.io/library/a:latest`` is ``a``. Raises ``ConvertError``."""
     base, separator, platform = name.partition("::")
     try:
         return Reference.parse(base).familiar.removesuffix(":latest") + separator + platform

@@ -19,6 +19,7 @@ from frontend.convert.options import Converted, ResolveError, SourceFile, Target
 from frontend.convert.resolve import resolve_stages
 from frontend.convert.stage import Stages, StageState, reachable_from
 from frontend.convert.stages import find_target, link_stages, make_stages
+from frontend.convert.syntax import external_frontend
 from frontend.errors import ConvertError
 from frontend.instructions.parse import parse_stages
 from frontend.instructions.types import ArgCommand
@@ -60,6 +61,7 @@ def convert(text: bytes, options: ConvertOptions, resolver: MetaResolver) -> Con
     results = []
     warnings: tuple[Warning, ...] = ()
     images = ImageConfigs(resolver, options.image_resolve_mode)
+    external = external_frontend(decode(text), options.build_args, images, options.build_platform)
     file: ParsedFile | None = None
     for number, platform in enumerate(options.target_platforms or (None,)):
         lint = make_linter(text, options)
@@ -76,7 +78,7 @@ def convert(text: bytes, options: ConvertOptions, resolver: MetaResolver) -> Con
     assert file is not None
     multi = args.multi_platform(options.build_args, options.multi_platform, len(options.target_platforms))
     source = SourceFile(options.dockerfile_name, text)
-    return Converted(tuple(results), multi, warnings, _unused_args(file, options.build_args), source)
+    return Converted(tuple(results), multi, warnings, _unused_args(file, options.build_args), source, external)
 
 
 def make_linter(text: bytes, options: ConvertOptions) -> Linter:

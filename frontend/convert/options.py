@@ -122,10 +122,15 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """One result a platform, in the order they were asked for. ``unused_build_args`` are those that no ARG declares."""
+    """One result a platform, in the order they were asked for.
+
+    ``unused_build_args`` are those that no ARG declares. ``external_frontend`` is the image that ``# syntax=`` or BUILDKIT_SYNTAX
+    names, if it is not docker/dockerfile: it exists, but is not run.
+    """
 
     targets: tuple[TargetResult, ...]
     multi_platform: bool
     warnings: tuple[Warning, ...]
     unused_build_args: tuple[str, ...]
     source: SourceFile
+    external_frontend: str = ""

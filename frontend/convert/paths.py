@@ -17,6 +17,28 @@ def join(*parts: str) -> str:
     return clean("/".join(given)) if given else ""
 
 
+def unix_form(path: str, os: str) -> str:
+    """A path as typed for images of ``os``, in slashes: for windows without its drive. ValueError for one that is not on C:."""
+    if os != "windows":
+        return path
+    path = path.replace("\\", "/")
+    if path[1:] == ":":
+        raise ValueError(f'No relative path specified in "{path}"')
+    if path.startswith("//"):
+        raise ValueError("UNC paths are not supported")
+    drive, colon, rest = path.partition(":")
+    if not colon:
+        return path
+    if drive.lower() != "c":
+        raise ValueError("The specified path is not on the system drive (C:)")
+    return rest
+
+
+def os_form(path: str, os: str) -> str:
+    """A path in slashes as images of ``os`` write it."""
+    return path.replace("/", "\\") if os == "windows" else path
+
+
 def normalize(parent: str, path: str, *, keep_slash: bool) -> str:
     """``path`` as seen from ``parent``. An absolute one stays as written; with ``keep_slash`` so does an end of ``/`` or ``/.``."""
     result = path or parent or "/"

@@ -9,7 +9,7 @@ from builder.graph.ops import NO_INPUT, CopyAction, Merge
 from builder.graph.vertex import Edge, Vertex, VertexMeta
 from frontend.convert import lintrules, names
 from frontend.convert.owner import parse_mode, parse_owner
-from frontend.convert.paths import clean, destination, join, normalize
+from frontend.convert.paths import clean, destination, join, normalize, unix_form
 from frontend.convert.remote import git_ref, http_source, is_http_source, is_remote
 from frontend.convert.state import SourcedCopy, copy_edge, inline_file_edge, locations
 from frontend.errors import ConvertError
@@ -44,7 +44,7 @@ def dispatch_copy(
     for path in command.source_paths:
         if not sources:
             lintrules.ignored_source("Copy", path, context.ignore, command.location, context.lint)
-        copies.append(SourcedCopy(root, _local_action(base, path, parents=command.parents, unpack=False)))
+        copies.append(SourcedCopy(root, _local_action(base, _unix(stage, path), parents=command.parents, unpack=False)))
     _finish(stage, command, copies, base, name, context)
 
 
@@ -64,7 +64,7 @@ def dispatch_add(stage: StageState, command: AddCommand, context: ConvertContext
         else:
             lintrules.ignored_source("Add", path, context.ignore, command.location, context.lint)
             unpack = True if command.unpack is None else command.unpack
-            copies.append(SourcedCopy(context.main, _local_action(base, path, parents=False, unpack=unpack)))
+            copies.append(SourcedCopy(context.main, _local_action(base, _unix(stage, path), parents=False, unpack=unpack)))
     _finish(stage, command, copies, base, name, context)
 
 
@@ -85,13 +85,20 @@ def _base_action(stage: StageState, command: SourcesAndDest) -> CopyAction:
         NO_INPUT,
         NO_INPUT,
         "/",
-        destination(stage.state.dir, command.dest_path),
+        destination(stage.state.dir, _unix(stage, command.dest_path)),
         owner=parse_owner(command.chown) if command.chown else None,
         mode=mode,
         mode_text=mode_text,
         create_dest_path=True,
         exclude=command.exclude_patterns,
     )
+
+
+def _unix(stage: StageState, path: str) -> str:
+    try:
+        return unix_form(path, stage.platform.os if stage.platform is not None else "")
+    except ValueError as e:
+        raise ConvertError(f"removing drive letter: {e}") from None
 
 
 def _local_action(base: CopyAction, path: str, *, parents: bool, unpack: bool) -> CopyAction:
@@ -146,7 +153,7 @@ def _finish(
 ) -> None:
     """Add the heredocs, make the vertices, write the history."""
     for content in command.source_contents:
-        path = join("/", content.path)
+        path = join("/", _unix(stage, content.path))
         copies.append(SourcedCopy(inline_file_edge(path, content.data, 0o644), replace(base, src=path)))
     text = _created_by(command)
     meta = VertexMeta(

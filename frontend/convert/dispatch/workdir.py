@@ -10,8 +10,9 @@ from builder.graph.times import NS
 from builder.graph.vertex import VertexMeta
 from frontend.convert import names
 from frontend.convert.owner import parse_owner
-from frontend.convert.paths import clean, normalize
+from frontend.convert.paths import clean, normalize, os_form, unix_form
 from frontend.convert.state import locations, mkdir_edge
+from frontend.errors import ConvertError
 from frontend.lint import rules
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def dispatch_workdir(stage: StageState, command: WorkdirCommand, context: ConvertContext) -> None:
-    if not stage.workdir_set and not command.path.startswith("/"):
+    if not stage.workdir_set and not _unix(stage, command.path).startswith("/"):
         # What the base image has may change. Told once: an absolute one mends all that follow.
         context.lint.run(rules.WORKDIR_RELATIVE_PATH, command.location, command.path)
     stage.workdir_set = True
@@ -34,9 +35,20 @@ def dispatch_workdir(stage: StageState, command: WorkdirCommand, context: Conver
 
 def set_workdir(stage: StageState, path: str) -> None:
     """The setting alone, as a base image brings it. The path is kept as it is written if it is absolute."""
-    folder = normalize(stage.image.config.working_dir, path, keep_slash=False)
-    stage.configure(working_dir=folder)
+    folder = normalize(_unix(stage, stage.image.config.working_dir), _unix(stage, path), keep_slash=False)
+    stage.configure(working_dir=os_form(folder, _os(stage)))
     stage.state = replace(stage.state, dir=folder)
+
+
+def _os(stage: StageState) -> str:
+    return stage.platform.os if stage.platform is not None else ""
+
+
+def _unix(stage: StageState, path: str) -> str:
+    try:
+        return unix_form(path, _os(stage))
+    except ValueError as e:
+        raise ConvertError(f"normalizing workdir: {e}") from None
 
 
 def _make_folder(stage: StageState, command: WorkdirCommand, context: ConvertContext, folder: str) -> None:
