@@ -209,7 +209,7 @@ class _Reader:
     def _policy(self, table: dict[str, Any], at: str) -> GCPolicy:
         self._known(table, at, {"all", "filters", "keepDuration", "reservedSpace", "maxUsedSpace", "minFreeSpace"})
         try:
-            keep = _duration(table.get("keepDuration", 0))
+            keep = parse_duration(table.get("keepDuration", 0))
         except ValueError as e:
             self._fail(at + "keepDuration", str(e))
         return GCPolicy(
@@ -272,7 +272,7 @@ class _Reader:
         raise UsageError(f"{self._name}: {key}: {why}")
 
 
-def _duration(value: object) -> float:
+def parse_duration(value: object) -> float:
     """Seconds from a number or from Go's ``48h30m``; ValueError otherwise."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return float(value)

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from builder.worker import Worker
     from frontend.convert import Converted, ConvertOptions
 
+GC_SECONDS = 2.0
+"""A build does not wait longer than this for the cache to shrink; what is left is the next build's."""
+
 
 def run_build(request: BuildRequest, *, root: str, config: str, runtime: str | None) -> int:
     """``pybuild build``; the exit code."""
@@ -107,16 +110,19 @@ class Build:
                 if target.ref is not None:
                     target.ref.release()
         self._report(next((i for i in images if i is not None), None))
-        self.worker.cache.gc_after_build(self.worker.config)
+        self.worker.cache.prune(self.worker.config.gc_policies(self.worker.layout.root), seconds=GC_SECONDS)
 
     def convert(self) -> Converted:
         """Read the inputs and turn the Dockerfile into a graph."""
         from frontend.convert import convert
 
         inputs = self.read()
-        resolver = WorldResolver(self.worker, self.session, self.display)
-        self.converted = convert(inputs.dockerfile, self.options(), resolver)
+        self.converted = convert(inputs.dockerfile, self.options(), self.resolver())
         return self.converted
+
+    def resolver(self) -> WorldResolver:
+        """The frontend's view of images and contexts; after ``read``."""
+        return WorldResolver(self.worker, self.session, self.display)
 
     def read(self) -> Inputs:
         """Dockerfile, .dockerignore and contexts."""
@@ -164,7 +170,7 @@ class Build:
         edges = [t.edge for t in converted.targets if t.edge is not None]
         refs = iter([r.result for r in self.solver.build(edges)])
         targets = tuple(
-            SolvedTarget(t.platform, next(refs) if t.edge is not None else None, t.config, t.base_config)  # type: ignore[arg-type]
+            SolvedTarget(t.platform, next(refs) if t.edge is not None else None, t.config, t.base_config)
             for t in converted.targets
         )
         epochs = [t.epoch for t in converted.targets]
@@ -207,7 +213,7 @@ class Build:
     def _solve_one(self, edge: Edge) -> Readable:
         """For remote contexts, which are read before the graph is there."""
         assert self._solver is None or self.inputs is None
-        ref: Readable = self.solver.build([edge])[0].result  # type: ignore[assignment]
+        ref: Readable = self.solver.build([edge])[0].result
         return ref
 
     def _session(self, locals_: dict[str, str], layouts: dict[str, str]) -> Session:

@@ -13,36 +13,35 @@ from builder.cli.common import state_options
 from builder.errors import UnsupportedError, UsageError
 from builder.exporters.types import OutputSpec
 
-_MANY = {"multiple": True}
 
 BUILD_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("-f", "--file", default="", metavar="PATH", help="The Dockerfile (default: CONTEXT/Dockerfile; - is stdin)."),
     click.option("--target", default="", metavar="STAGE", help="Build stage to build."),
-    click.option("--build-arg", **_MANY, metavar="K[=V]", help="Set a build-time variable."),
+    click.option("--build-arg", multiple=True, metavar="K[=V]", help="Set a build-time variable."),
     click.option(
-        "--build-context", **_MANY, metavar="NAME=VALUE", help="More contexts: folder, docker-image://, oci-layout://, URL."
+        "--build-context", multiple=True, metavar="NAME=VALUE", help="More contexts: folder, docker-image://, oci-layout://, URL."
     ),
-    click.option("--platform", **_MANY, metavar="P[,P]", help="Target platform."),
-    click.option("--label", **_MANY, metavar="K=V", help="Set metadata for the image."),
-    click.option("--add-host", **_MANY, metavar="HOST=IP", help="Add an entry to /etc/hosts of RUN steps."),
+    click.option("--platform", multiple=True, metavar="P[,P]", help="Target platform."),
+    click.option("--label", multiple=True, metavar="K=V", help="Set metadata for the image."),
+    click.option("--add-host", multiple=True, metavar="HOST=IP", help="Add an entry to /etc/hosts of RUN steps."),
     click.option("--network", default="default", metavar="MODE", help="Network of RUN steps: default, host, none."),
     click.option("--no-cache", is_flag=True, help="Run every step anew."),
-    click.option("--no-cache-filter", **_MANY, metavar="STAGE[,STAGE]", help="Run the steps of these stages anew."),
+    click.option("--no-cache-filter", multiple=True, metavar="STAGE[,STAGE]", help="Run the steps of these stages anew."),
     click.option("--pull", is_flag=True, help="Ask the registry again what tags mean."),
-    click.option("--ulimit", **_MANY, metavar="NAME=SOFT[:HARD]", help="Resource limit of RUN steps."),
+    click.option("--ulimit", multiple=True, metavar="NAME=SOFT[:HARD]", help="Resource limit of RUN steps."),
     click.option("--shm-size", default="", metavar="BYTES", help="Size of /dev/shm of RUN steps."),
     click.option("--cgroup-parent", default="", metavar="PATH", help="Parent cgroup of RUN steps."),
-    click.option("--secret", **_MANY, metavar="id=ID[,src=FILE|,env=VAR]", help="Secret for RUN --mount=type=secret."),
-    click.option("--ssh", **_MANY, metavar="ID[=SOCKET]", help="SSH agent for RUN --mount=type=ssh."),
-    click.option("--allow", **_MANY, metavar="ENTITLEMENT", help="Grant network.host, security.insecure or device."),
+    click.option("--secret", multiple=True, metavar="id=ID[,src=FILE|,env=VAR]", help="Secret for RUN --mount=type=secret."),
+    click.option("--ssh", multiple=True, metavar="ID[=SOCKET]", help="SSH agent for RUN --mount=type=ssh."),
+    click.option("--allow", multiple=True, metavar="ENTITLEMENT", help="Grant network.host, security.insecure or device."),
 ]
 
 OUTPUT_OPTIONS: list[Callable[[Any], Any]] = [
-    click.option("-t", "--tag", **_MANY, metavar="NAME[:TAG]", help="Name of the image."),
-    click.option("-o", "--output", **_MANY, metavar="SPEC", help="type=image|oci|docker|local|tar|cacheonly[,dest=PATH]."),
+    click.option("-t", "--tag", multiple=True, metavar="NAME[:TAG]", help="Name of the image."),
+    click.option("-o", "--output", multiple=True, metavar="SPEC", help="type=image|oci|docker|local|tar|cacheonly[,dest=PATH]."),
     click.option("--load", is_flag=True, help="Same as --output=type=image (the default)."),
     click.option("--push", is_flag=True, help="Same as --output=type=image,push=true."),
-    click.option("--annotation", **_MANY, metavar="K=V", help="Annotation of the manifest."),
+    click.option("--annotation", multiple=True, metavar="K=V", help="Annotation of the manifest."),
     click.option("--iidfile", default="", metavar="FILE", help="Write the image's config digest to a file."),
     click.option("--metadata-file", default="", metavar="FILE", help="Write build result metadata to a file."),
     click.option("--progress", default="auto", metavar="TYPE", help="auto, plain, tty, rawjson, quiet."),

@@ -98,7 +98,7 @@ def _index(image: WrittenImage, names: Sequence[Reference], created: str) -> byt
     """index.json: the image once for each name."""
     platform: Platform | None = None
     if image.top.media_type == image.manifests[0].manifest.media_type:
-        platform = image.manifests[0].target.platform
+        platform = image.manifests[0].platform
     entries = []
     for name in names or (None,):
         annotations = [("org.opencontainers.image.created", created)]

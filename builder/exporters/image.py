@@ -25,6 +25,7 @@ from builder.exporters.types import BuildOutput, OutputSpec, SolvedTarget
 
 if TYPE_CHECKING:
     from builder.content.store import ContentStore
+    from builder.graph.platform import Platform
 
 Report = Callable[[str], None]
 IMAGE_KEYS = frozenset(
@@ -80,7 +81,7 @@ class WrittenManifest:
     manifest: Descriptor
     config: Descriptor
     layers: tuple[Descriptor, ...]
-    target: SolvedTarget
+    platform: Platform | None = None
 
 
 def write_image(content: ContentStore, output: BuildOutput, options: ImageOptions, report: Report) -> WrittenImage:
@@ -92,7 +93,7 @@ def write_image(content: ContentStore, output: BuildOutput, options: ImageOption
     if not output.multi:
         return WrittenImage(written[0].manifest, written)
     oci = options.compression.oci_media_types
-    index = index_json([(m.manifest, m.target.platform) for m in written], (), oci=oci)
+    index = index_json([(m.manifest, m.platform) for m in written], (), oci=oci)
     top = describe(OCI_INDEX if oci else DOCKER_LIST, index)
     report(f"exporting manifest list {top.digest}")
     content.put(index)
@@ -124,7 +125,7 @@ def _write_manifest(
     content.put(manifest)
     report(f"exporting config {config_descriptor.digest}")
     content.put(config)
-    return WrittenManifest(descriptor, config_descriptor, descriptors, target)
+    return WrittenManifest(descriptor, config_descriptor, descriptors, target.platform)
 
 
 def _facts(target: SolvedTarget, layers: tuple[Layer, ...]) -> list[LayerFact]:

@@ -176,6 +176,13 @@ def _parse_value(key: str, value: str) -> tuple[Kind, str]:
     return "local", value
 
 
+def folder_of(name: str, value: str) -> tuple[str, Kind, str]:
+    """The key of a --build-context value, its kind, and the folder it names where it is ``local`` or ``oci-layout``."""
+    key = _plain_name(name)
+    kind, ref = _parse_value(key, value)
+    return key, kind, oci_layout_ref(value)[0] if kind == "oci-layout" else ref
+
+
 def oci_layout_ref(value: str) -> tuple[str, str]:
     """``oci-layout://FOLDER[:TAG][@DIGEST]``: folder, and digest or tag (``latest`` if there is none)."""
     folder, _, digest = value.removeprefix("oci-layout://").partition("@")

@@ -1,0 +1,111 @@
+"""``pybuild du``, ``prune``, ``fsck``: what the cache holds, and getting rid of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from builder.cli.common import open_root, state_options
+from builder.cli.tables import ago, human_size, table
+from builder.errors import UsageError
+
+if TYPE_CHECKING:
+    from builder.cache.types import UsageRecord
+
+
+@click.command("du", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--filter", "filters", multiple=True, metavar="F", help="Like type==regular, id~=prefix, unused-for=24h.")
+@click.option("--verbose", is_flag=True, help="All fields.")
+@click.option("--format", "form", default="", metavar="json", help="One JSON object a line.")
+@state_options
+def du(filters: tuple[str, ...], verbose: bool, form: str, **flags: Any) -> int:
+    """Show what the cache holds."""
+    records = open_root(flags["root"], flags["config"]).cache.disk_usage(filters)
+    if _is_json(form):
+        for record in records:
+            print(json.dumps(dataclasses.asdict(record)))
+        return 0
+    if verbose:
+        for record in records:
+            print("".join(f"{k}:\t{v}\n" for k, v in dataclasses.asdict(record).items()))
+    else:
+        print(table(("ID", "RECLAIMABLE", "SIZE", "LAST ACCESSED"), [_row(r) for r in records]), end="")
+    free = sum(r.size for r in records if not r.in_use)
+    shared = sum(r.size for r in records if r.shared)
+    total = sum(r.size for r in records)
+    print(f"Shared:\t\t{human_size(shared)}\nPrivate:\t{human_size(total - shared)}")
+    print(f"Reclaimable:\t{human_size(free)}\nTotal:\t\t{human_size(total)}")
+    return 0
+
+
+@click.command("prune", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-a", "--all", "everything", is_flag=True, help="Also internal records and remembered tags.")
+@click.option("--filter", "filters", multiple=True, metavar="F", help="Only what matches.")
+@click.option("--reserved-space", default="", metavar="BYTES", help="Always keep this much.")
+@click.option("--max-used-space", default="", metavar="BYTES", help="Most that the cache may use.")
+@click.option("--min-free-space", default="", metavar="BYTES", help="Disk space to keep free.")
+@click.option("--keep-duration", default="", metavar="TIME", help="Keep what was used since (24h).")
+@click.option("-f", "--force", is_flag=True, help="Don't ask.")
+@click.option("--verbose", is_flag=True, help="Print what was removed.")
+@click.option("--format", "form", default="", metavar="json", help="One JSON object for each removed record.")
+@state_options
+def prune(filters: tuple[str, ...], force: bool, verbose: bool, form: str, everything: bool, **flags: Any) -> int:
+    """Remove cache that is not in use."""
+    from builder.cache.types import PrunePolicy
+    from builder.cli.request import parse_size
+    from builder.config import parse_duration
+
+    try:
+        duration = parse_duration(flags["keep_duration"]) if flags["keep_duration"] else 0.0
+    except ValueError as e:
+        raise UsageError(f"invalid --keep-duration: {e}") from e
+    sizes = {
+        k: parse_size(flags[k], k.replace("_", "-")) if flags[k] else 0
+        for k in ("reserved_space", "max_used_space", "min_free_space")
+    }
+    policy = PrunePolicy(all=everything, keep_duration=duration, filters=filters, **sizes)
+    as_json = _is_json(form)
+    if not force and sys.stdin.isatty() and not click.confirm("WARNING! This will remove cache that is not in use. Continue?"):
+        return 1
+    worker = open_root(flags["root"], flags["config"])
+    if everything:
+        from builder.images import ImageStore
+
+        ImageStore(worker.database, worker.content).forget()
+    removed = worker.cache.prune([policy])
+    if as_json:
+        for record in removed:
+            print(json.dumps(dataclasses.asdict(record)))
+        return 0
+    if verbose or removed:
+        print(table(("ID", "RECLAIMABLE", "SIZE", "LAST ACCESSED"), [_row(r) for r in removed]), end="")
+    print(f"Total:\t{human_size(sum(r.size for r in removed))}")
+    return 0
+
+
+@click.command("fsck", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--verify", is_flag=True, help="Read every blob and compare its digest.")
+@state_options
+def fsck(verify: bool, **flags: Any) -> int:
+    """Check the state folder: exit code 1 and a line for each problem."""
+    problems = open_root(flags["root"], flags["config"]).cache.fsck(verify=verify)
+    for problem in problems:
+        print(problem)
+    print(f"{len(problems)} problem{'' if len(problems) == 1 else 's'} found" if problems else "No problem found")
+    return 1 if problems else 0
+
+
+def _is_json(form: str) -> bool:
+    if form not in ("", "json"):
+        raise UsageError(f"--format {form!r} is not supported", hint="the one format is json")
+    return form == "json"
+
+
+def _row(r: UsageRecord) -> tuple[str, str, str, str]:
+    used = ago(time.time() - r.last_used_at) if r.last_used_at else ""
+    return r.id, "false" if r.in_use else "true", human_size(r.size) + ("*" if r.shared else ""), used
