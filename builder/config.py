@@ -160,6 +160,11 @@ class Config:
 _DEFAULT_REGISTRY = RegistryConfig()
 
 
+def load_config(path: str | None = None) -> Config:
+    """See ``Config.load``."""
+    return Config.load(path)
+
+
 class _Reader:
     """Typed access to the document; every complaint names the file and the key's full path."""
 

@@ -1,1 +1,1 @@
-"""Where root filesystems and files come from: images, local folders, git, http(s), OCI layouts."""
+"""Where builds start: images, OCI layouts, local contexts, git repositories and http files, each as a ref."""

@@ -1,0 +1,167 @@
+"""Images: a name to a digest, to the manifest of a platform, to a chain of lazy layers (BuildKit: source/containerimage).
+
+``resolve_config`` is asked by the frontend and settles what a name means; ``ImagePuller`` stands behind the image vertex. Neither
+downloads a layer, and both find manifest and config in the content store when they were there before: a cached build is silent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from builder.cache.types import Descriptor, Layer
+from builder.errors import PybuildError, UsageError
+from builder.graph.digest import Digest
+from builder.graph.reference import Reference
+from builder.images import ImageStore
+from builder.registry import manifests
+from builder.sources.platform_image import PlatformImage, find_platform
+from builder.sources.providers import RegistryBlobs, registry_client
+
+if TYPE_CHECKING:
+    from builder.cache.refs import ImmutableRef
+    from builder.cache.types import UnlazyProgress
+    from builder.graph.platform import Platform
+    from builder.registry.client import RegistryClient
+    from builder.worker import Worker
+
+ResolveMode = Literal["default", "pull", "local"]
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedImage:
+    """``ref`` is the full reference with the digest of ``target`` (index or manifest); ``manifest`` is the platform's. Layers are
+    bottom first and have a provider where their blob may have to be fetched."""
+
+    ref: str
+    target: Descriptor
+    manifest: Descriptor
+    config: bytes
+    layers: tuple[Layer, ...]
+
+
+def resolve_config(worker: Worker, ref: str, platform: Platform, mode: ResolveMode = "default") -> ResolvedImage:
+    """What ``ref`` stands for. In this order: a digest in the reference; an image of the own store; what a registry said before;
+    the registry. ``mode`` "pull" skips the middle two.
+
+    NotFoundError, AuthError, SourceError, IntegrityError; UsageError for a reference that is none.
+    """
+    try:
+        parsed = Reference.parse(ref).with_default_tag()
+    except ValueError as e:
+        raise UsageError(f'failed to parse stage name "{ref}": {e}') from e
+    images = ImageStore(worker.database, worker.content)
+    target = _target(worker, images, parsed, mode)
+    documents = _Documents(worker, parsed)
+    image = find_platform(documents, target, platform)
+    if documents.fetched:
+        images.add_sources([layer.digest for layer in image.manifest.layers], parsed)
+    full = str(replace(parsed, digest=target.digest))
+    return ResolvedImage(full, target, image.descriptor, image.config, _layers(worker, images, parsed, image))
+
+
+class ImagePuller:
+    """One image of one platform for a build: its cache keys and its snapshot (BuildKit: puller)."""
+
+    def __init__(self, worker: Worker, ref: str, platform: Platform, mode: ResolveMode = "default") -> None:
+        self._worker = worker
+        self.ref = ref
+        self.image = resolve_config(worker, ref, platform, mode)
+
+    def snapshot(self, progress: UnlazyProgress | None = None) -> ImmutableRef | None:
+        """The layers as a ref, lazy: nothing is downloaded or unpacked. None for an image without layers."""
+        return layer_chain(self._worker, self.image.layers, f"pulled from {self.image.ref}", progress)
+
+
+def layer_chain(
+    worker: Worker, layers: tuple[Layer, ...], description: str, progress: UnlazyProgress | None
+) -> ImmutableRef | None:
+    """GetByBlob for each layer on the one below."""
+    current: ImmutableRef | None = None
+    for layer in layers:
+        parent = current
+        try:
+            current = worker.cache.get_by_blob(layer, parent, description=description, progress=progress)
+        finally:
+            if parent is not None:
+                parent.release()
+    return current
+
+
+def _target(worker: Worker, images: ImageStore, ref: Reference, mode: ResolveMode) -> Descriptor:
+    if ref.digest:
+        if worker.content.has(ref.digest):
+            return Descriptor("", ref.digest, worker.content.size(ref.digest))
+        return registry_client(worker).resolve(ref)
+    if mode != "pull":
+        stored = images.get(ref)
+        if stored is not None and worker.content.has(stored.target.digest):
+            return stored.target
+        remembered = images.recall(ref)
+        if remembered is not None:
+            return remembered
+    target = registry_client(worker).resolve(ref)
+    # Remembered only once the document is here and can be read: a half-made answer must not stick.
+    _Documents(worker, ref).manifest(target)
+    images.remember(ref, target)
+    return target
+
+
+class _Documents:
+    """Manifests and configs out of the content store, fetched into it where they are missing or damaged."""
+
+    def __init__(self, worker: Worker, ref: Reference) -> None:
+        self._worker = worker
+        self._ref = ref
+        self.fetched = False
+
+    def manifest(self, descriptor: Descriptor) -> bytes:
+        return self._read(descriptor, manifests.MAX_MANIFEST, lambda: self._client().fetch_manifest(self._ref, descriptor))
+
+    def config(self, descriptor: Descriptor) -> bytes:
+        limit = manifests.MAX_CONFIG
+        return self._read(descriptor, limit, lambda: self._client().fetch_document(self._ref, descriptor, limit))
+
+    def _read(self, descriptor: Descriptor, limit: int, fetch: Callable[[], bytes]) -> bytes:
+        content = self._worker.content
+        if content.has(descriptor.digest):
+            try:
+                return content.read(descriptor.digest, limit)
+            except PybuildError:
+                content.delete(descriptor.digest)
+        data = fetch()
+        self.fetched = True
+        content.ingest(replace(descriptor, size=len(data)), [data])
+        return data
+
+    def _client(self) -> RegistryClient:
+        return registry_client(self._worker)
+
+
+def _layers(worker: Worker, images: ImageStore, ref: Reference, image: PlatformImage) -> tuple[Layer, ...]:
+    """Layers with where they come from: the image's own repository, or the ones that are known to have the blob."""
+    layers = []
+    for descriptor, diff_id in zip(image.manifest.layers, image.diff_ids, strict=True):
+        names = [source.name for source in images.sources(descriptor.digest)]
+        if ref.name in names or not (names or worker.content.has(descriptor.digest)):
+            names = [ref.name, *(n for n in names if n != ref.name)]
+        provider = RegistryBlobs(worker, tuple(names)) if names else None
+        layers.append(Layer(descriptor, diff_id, provider, names[0] if names else ""))
+    return tuple(layers)
+
+
+def config_key(config: bytes) -> Digest | None:
+    """The chainID of a config's layers: the key that images with the same layers share. None for an image without layers."""
+    import json
+
+    from builder.graph.digest import chain_id
+
+    try:
+        rootfs = json.loads(config).get("rootfs") or {}
+        diff_ids = [Digest.parse(d) for d in rootfs.get("diff_ids") or ()]
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return Digest.of(config)
+    if rootfs.get("type") != "layers" or not diff_ids:
+        return None
+    return chain_id(diff_ids)

@@ -1,0 +1,118 @@
+"""Where lazy layers come from, by the text that is remembered with their record: ``docker.io/library/debian``, or
+``oci-layout:/folder``. Nothing is imported and no connection is made before the first byte is wanted."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING
+
+from builder.errors import NotFoundError, SourceError
+
+if TYPE_CHECKING:
+    from builder.cache.types import BlobProvider, Descriptor
+    from builder.graph.digest import Digest
+    from builder.registry.client import RegistryClient
+    from builder.state.database import Database
+    from builder.worker import Worker
+
+LAYOUT_PREFIX = "oci-layout:"
+_CHUNK = 1 << 20
+_lock = threading.Lock()
+_clients: weakref.WeakKeyDictionary[Database, RegistryClient] = weakref.WeakKeyDictionary()
+
+
+def registry_client(worker: Worker) -> RegistryClient:
+    """The worker's one client: tokens and connections are shared by all that it does."""
+    with _lock:
+        client = _clients.get(worker.database)
+        if client is None:
+            from builder.registry.client import RegistryClient
+
+            client = _clients[worker.database] = RegistryClient(worker.config)
+        return client
+
+
+def use_registry_client(worker: Worker, client: RegistryClient) -> None:
+    """Make ``client`` the worker's own: tests bring one with another transport."""
+    with _lock:
+        _clients[worker.database] = client
+
+
+def resolve_provider(worker: Worker, source: str) -> BlobProvider:
+    """The provider for a remembered ``Layer.source``; for ``CacheManager.set_provider_resolver``."""
+    if source.startswith(LAYOUT_PREFIX):
+        return LayoutBlobs(source.removeprefix(LAYOUT_PREFIX))
+    return RegistryBlobs(worker, (source,))
+
+
+class RegistryBlobs:
+    """Blobs of one of several repositories: the first that has it."""
+
+    def __init__(self, worker: Worker, repositories: tuple[str, ...]) -> None:
+        self._worker = worker
+        self._repositories = repositories
+
+    @contextmanager
+    def open(self, descriptor: Descriptor, offset: int = 0) -> Iterator[Iterator[bytes]]:
+        """See BlobProvider.open."""
+        client = registry_client(self._worker)
+        with _first(client, self._repositories, descriptor, offset) as chunks:
+            yield chunks
+
+
+class LayoutBlobs:
+    """Blobs of an OCI layout on disk, read in place."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def open(self, descriptor: Descriptor, offset: int = 0) -> AbstractContextManager[Iterator[bytes]]:
+        """See BlobProvider.open."""
+        return _file_chunks(blob_path(self._folder, descriptor.digest), descriptor.digest, offset)
+
+
+def blob_path(folder: str, digest: Digest) -> str:
+    """Where an OCI layout has a blob (image-spec, image-layout.md)."""
+    return f"{folder}/blobs/{digest.algorithm}/{digest.hex}"
+
+
+@contextmanager
+def _file_chunks(path: str, digest: Digest, offset: int) -> Iterator[Iterator[bytes]]:
+    try:
+        file = open(path, "rb")  # noqa: SIM115 (closed below, after the reader is done)
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFoundError(f"blob {digest} is not in the OCI layout") from None
+    except OSError as e:
+        raise SourceError(f"can't read {path}: {e.strerror}") from e
+    with file:
+        file.seek(offset)
+        yield iter(lambda: file.read(_CHUNK), b"")
+
+
+@contextmanager
+def _first(
+    client: RegistryClient, repositories: tuple[str, ...], descriptor: Descriptor, offset: int
+) -> Iterator[Iterator[bytes]]:
+    """Open the blob where it can be had. A repository's refusal shows with its first byte, so that is waited for."""
+    from builder.graph.reference import Reference
+
+    failure: SourceError | None = None
+    for name in repositories:
+        with client.open_blob(Reference.parse(name), descriptor, offset) as chunks:
+            try:
+                first = next(chunks, b"")
+            except SourceError as e:
+                failure = failure or e
+                continue
+            yield _chain(first, chunks)
+            return
+    raise failure or NotFoundError(f"no repository is known to have blob {descriptor.digest}")
+
+
+def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    if first:
+        yield first
+    yield from rest
