@@ -199,8 +199,16 @@ def test_a_file_over_a_folder_and_a_folder_over_a_file(snapshotter: Snapshotter,
 
 
 def test_whiteouts_are_no_hard_links_of_one_another(snapshotter: Snapshotter) -> None:
-    make(snapshotter, "a", None, lambda f: [put(f"{f}/{n}") for n in "abc"][0])
-    make(snapshotter, "b", "a", lambda f: [os.unlink(f"{f}/{n}") for n in "abc"][0])
+    def put_all(f: str) -> None:
+        for name in "abc":
+            put(f"{f}/{name}")
+
+    def unlink_all(f: str) -> None:
+        for name in "abc":
+            os.unlink(f"{f}/{name}")
+
+    make(snapshotter, "a", None, put_all)
+    make(snapshotter, "b", "a", unlink_all)
     found = list(TarReader(diff(snapshotter, "b", "a")))
     assert [(e.name, e.type, e.mode, e.mtime_ns, e.linkname) for e in found] == [(f".wh.{n}", REG, 0, 0, "") for n in "abc"]
 
