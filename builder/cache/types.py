@@ -45,12 +45,14 @@ class BlobProvider(Protocol):
 class Layer:
     """One layer as an image has it: compressed blob and uncompressed diffID.
 
-    ``provider`` is None where the blob is in the content store.
+    ``provider`` is None where the blob is in the content store. ``source`` is remembered with the record: a later process can
+    make a provider of it again (``CacheManager.set_provider_resolver``), for example ``docker.io/library/debian``.
     """
 
     descriptor: Descriptor
     diff_id: Digest
     provider: BlobProvider | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,89 @@
+"""Checks of the whole store; nothing is changed."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from builder.cache.records import DIFF, LAYER, LAZY, MUTABLE, CacheRecord
+from builder.cache.unpack import is_intact
+from builder.errors import PybuildError
+from builder.graph.digest import Digest
+
+if TYPE_CHECKING:
+    from builder.cache.manager import CacheManager
+
+
+def fsck(manager: CacheManager, *, verify: bool) -> list[str]:
+    """A line for each problem, sorted. Fewer while other processes work: what they are making looks unfinished to us."""
+    problems = [*_integrity(manager), *_records(manager), *_snapshots(manager), *_blobs(manager, verify)]
+    return sorted(problems)
+
+
+def _integrity(manager: CacheManager) -> list[str]:
+    return [f"metadata database: {text}" for (text,) in manager.records.rows("PRAGMA quick_check") if text != "ok"]
+
+
+def _records(manager: CacheManager) -> list[str]:
+    records = manager.records.all()
+    blobs = manager.records.all_blobs()
+    held = {r for (r,) in manager.records.rows("SELECT record FROM lease_records")}
+    out = [f"record {r.id}: its parent {p} is missing" for r in records.values() for p in r.parents if p not in records]
+    for record in records.values():
+        if record.kind == DIFF and len(record.parents) != 2:
+            out.append(f"record {record.id}: a diff of {len(record.parents)} parents")
+        if record.kind == LAYER and len(record.parents) > 1:
+            out.append(f"record {record.id}: a layer on {len(record.parents)} parents")
+        if record.state == MUTABLE and not record.retained and record.id not in held:
+            out.append(f"record {record.id}: writable, and nobody writes it")
+        out += _files(manager, record, bool(blobs.get(record.id)))
+    for table, column in (("record_parents", "child"), ("record_blobs", "record")):
+        query = f"SELECT DISTINCT {column} FROM {table} WHERE {column} NOT IN (SELECT id FROM records)"
+        for (lost,) in manager.records.rows(query):
+            out.append(f"record {lost}: rows in {table}, but no record")
+    return out
+
+
+def _files(manager: CacheManager, record: CacheRecord, has_blob: bool) -> list[str]:
+    if record.state != LAZY:
+        return [] if manager.snapshotter.exists(record.snapshot) else [f"record {record.id}: snapshot {record.snapshot} is missing"]
+    if record.kind != LAYER:
+        return []
+    if not has_blob:
+        return [f"record {record.id}: it has neither files nor a blob"]
+    if any(manager.content.has(b.descriptor.digest) or b.source for b in manager.records.blobs(record.id)):
+        return []
+    return [f"record {record.id}: its blob is not here, and it is not known where it came from"]
+
+
+def _snapshots(manager: CacheManager) -> list[str]:
+    keys = set(manager.snapshotter.keys())
+    known = {s for (s,) in manager.records.rows("SELECT DISTINCT snapshot FROM records")}
+    out = [f"snapshot {key}: no record names it" for key in keys - known]
+    with os.scandir(manager.layout.snapshots) as entries:
+        names = {e.name for e in entries if not e.name.startswith(".")}
+    return out + [f"snapshot folder {name}: no snapshot" for name in names - keys]
+
+
+def _blobs(manager: CacheManager, verify: bool) -> list[str]:
+    out: list[str] = []
+    roots = {d for root in manager.gc_roots for d in root()}
+    sizes = dict(manager.records.rows("SELECT digest, size FROM record_blobs"))
+    leased = {d for (d,) in manager.records.rows("SELECT digest FROM lease_blobs")}
+    there: set[Digest] = set()
+    for digest, size, _ in manager.content.walk():
+        there.add(digest)
+        if digest not in sizes and digest not in roots and digest not in leased:
+            out.append(f"blob {digest}: nothing names it")
+        if sizes.get(digest, size) != size:
+            out.append(f"blob {digest}: {size} bytes, expected {sizes[digest]}")
+        elif verify and not _intact(manager, digest):
+            out.append(f"blob {digest}: its bytes have another digest")
+    return out + [f"blob {d}: an image names it, and it is missing" for d in roots - there]
+
+
+def _intact(manager: CacheManager, digest: Digest) -> bool:
+    try:
+        return is_intact(manager, digest)
+    except PybuildError:
+        return False

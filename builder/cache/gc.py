@@ -1,0 +1,343 @@
+"""Disk usage and garbage collection, by buildkitd's rules (cache/manager.go: DiskUsage, prune, calculateKeepBytes).
+
+A record goes in one transaction that makes sure that nobody holds it and nothing stands on it; then its snapshot, then blobs that
+nothing names any more. A crash in between leaves a snapshot or blobs without a record: garbage that the next run finds.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from builder.cache.filters import Matcher, compile_filters
+from builder.cache.leases import forget_unlocked, sweep
+from builder.cache.mounts import lock_path
+from builder.cache.records import FRONTEND, INTERNAL, LAZY, MUTABLE, CacheRecord, LayerBlob
+from builder.cache.types import PrunePolicy, UsageRecord
+from builder.content.store import store_errors
+from builder.graph.digest import Digest
+
+if TYPE_CHECKING:
+    from builder.cache.manager import CacheManager
+
+METADATA, IMAGES = "metadata", "images"
+"""Ids of two lines of ``du`` that are no records: the database, and blobs that only stored images name."""
+_BATCH = 16
+_SWEEP_BLOBS_AFTER = 24 * 3600
+
+
+# ------------------------------------------------------------------------------------------------------------ usage
+@dataclass(slots=True)
+class _Census:
+    """Everything there is, read at once."""
+
+    records: dict[str, CacheRecord]
+    blobs: dict[str, tuple[LayerBlob, ...]]
+    held: frozenset[str]
+    roots: frozenset[Digest]
+    sizes: dict[str, int]
+
+    def layer_digests(self, record: CacheRecord) -> set[Digest]:
+        """First blobs of all layers; for ``shared``."""
+        out: set[Digest] = set()
+        stack = [record]
+        while stack:
+            at = stack.pop()
+            if own := self.blobs.get(at.id):
+                out.add(own[0].descriptor.digest)
+            stack += [self.records[p] for p in at.parents if p in self.records]
+        return out
+
+
+def _take_census(manager: CacheManager) -> _Census:
+    records = manager.records.all()
+    blobs = manager.records.all_blobs()
+    held = {r for (r,) in manager.records.rows("SELECT DISTINCT record FROM lease_records")} & records.keys()
+    roots = frozenset(d for root in manager.gc_roots for d in root())
+    sizes = _sizes(manager, records, blobs, held)
+    return _Census(records, blobs, frozenset(held), roots, sizes)
+
+
+def _sizes(
+    manager: CacheManager, records: dict[str, CacheRecord], blobs: dict[str, tuple[LayerBlob, ...]], held: set[str]
+) -> dict[str, int]:
+    """Bytes on disk by record. What several records share counts for the oldest, so that the sum is what the disk holds."""
+    snapshots: set[str] = set()
+    digests: set[Digest] = set()
+    sizes: dict[str, int] = {}
+    for record in records.values():
+        size = 0
+        changing = record.state == MUTABLE and record.id in held
+        if record.state != LAZY and not changing and record.snapshot not in snapshots:
+            snapshots.add(record.snapshot)
+            if manager.snapshotter.exists(record.snapshot):
+                size += manager.snapshotter.usage(record.snapshot).size
+        for blob in blobs.get(record.id, ()):
+            if blob.descriptor.digest not in digests:
+                digests.add(blob.descriptor.digest)
+                size += _bytes(manager.content.path(blob.descriptor.digest))
+        sizes[record.id] = size
+    return sizes
+
+
+def disk_usage(manager: CacheManager, filters: Sequence[str] = ()) -> list[UsageRecord]:
+    """See ``CacheManager.disk_usage``. The two lines for the database and for images' blobs come last."""
+    matches = compile_filters(filters)
+    census = _take_census(manager)
+    in_use = _with_ancestors(census.records, census.held)
+    lines = [_line(census, r, in_use) for r in census.records.values()]
+    database = manager.layout.database
+    size = sum(_bytes(database + suffix) for suffix in ("", "-wal", "-shm"))
+    lines.append(_internal(METADATA, "pybuild's metadata database", size))
+    named = {b.descriptor.digest for blobs in census.blobs.values() for b in blobs}
+    others = sum(_bytes(manager.content.path(d)) for d, _, _ in manager.content.walk() if d not in named)
+    if others:
+        lines.append(_internal(IMAGES, "blobs of stored images", others, shared=True))
+    return [line for line in lines if matches(line)]
+
+
+def _line(census: _Census, record: CacheRecord, in_use: set[str]) -> UsageRecord:
+    digests = census.layer_digests(record) if census.roots else set()
+    return UsageRecord(
+        id=record.id,
+        parents=record.parents,
+        size=census.sizes[record.id],
+        mutable=record.state == MUTABLE,
+        in_use=record.id in in_use,
+        created_at=record.created_at,
+        last_used_at=record.last_used,
+        usage_count=record.usage_count,
+        description=record.description,
+        record_type=record.record_type,
+        shared=bool(digests) and digests <= census.roots,
+    )
+
+
+def _internal(name: str, description: str, size: int, *, shared: bool = False) -> UsageRecord:
+    return UsageRecord(name, (), size, True, True, 0.0, None, 0, description, INTERNAL, shared)
+
+
+def _with_ancestors(records: dict[str, CacheRecord], start: Iterable[str]) -> set[str]:
+    seen: set[str] = set()
+    stack = list(start)
+    while stack:
+        at = stack.pop()
+        if at not in seen and at in records:
+            seen.add(at)
+            stack += records[at].parents
+    return seen
+
+
+def _bytes(path: str) -> int:
+    """On disk; 0 if it is not there."""
+    try:
+        return os.stat(path).st_blocks * 512
+    except FileNotFoundError:
+        return 0
+
+
+# ------------------------------------------------------------------------------------------------------------ prune
+def prune(
+    manager: CacheManager,
+    policies: Sequence[PrunePolicy],
+    seconds: float | None,
+    removed: Callable[[UsageRecord], None] | None,
+) -> list[UsageRecord]:
+    """See ``CacheManager.prune``."""
+    deadline = None if seconds is None else time.monotonic() + seconds
+    sweep(manager.layout, manager.database, manager.lease.id)
+    with manager.lease.transaction() as c:
+        forget_unlocked(manager.layout, c)
+    out: list[UsageRecord] = []
+    for policy in policies:
+        matches = compile_filters(policy.filters)
+        out += _Pruning(manager, policy, matches, deadline, removed).run()
+        if deadline is not None and time.monotonic() > deadline:
+            return out
+    sweep_leftovers(manager)
+    return out
+
+
+class _Pruning:
+    """One policy. Candidates are taken least used and longest unused first; a parent becomes one with its last child gone."""
+
+    def __init__(
+        self,
+        manager: CacheManager,
+        policy: PrunePolicy,
+        matches: Matcher,
+        deadline: float | None,
+        removed: Callable[[UsageRecord], None] | None,
+    ) -> None:
+        self._manager = manager
+        self._policy = policy
+        self._matches = matches
+        self._deadline = deadline
+        self._removed = removed
+        self._census = _take_census(manager)
+        self._in_use = _with_ancestors(self._census.records, self._census.held)
+        self._lines = {r.id: _line(self._census, r, self._in_use) for r in self._census.records.values()}
+        self._children: dict[str, int] = {}
+        for record in self._census.records.values():
+            for parent in set(record.parents):
+                self._children[parent] = self._children.get(parent, 0) + 1
+
+    def run(self) -> list[UsageRecord]:
+        total = sum(line.size for line in self._lines.values() if not line.shared)
+        keep = keep_bytes(self._policy, total, _free(self._manager))
+        out: list[UsageRecord] = []
+        if keep and total < keep:
+            return out
+        cutoff = time.time() - self._policy.keep_duration
+        eligible = [line for line in self._lines.values() if self._may_go(line, cutoff)]
+        rank = order(eligible)
+        heap = [(rank[line.id], line.id) for line in eligible if not self._children.get(line.id)]
+        heapq.heapify(heap)
+        while heap and not (keep and total < keep):
+            batch: list[UsageRecord] = []
+            while heap and len(batch) < _BATCH and not (keep and total < keep):
+                line = self._lines[heapq.heappop(heap)[1]]
+                batch.append(line)
+                total -= 0 if line.shared else line.size
+                for parent in set(line.parents):
+                    self._children[parent] -= 1
+                    if not self._children[parent] and parent in rank:
+                        heapq.heappush(heap, (rank[parent], parent))
+            gone = delete_records(self._manager, [line.id for line in batch])
+            for line in batch:
+                if line.id in gone:
+                    out.append(line)
+                    if self._removed is not None:
+                        self._removed(line)
+                else:
+                    total += 0 if line.shared else line.size
+            if self._deadline is not None and time.monotonic() > self._deadline:
+                break
+        return out
+
+    def _may_go(self, line: UsageRecord, cutoff: float) -> bool:
+        if line.in_use:
+            return False
+        if not self._policy.all and (line.record_type in (INTERNAL, FRONTEND) or line.shared):
+            return False
+        if self._policy.keep_duration and line.last_used_at is not None and line.last_used_at > cutoff:
+            return False
+        return self._matches(line)
+
+
+def keep_bytes(policy: PrunePolicy, total: int, free: int) -> int:
+    """How many bytes may stay; 0: no bound, everything that may go goes."""
+    if not (policy.max_used_space or policy.reserved_space or policy.min_free_space):
+        return 0
+    keep = policy.max_used_space
+    excess = policy.min_free_space - free
+    if policy.min_free_space and excess > 0:
+        keep = total - excess if keep == 0 else min(keep, total - excess)
+    elif policy.min_free_space and keep == 0:
+        keep = total
+    return max(keep, policy.reserved_space)
+
+
+def order(lines: Sequence[UsageRecord]) -> dict[str, float]:
+    """Rank by id, lowest goes first: how long unused and how seldom used count alike (BuildKit: sortDeleteRecords)."""
+    by_time = _ranks(sorted(lines, key=lambda x: (x.last_used_at or 0.0, x.id)), lambda x: x.last_used_at or 0.0)
+    by_count = _ranks(sorted(lines, key=lambda x: (x.usage_count, x.id)), lambda x: float(x.usage_count))
+    return {line.id: by_time[line.id] + by_count[line.id] for line in lines}
+
+
+def _ranks(lines: list[UsageRecord], value: Callable[[UsageRecord], float]) -> dict[str, float]:
+    """Position among the distinct values, between 0 and 1."""
+    at, last = 1.0, 0.0
+    positions: dict[str, float] = {}
+    for line in lines:
+        if value(line) != last:
+            last = value(line)
+            at += 1
+        positions[line.id] = at
+    return {name: position / at for name, position in positions.items()}
+
+
+def _free(manager: CacheManager) -> int:
+    with store_errors("can't read the state folder"):
+        status = os.statvfs(manager.layout.root)
+    return status.f_bfree * status.f_frsize
+
+
+# -------------------------------------------------------------------------------------------------------- deleting
+def delete_records(manager: CacheManager, record_ids: Sequence[str]) -> set[str]:
+    """Delete those of the records (children before parents) that nobody holds and nothing stands on; gives their ids."""
+    gone: set[str] = set()
+    snapshots: list[str] = []
+    blobs: list[Digest] = []
+    with manager.lease.transaction() as c:
+        for record_id in record_ids:
+            if _is_needed(c, record_id):
+                continue
+            s, b = manager.records.delete(c, record_id)
+            snapshots += s
+            blobs += b
+            gone.add(record_id)
+    manager.removed(gone)
+    for snapshot in snapshots:
+        manager.snapshotter.remove(snapshot)
+    delete_blobs(manager, blobs)
+    for record_id in gone:
+        path = lock_path(manager, record_id)
+        if os.path.exists(path):
+            os.unlink(path)  # of a cache mount: its row is gone, so whoever still finds the file finds no record
+    return gone
+
+
+def _is_needed(c: sqlite3.Connection, record_id: str) -> bool:
+    query = (
+        "SELECT NOT EXISTS (SELECT 1 FROM records WHERE id = :id) OR EXISTS (SELECT 1 FROM lease_records WHERE record = :id) "
+        "OR EXISTS (SELECT 1 FROM record_parents WHERE parent = :id)"
+    )
+    return bool(c.execute(query, {"id": record_id}).fetchone()[0])
+
+
+def delete_blobs(manager: CacheManager, digests: Iterable[Digest]) -> None:
+    """Delete those that no record, lease or root names. Inside the transaction: who adds a row afterwards sees that the blob is
+    gone, and makes it again."""
+    wanted = set(digests)
+    if not wanted:
+        return
+    with manager.lease.transaction() as c:
+        roots = {d for root in manager.gc_roots for d in root()}
+        for digest in sorted(wanted - roots):
+            named = "SELECT 1 FROM record_blobs WHERE digest = ?1 UNION SELECT 1 FROM lease_blobs WHERE digest = ?1"
+            if c.execute(named, (digest,)).fetchone() is None:
+                manager.content.delete(digest)
+
+
+def sweep_leftovers(manager: CacheManager) -> None:
+    """What killed processes left: writable records nobody holds, snapshots without a record, blobs that nothing names."""
+    orphans = [
+        r
+        for (r,) in manager.records.rows(
+            "SELECT id FROM records WHERE state = ? AND retained = 0 AND id NOT IN (SELECT record FROM lease_records)", (MUTABLE,)
+        )
+    ]
+    if orphans:
+        delete_records(manager, orphans)
+    # A row comes before its snapshot: what has none, seen in this order, never will have one.
+    keys = list(manager.snapshotter.keys())
+    known = {s for (s,) in manager.records.rows("SELECT DISTINCT snapshot FROM records")}
+    for key in keys:
+        if key not in known:
+            manager.snapshotter.remove(key)
+    sweep_folders = getattr(manager.snapshotter, "sweep", None)
+    if sweep_folders is not None:
+        sweep_folders()
+    now = time.time()
+    manager.content.sweep(now)
+    started = [s for (s,) in manager.records.rows("SELECT started FROM leases")]
+    # Blobs that a living process may have just put, or found there: without a row yet.
+    before = min([*started, now]) - (_SWEEP_BLOBS_AFTER if started else 0)
+    named = {d for (d,) in manager.records.rows("SELECT digest FROM record_blobs UNION SELECT digest FROM lease_blobs")}
+    delete_blobs(manager, [d for d, _, mtime in manager.content.walk() if d not in named and mtime < before])

@@ -1,0 +1,676 @@
+"""The cache manager: the one door to cache records (BuildKit: cache/manager.go).
+
+What is true is what the database says: several processes share one root. Each process keeps the records it has read, and counts
+its refs; a record it has refs of is held by its lease, so that no other process collects it. Steps that must not be done twice
+(unpacking a layer, making a blob, finalizing) run under a file lock and look at the row again once they have it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from builder.cache.leases import Lease, sweep
+from builder.cache.records import (
+    COMMITTED,
+    DIFF,
+    LAYER,
+    LAZY,
+    MERGE,
+    MUTABLE,
+    READY,
+    REGULAR,
+    CacheRecord,
+    LayerBlob,
+    Records,
+    walk_up,
+)
+from builder.cache.refs import ImmutableRef, MutableRef
+from builder.errors import NotFoundError, StoreError
+from builder.graph.digest import Digest, chain_id
+from builder.state.locks import locked
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from builder.cache.types import (
+        BlobProvider,
+        ChecksumOptions,
+        Compression,
+        Descriptor,
+        Layer,
+        PrunePolicy,
+        UnlazyProgress,
+        UsageRecord,
+    )
+    from builder.content.store import ContentStore
+    from builder.snapshots.types import Snapshotter
+    from builder.solver.types import Result
+    from builder.state.database import Database
+    from builder.state.layout import Layout
+
+GCRoot = Callable[[], Iterable[Digest]]
+ProviderResolver = Callable[[str, "Descriptor"], "BlobProvider | None"]
+_LOCKS = 256
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A record as this process knows it. ``refs`` counts its refs, ``used`` says that one of them counts as a use.
+
+    ``mountable``: this record and all it stands on are READY. ``sound``: its files or blobs were found to be there. ``gone``: its
+    row was deleted under a ref.
+    """
+
+    record: CacheRecord
+    refs: int = 0
+    used: bool = False
+    mountable: bool = False
+    sound: bool = False
+    gone: bool = False
+
+
+class CacheManager:
+    """Thread-safe. ``close`` when done; what a killed process leaves is swept by the next one."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        database: Database,
+        content: ContentStore,
+        snapshotter: Snapshotter,
+        *,
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
+        self.layout = layout
+        self.database = database
+        self.content = content
+        self.snapshotter = snapshotter
+        self.warn = warn or (lambda text: print(f"warning: {text}", file=sys.stderr))
+        self.records = Records(database)
+        self.lease = Lease(layout, database)
+        self.gc_roots: list[GCRoot] = []
+        self._lock = threading.RLock()
+        self._entries: dict[str, _Entry] = {}
+        self._uses: dict[str, tuple[float, int]] = {}
+        self._providers: dict[Digest, tuple[BlobProvider, UnlazyProgress | None]] = {}
+        self._resolver: ProviderResolver | None = None
+        if sweep(layout, database, self.lease.id):
+            from builder.cache.gc import sweep_leftovers
+
+            sweep_leftovers(self)
+
+    def close(self) -> None:
+        """Write what is still in memory and end the lease. Refs are worthless afterwards."""
+        self._flush_uses()
+        self.lease.close()
+
+    # -------------------------------------------------------------------------------------------------- making records
+    def new(
+        self,
+        parent: ImmutableRef | None,
+        *,
+        description: str = "",
+        record_type: str = REGULAR,
+        retain: bool = False,
+        mount_key: str | None = None,
+    ) -> MutableRef:
+        """A writable record on ``parent``, which is unpacked and finalized first; on nothing for None."""
+        if parent is not None:
+            parent.unlazy()
+        parents = () if parent is None else (parent.id,)
+        record = self._record(LAYER, MUTABLE, parents, description, record_type, retained=retain, mount_key=mount_key)
+        self._insert(record)
+        try:
+            # The row comes first: a snapshot without a row is garbage to everybody.
+            self.snapshotter.prepare(record.snapshot, None if parent is None else parent.record.snapshot)
+        except BaseException:
+            self._discard(record.id)
+            raise
+        return MutableRef(self, record.id)
+
+    def commit(self, record_id: str) -> ImmutableRef:
+        """For MutableRef: the claim goes over to the new ref."""
+        with self.lease.transaction() as c:
+            now = time.time()
+            c.execute("UPDATE records SET state = ?, created_at = ? WHERE id = ?", (COMMITTED, now, record_id))
+        with self._lock:
+            entry = self._entries[record_id]
+            entry.record = replace(entry.record, state=COMMITTED, created_at=now)
+        return ImmutableRef(self, record_id)
+
+    def drop_mutable(self, record_id: str) -> None:
+        """For MutableRef: give up an uncommitted record, or the claim on a retained one."""
+        if self.record(record_id).retained:
+            self.unclaim(record_id)
+        else:
+            self._discard(record_id)
+
+    def get(self, record_id: str, *, used: bool = True) -> ImmutableRef:
+        """A ref of a committed record. KeyError if it is gone, or was found damaged (then it is gone now, with a warning).
+
+        ``used`` False: this is no use that keeps it from being pruned.
+        """
+        ref = self.claim(record_id, used=used)
+        try:
+            if ref.record.state == MUTABLE:
+                raise KeyError(record_id)
+            if not self._check(record_id):
+                raise KeyError(record_id)
+        except BaseException:
+            ref.release()
+            raise
+        return ref
+
+    def get_by_blob(
+        self,
+        layer: Layer,
+        parent: ImmutableRef | None,
+        *,
+        description: str = "",
+        progress: UnlazyProgress | None = None,
+    ) -> ImmutableRef:
+        """The record of ``layer`` on ``parent``. One of the same blobChainID is the record; one of the same chainID lends its
+        snapshot to a new record; else the new record is blob-only: nothing is downloaded.
+
+        StoreError if the parent's layers have no digests yet. NotFoundError if nobody can provide the blob.
+        """
+        self.offer([layer], progress)
+        digest, diff_id = layer.descriptor.digest, layer.diff_id
+        if layer.provider is None and not self.content.has(digest):
+            raise NotFoundError(f"blob {digest} is not in the content store")
+        chain, blob_chain = diff_id, chain_id([digest, diff_id])
+        if parent is not None:
+            if parent.chain_id is None or parent.blob_chain_id is None:
+                raise StoreError(f"record {parent.id} has no layer digests yet, no layer can be put on it")
+            chain, blob_chain = chain_id([parent.chain_id, chain]), chain_id([parent.blob_chain_id, blob_chain])
+        blob = LayerBlob(layer.descriptor, layer.source)
+        below = () if parent is None else (parent.id,)
+        record = self._record(LAYER, LAZY, below, description, REGULAR)
+        record = replace(record, diff_id=diff_id, chain_id=chain, blob_chain_id=blob_chain)
+        while True:
+            for found in self.records.by_blob_chain(blob_chain):
+                try:
+                    return self.get(found.id)
+                except KeyError:
+                    continue
+            with self.lease.transaction() as c:
+                # Asked again now that nobody else can add one: two processes that pull the same image share its records.
+                if not self.records.by_blob_chain(blob_chain):
+                    record = self._linked(record, self.records.by_chain(chain))
+                    self._add(c, record)
+                    self.records.add_blob(c, record.id, blob)
+                    break
+        self._enter(record)
+        return ImmutableRef(self, record.id)
+
+    def merge(self, refs: Sequence[ImmutableRef | None], *, description: str = "") -> ImmutableRef | None:
+        """The inputs' layers over one another, first lowest. Nothing is laid anywhere before a mount. None for no inputs;
+        one input is its own merge; merges of merges are made flat."""
+        parents: list[str] = []
+        for ref in refs:
+            if ref is not None:
+                parents += ref.record.parents if ref.record.kind == MERGE else (ref.id,)
+        if not parents:
+            return None
+        if len(parents) == 1:
+            return self.claim(parents[0])
+        record = self._record(MERGE, LAZY, tuple(parents), description, REGULAR)
+        self._insert(record)
+        return ImmutableRef(self, record.id)
+
+    def diff(self, lower: ImmutableRef | None, upper: ImmutableRef | None, *, description: str = "") -> ImmutableRef | None:
+        """What ``upper`` adds to and deletes from ``lower``. If lower's layers are the first of upper's it is the rest of them
+        (docs/dev/merge-diff.md of BuildKit), else the trees are compared once somebody needs it. None for an empty difference."""
+        if lower is None:
+            return None if upper is None else upper.clone()
+        if upper is None:
+            return self._diff(lower.id, self._nothing(), description)
+        if lower.id == upper.id:
+            return None
+        below, above = [[r.id for r in self.layer_chain(x.id)] for x in (lower, upper)]
+        if len(above) <= len(below) + 1 or above[: len(below)] != below:
+            return self._diff(lower.id, upper.id, description)
+        parts: list[ImmutableRef] = []
+        try:
+            for layer_id in above[len(below) :]:
+                step = self.record(layer_id)
+                if step.parent is None:
+                    parts.append(self.claim(layer_id))
+                else:
+                    parts.append(self._diff(step.parent, layer_id, f'diff "{step.parent}" -> "{layer_id}"'))
+            return self.merge(parts, description=description)
+        finally:
+            for part in parts:
+                part.release()
+
+    def cache_mount(
+        self,
+        key: str,
+        sharing: str,
+        base: ImmutableRef | None = None,
+        *,
+        description: str = "",
+        cancelled: threading.Event | None = None,
+    ) -> MutableRef:
+        """The persistent folder of a RUN --mount=type=cache, see ``mounts.acquire``."""
+        from builder.cache.mounts import acquire
+
+        return acquire(self, key, sharing, base, description, cancelled)
+
+    # ------------------------------------------------------------------------------------------------ the solver's results
+    def save(self, result: Result) -> str:
+        """solver.types.ResultStore: records are kept anyway."""
+        return result.id
+
+    def load(self, result_id: str) -> ImmutableRef | None:
+        try:
+            return self.get(result_id)
+        except KeyError:
+            return None
+
+    def exists(self, result_id: str) -> bool:
+        """Is the record there and sound? Nothing is held: it may be gone by the time it is loaded."""
+        with self._lock:
+            if not self._know(result_id):
+                return False
+            entry = self._entries[result_id]
+            if entry.refs == 0 and self.records.get(result_id) is None:
+                self._forget([result_id])
+                return False
+        return entry.record.state != MUTABLE and self._check(result_id)
+
+    # ----------------------------------------------------------------------------------------------------- what refs ask
+    def record(self, record_id: str) -> CacheRecord:
+        """As this process knows it; KeyError if it is gone."""
+        entry = self._entries.get(record_id)
+        if entry is None:
+            with self._lock:
+                if not self._know(record_id):
+                    raise KeyError(record_id)
+                entry = self._entries[record_id]
+        return entry.record
+
+    def claim(self, record_id: str, *, used: bool = False) -> ImmutableRef:
+        """One more ref. KeyError if the record is gone."""
+        with self._lock:
+            known = self._know(record_id)
+            if known:
+                entry = self._entries[record_id]
+                entry.refs += 1
+                entry.used |= used
+                if self.lease.holds(record_id):
+                    return ImmutableRef(self, record_id)
+        if not known:
+            raise KeyError(record_id)
+        try:
+            with self.lease.transaction() as c:
+                if c.execute("SELECT 1 FROM records WHERE id = ?", (record_id,)).fetchone() is None:
+                    raise KeyError(record_id)
+                self.lease.hold(c, record_id)
+        except BaseException:
+            with self._lock:
+                entry.refs -= 1
+                self._forget([record_id])
+            raise
+        return ImmutableRef(self, record_id)
+
+    def unclaim(self, record_id: str) -> None:
+        """One ref less."""
+        with self._lock:
+            entry = self._entries.get(record_id)
+            if entry is None:
+                return
+            entry.refs -= 1
+            if entry.refs == 0:
+                if entry.used:
+                    self._uses[record_id] = (time.time(), self._uses.get(record_id, (0.0, 0))[1] + 1)
+                    entry.used = False
+                self.lease.let_go(record_id)
+                if entry.gone:
+                    del self._entries[record_id]
+
+    def layer_chain(self, record_id: str) -> list[CacheRecord]:
+        """The records that are layers of this one, bottom first (BuildKit: layerWalk)."""
+        out: list[CacheRecord] = []
+        stack = [self.record(record_id)]
+        while stack:
+            record = stack.pop()
+            if record.kind == MERGE:
+                stack += [self.record(p) for p in reversed(record.parents)]
+            elif record.kind == DIFF:
+                lower, upper = (self.record(p) for p in record.parents)
+                # One layer more than lower: that layer's blob is the difference.
+                out.append(upper if upper.parent == lower.id else record)
+            else:
+                chain = [record]
+                while (below := chain[-1].parent) is not None and self.record(below).kind == LAYER:
+                    chain.append(self.record(below))
+                if below is not None:
+                    # A layer on a merge or a diff: those layers first, then these again.
+                    out += self.layer_chain(below)
+                out += reversed(chain)
+        return out
+
+    def pending(self, record_id: str) -> list[CacheRecord]:
+        """What has to be made READY before this record can be mounted, parents before children."""
+        if self._entries[record_id].mountable:
+            return []
+        order = walk_up(self.record(record_id), self.record, lambda r: self._entries[r.id].mountable)
+        return [r for r in order if r.state != READY]
+
+    def finalize(self, record_id: str) -> None:
+        with self.step_lock(record_id):
+            record = self.reread(record_id)
+            if record.state == COMMITTED:
+                self.snapshotter.commit(record.snapshot)
+                self.set_ready(record)
+
+    def unlazy(self, record_id: str, progress: UnlazyProgress | None = None) -> None:
+        if not self._entries[record_id].mountable:
+            from builder.cache.unpack import make_ready
+
+            make_ready(self, record_id, progress)
+            with self._lock:
+                self._entries[record_id].mountable = True
+
+    def remote(self, record_id: str, compression: Compression, *, create: bool) -> tuple[Layer, ...]:
+        from builder.cache.blobs import remote
+
+        return remote(self, record_id, compression, create=create)
+
+    def checksum(self, ref: ImmutableRef, path: str, options: ChecksumOptions) -> Digest:
+        """Computed once: a ref's files never change."""
+        from builder.cache.contenthash_store import RefChecksums
+
+        checksums = RefChecksums(self.database)
+        known = checksums.get(ref.id, path, options)
+        if known is not None:
+            return known
+        from builder.cache import contenthash
+
+        with ref.mount() as folder:
+            digest = contenthash.checksum(folder, path, options)
+        checksums.put(ref.id, path, options, digest)
+        return digest
+
+    def size(self, record_id: str) -> int:
+        record = self.record(record_id)
+        own = 0 if record.state == LAZY else self.snapshotter.usage(record.snapshot).size
+        return own + sum(b.descriptor.size for b in self.records.blobs(record_id) if self.has_blob(b.descriptor))
+
+    # --------------------------------------------------------------------------------------------- where blobs come from
+    def offer(self, layers: Iterable[Layer], progress: UnlazyProgress | None = None) -> None:
+        """Providers for lazy layers: of records that are made, and of those that this process finds in the cache."""
+        with self._lock:
+            for layer in layers:
+                if layer.provider is not None:
+                    self._providers[layer.descriptor.digest] = (layer.provider, progress)
+
+    def set_provider_resolver(self, resolver: ProviderResolver) -> None:
+        """How to make a provider of a remembered ``Layer.source``; it may answer None, and should not touch the network yet."""
+        self._resolver = resolver
+
+    def provider(self, blob: LayerBlob) -> BlobProvider | None:
+        """Who can bring the blob, or None."""
+        with self._lock:
+            known = self._providers.get(blob.descriptor.digest)
+            if known is not None:
+                return known[0]
+            if not blob.source or self._resolver is None:
+                return None
+            resolved = self._resolver(blob.source, blob.descriptor)
+            if resolved is not None:
+                self._providers[blob.descriptor.digest] = (resolved, None)
+            return resolved
+
+    def progress_of(self, digest: Digest) -> UnlazyProgress | None:
+        known = self._providers.get(digest)
+        return known[1] if known else None
+
+    def has_blob(self, descriptor: Descriptor) -> bool:
+        """Is the blob in the content store, whole? A truncated one is deleted."""
+        try:
+            size = self.content.size(descriptor.digest)
+        except NotFoundError:
+            return False
+        if size != descriptor.size:
+            self.warn(f"blob {descriptor.digest} has {size} bytes instead of {descriptor.size}: deleted")
+            self.content.delete(descriptor.digest)
+            return False
+        return True
+
+    def obtainable(self, blob: LayerBlob) -> bool:
+        """Is it here, or does somebody provide it?"""
+        return self.has_blob(blob.descriptor) or self.provider(blob) is not None
+
+    # ------------------------------------------------------------------------------------------------------- collecting
+    def add_gc_root(self, root: GCRoot) -> None:
+        """``root()`` gives the blobs that something else than records needs (manifests, configs and layers of stored images).
+        It is called inside a write transaction: it may read the database, and must not write."""
+        self.gc_roots.append(root)
+
+    def hold_blobs(self, digests: Iterable[Digest]) -> None:
+        """Keep blobs from being collected while this process lives. Call it before blobs are put that no record will name:
+        then ``put`` either finds them safe or writes them anew."""
+        with self.lease.transaction() as c:
+            self.lease.hold_blobs(c, digests)
+
+    def disk_usage(self, filters: Sequence[str] = ()) -> list[UsageRecord]:
+        """What there is, oldest first; ``filters``: see ``filters``."""
+        from builder.cache.gc import disk_usage
+
+        self._flush_uses()
+        return disk_usage(self, filters)
+
+    def prune(
+        self,
+        policies: Sequence[PrunePolicy],
+        *,
+        seconds: float | None = None,
+        removed: Callable[[UsageRecord], None] | None = None,
+    ) -> list[UsageRecord]:
+        """Carry out gc rules one after the other; what was removed. ``seconds``: stop after about that long."""
+        from builder.cache.gc import prune
+
+        self._flush_uses()
+        return prune(self, policies, seconds, removed)
+
+    def fsck(self, *, verify: bool = False) -> list[str]:
+        """What is wrong in the store, a line each; nothing is changed. ``verify``: read every blob and compare its digest."""
+        from builder.cache.fsck import fsck
+
+        return fsck(self, verify=verify)
+
+    def removed(self, record_ids: Iterable[str]) -> None:
+        """For gc: these rows are gone."""
+        from builder.cache.contenthash_store import RefChecksums
+
+        ids = list(record_ids)
+        with self._lock:
+            self._forget(ids)
+        RefChecksums(self.database).forget(ids)
+
+    # ---------------------------------------------------------------------------------------------------- for neighbours
+    def step_lock(self, record_id: str) -> AbstractContextManager[None]:
+        """Exclusive between threads and processes, for one piece of work on the record. Nobody waits for anything but the
+        network while holding one: the locks are few and shared by records."""
+        return locked(self.layout.path("locks", f"step-{hash_bucket(record_id)}"))
+
+    def reread(self, record_id: str) -> CacheRecord:
+        """The record as the database has it now. KeyError if it is gone."""
+        record = self.records.get(record_id)
+        if record is None:
+            raise KeyError(record_id)
+        with self._lock:
+            entry = self._entries.setdefault(record_id, _Entry(record))
+            entry.record = record
+        return record
+
+    def set_ready(self, record: CacheRecord) -> None:
+        """The record's snapshot is committed now."""
+        with self.lease.transaction() as c:
+            self.records.set_state(c, record.snapshot, READY)
+        with self._lock:
+            for entry in self._entries.values():
+                if entry.record.snapshot == record.snapshot:
+                    entry.record = replace(entry.record, state=READY)
+
+    def damaged(self, record_id: str, reason: str) -> None:
+        """Drop a record that can't be used, and all that stands on it: they are cache misses from now on."""
+        doomed = self.records.descendants(record_id)
+        snapshots: list[str] = []
+        with self.lease.transaction() as c:
+            for at in doomed:
+                snapshots += self.records.delete(c, at)[0]
+        self.warn(f"cache record {record_id} is damaged ({reason}): it and {len(doomed) - 1} that stand on it were dropped")
+        self.removed(doomed)
+        for snapshot in snapshots:
+            self.snapshotter.remove(snapshot)
+
+    # ----------------------------------------------------------------------------------------------------------- inside
+    def _record(
+        self,
+        kind: str,
+        state: str,
+        parents: tuple[str, ...],
+        description: str,
+        record_type: str,
+        *,
+        retained: bool = False,
+        mount_key: str | None = None,
+    ) -> CacheRecord:
+        new = os.urandom(12).hex()
+        now = time.time()
+        return CacheRecord(
+            new, kind, state, new, retained, None, None, None, now, now, 0, description, record_type, mount_key, parents
+        )
+
+    def _linked(self, record: CacheRecord, twins: list[CacheRecord]) -> CacheRecord:
+        """Share the snapshot of a record with the same chainID. Its parent must share its snapshot too: whoever is deleted
+        first must not take away what the other one's snapshot stands on."""
+        mine = None if record.parent is None else self.record(record.parent).snapshot
+        for twin in twins:
+            theirs = None if twin.parent is None else self.record(twin.parent).snapshot
+            if twin.kind == LAYER and twin.state in (LAZY, READY) and mine == theirs:
+                return replace(record, snapshot=twin.snapshot, state=twin.state)
+        return record
+
+    def _diff(self, lower: str, upper: str, description: str) -> ImmutableRef:
+        record = self._record(DIFF, LAZY, (lower, upper), description, REGULAR)
+        self._insert(record)
+        return ImmutableRef(self, record.id)
+
+    def _nothing(self) -> str:
+        """An empty committed record, for a diff whose upper is nothing."""
+        empty = self.new(None, description="empty")
+        ref = empty.commit()
+        try:
+            return ref.id
+        finally:
+            ref.release()
+
+    def _insert(self, record: CacheRecord) -> None:
+        with self.lease.transaction() as c:
+            self._add(c, record)
+        self._enter(record)
+
+    def _add(self, c: object, record: CacheRecord) -> None:
+        import sqlite3
+
+        assert isinstance(c, sqlite3.Connection)
+        try:
+            self.records.insert(c, record)
+        except KeyError as e:
+            raise StoreError(f"cache record {e} is gone", hint="build again") from None
+        self.lease.hold(c, record.id)
+
+    def _enter(self, record: CacheRecord) -> None:
+        with self._lock:
+            self._entries[record.id] = _Entry(record, refs=1, used=True, sound=True)
+
+    def _discard(self, record_id: str) -> None:
+        with self.lease.transaction() as c:
+            snapshots, _ = self.records.delete(c, record_id)
+        with self._lock:
+            self.lease.let_go(record_id)
+            self._entries.pop(record_id, None)
+        for snapshot in snapshots:
+            self.snapshotter.remove(snapshot)
+
+    def _know(self, record_id: str) -> bool:
+        """Read the record and its ancestors if need be. Call with the lock."""
+        entry = self._entries.get(record_id)
+        if entry is not None:
+            return not entry.gone
+        found = self.records.load(record_id, self._entries)
+        if record_id not in found or any(p not in found and p not in self._entries for r in found.values() for p in r.parents):
+            return False
+        for at, record in found.items():
+            self._entries.setdefault(at, _Entry(record))
+        return True
+
+    def _forget(self, record_ids: Iterable[str]) -> None:
+        """Know nothing of records that are gone, nor of what this process believes to stand on them."""
+        gone = set(record_ids)
+        size = -1
+        while size != len(gone):
+            size = len(gone)
+            gone.update(e.record.id for e in self._entries.values() if not gone.isdisjoint(e.record.parents))
+        for at in gone:
+            entry = self._entries.get(at)
+            if entry is not None:
+                entry.gone = True
+                if entry.refs == 0:
+                    del self._entries[at]
+
+    def _check(self, record_id: str) -> bool:
+        """Are the files or blobs of the record and of all it stands on there? Looked at once a process."""
+        with self._lock:
+            order = walk_up(self.record(record_id), self.record, lambda r: self._entries[r.id].sound)
+        for record in order:
+            reason = self._unsound(record)
+            if reason:
+                self.damaged(record.id, reason)
+                return False
+            self._entries[record.id].sound = True
+        return True
+
+    def _unsound(self, record: CacheRecord) -> str:
+        """Why the record is of no use, or "". One that lost its snapshot but has its blob is blob-only again."""
+        if record.state != LAZY:
+            if self.snapshotter.exists(record.snapshot):
+                return ""
+            if record.kind == LAYER and not any(self.obtainable(b) for b in self.records.blobs(record.id)):
+                return "its files are gone"
+            self.warn(f"the files of cache record {record.id} are gone: made anew when needed")
+            self.snapshotter.remove(record.snapshot)
+            with self.lease.transaction() as c:
+                self.records.set_state(c, record.snapshot, LAZY)
+            self.reread(record.id)
+            return ""
+        if record.kind == LAYER and not any(self.obtainable(b) for b in self.records.blobs(record.id)):
+            return "its blob is gone"
+        return ""
+
+    def _flush_uses(self) -> None:
+        with self._lock:
+            uses, self._uses = self._uses, {}
+        if uses:
+            with self.lease.transaction() as c:
+                c.executemany(
+                    "UPDATE records SET last_used = ?, usage_count = usage_count + ? WHERE id = ?",
+                    [(at, count, record_id) for record_id, (at, count) in uses.items()],
+                )
+
+
+def hash_bucket(text: str) -> str:
+    """One of a fixed number of lock names: lock files can't be deleted safely, so they must not be many."""
+    from zlib import crc32
+
+    return f"{crc32(text.encode()) % _LOCKS:02x}"

@@ -1,0 +1,183 @@
+"""Refs: the two views of a cache record that the engine's other parts hold.
+
+A ref is one claim on a record; the record is held by the process's lease while a ref of it lives. ``ImmutableRef`` is read-only
+and shared freely, ``MutableRef`` is writable and exclusive. All work is the manager's; a ref says which record, and when it's over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from builder.cache.records import COMMITTED, LAZY, MUTABLE
+from builder.cache.types import ChecksumOptions, Compression, Layer, UnlazyProgress
+from builder.errors import StoreError
+from builder.graph.digest import Digest
+
+if TYPE_CHECKING:
+    from builder.cache.manager import CacheManager
+    from builder.cache.records import CacheRecord
+
+
+_ALL = ChecksumOptions()
+_DEFAULT = Compression()
+
+
+class ImmutableRef:
+    """A read-only ref. Thread-safe. Release it once; ``layers()`` and ``parent`` give views that live as long as this ref."""
+
+    __slots__ = ("_id", "_manager", "_owner", "_released")
+
+    def __init__(self, manager: CacheManager, record_id: str, owner: ImmutableRef | None = None) -> None:
+        """The caller has claimed the record, or ``owner``, which stands above it, has."""
+        self._manager = manager
+        self._id = record_id
+        self._owner = owner
+        self._released = False
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    @property
+    def record(self) -> CacheRecord:
+        """The record as this process knows it."""
+        return self._manager.record(self._id)
+
+    @property
+    def description(self) -> str:
+        return self.record.description
+
+    @property
+    def created_at(self) -> float:
+        """Seconds since the epoch: when it was committed, or first seen in a registry."""
+        return self.record.created_at
+
+    @property
+    def record_type(self) -> str:
+        return self.record.record_type
+
+    @property
+    def diff_id(self) -> Digest | None:
+        """None before a blob was made or known."""
+        return self.record.diff_id
+
+    @property
+    def chain_id(self) -> Digest | None:
+        return self.record.chain_id
+
+    @property
+    def blob_chain_id(self) -> Digest | None:
+        return self.record.blob_chain_id
+
+    @property
+    def parent(self) -> ImmutableRef | None:
+        """The layer below, of a ref that is one layer on another."""
+        below = self.record.parent
+        return None if below is None else self._view(below)
+
+    def layers(self) -> tuple[ImmutableRef, ...]:
+        """The layers that an image of this ref has, bottom first."""
+        return tuple(self._view(r.id) for r in self._manager.layer_chain(self._id))
+
+    @property
+    def is_lazy(self) -> bool:
+        """Would a mount have to unpack, merge or download something first?"""
+        return any(r.state == LAZY for r in self._manager.pending(self._id))
+
+    def size(self) -> int:
+        """Bytes on disk of this record alone: its own files and its blobs."""
+        return self._manager.size(self._id)
+
+    def finalize(self) -> None:
+        """Commit to the snapshotter, if that was put off."""
+        if self.record.state == COMMITTED:
+            self._manager.finalize(self._id)
+
+    def unlazy(self, progress: UnlazyProgress | None = None) -> None:
+        """Make it mountable: download, unpack and merge what is not there yet. SourceError, IntegrityError, LayerError."""
+        self._manager.unlazy(self._id, progress)
+
+    @contextmanager
+    def mount(self) -> Iterator[str]:
+        self.unlazy()
+        with self._manager.snapshotter.mount(self.record.snapshot) as folder:
+            yield folder
+
+    def checksum(self, path: str, options: ChecksumOptions = _ALL) -> Digest:
+        return self._manager.checksum(self, path, options)
+
+    def remote(self, compression: Compression = _DEFAULT, *, create: bool = True) -> tuple[Layer, ...]:
+        """The layers as blobs, bottom first (BuildKit: GetRemotes). Blobs are made once and remembered; those of lazy layers stay
+        where they are and keep their provider. ``compression`` is for new blobs; with ``force`` for all.
+
+        NoBlobsError with ``create`` False if a blob would have to be made.
+        """
+        return self._manager.remote(self._id, compression, create=create)
+
+    def clone(self) -> ImmutableRef:
+        return self._manager.claim(self._id)
+
+    def release(self) -> None:
+        if self._owner is None and not self._released:
+            self._released = True
+            self._manager.unclaim(self._id)
+
+    def _view(self, record_id: str) -> ImmutableRef:
+        return ImmutableRef(self._manager, record_id, owner=self._owner or self)
+
+    def __repr__(self) -> str:
+        return f"<ImmutableRef {self._id}>"
+
+
+class MutableRef:
+    """A writable ref: mount it, then ``commit`` or ``release``. Of a cache mount ``release`` keeps the files."""
+
+    __slots__ = ("_at_end", "_id", "_manager", "_over")
+
+    def __init__(self, manager: CacheManager, record_id: str, at_end: Callable[[], None] | None = None) -> None:
+        self._manager = manager
+        self._id = record_id
+        self._at_end = at_end
+        self._over = False
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    @property
+    def record(self) -> CacheRecord:
+        return self._manager.record(self._id)
+
+    @property
+    def record_type(self) -> str:
+        return self.record.record_type
+
+    @contextmanager
+    def mount(self) -> Iterator[str]:
+        """The files, read-write. Several mounts at once see the same files."""
+        if self._over:
+            raise StoreError(f"record {self._id} is not writable any more")
+        with self._manager.snapshotter.mount(self.record.snapshot) as folder:
+            yield folder
+
+    def commit(self) -> ImmutableRef:
+        """Read-only from now on. Only metadata is written: the snapshotter hears of it when somebody needs the files."""
+        if self._over or self.record.state != MUTABLE or self.record.retained:
+            raise StoreError(f"record {self._id} can't be committed")
+        self._over = True
+        return self._manager.commit(self._id)
+
+    def release(self) -> None:
+        """Let go. What was not committed is deleted, unless it is a cache mount. After ``commit`` free."""
+        if not self._over:
+            self._over = True
+            try:
+                self._manager.drop_mutable(self._id)
+            finally:
+                if self._at_end is not None:
+                    self._at_end()
+
+    def __repr__(self) -> str:
+        return f"<MutableRef {self._id}>"
