@@ -40,8 +40,9 @@ class Worker:
 def open_worker(root: str | None, config: Config, runtime: str | None = None) -> Worker:
     """Open the state root (None: the default one), making it where it is missing.
 
-    Enters a private mount namespace (and, when the caller is not root, a user namespace) first: every mount is then the process's own
-    and gone with it, also after SIGKILL. That works before the first thread only. StoreError if the root can't be used.
+    Enters a private mount namespace (and, when the caller is not root, a user namespace) first: every mount is then the process's
+    own and gone with it, also after SIGKILL. Then forks the zygote that starts sandboxes. Both work before the first thread only.
+    StoreError if the root can't be used.
     """
     from builder.cache.manager import CacheManager
     from builder.content.store import ContentStore
@@ -50,6 +51,9 @@ def open_worker(root: str | None, config: Config, runtime: str | None = None) ->
     from builder.state.layout import Layout, default_root
 
     _enter_namespaces()
+    from runtime import zygote
+
+    zygote.start()
     layout = Layout(root or default_root())
     layout.create()
     database = Database(layout.database)
