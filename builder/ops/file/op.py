@@ -69,7 +69,7 @@ class FileOp:
 
         An input that is written to counts as a whole, so it gets neither.
         """
-        written = {a.input for a in self._actions}
+        written = {a.input for a in self.actions}
         selections: dict[int, list[Selection]] = {}
         parts: list[bytes] = []
         for i, action in enumerate(self.actions):
@@ -94,7 +94,7 @@ class FileOp:
         """The input that an action's chain of results began with."""
         at = self.actions[index].input
         while at >= self.count:
-            at = self.actions[at - self._count].input
+            at = self.actions[at - self.count].input
         return at
 
     # ------------------------------------------------------------------------------------------ work
