@@ -26,11 +26,13 @@ class CacheMapDep:
     """How one input enters the key.
 
     ``selector`` names the part of the input that matters (definition-based). ``content`` computes the checksum of that part of a
-    solved input: the slow key, which hits when the input was rebuilt with the same content.
+    solved input: the slow key, which hits when the input was rebuilt with the same content. ``manifest`` lists what ``content``
+    covers as (name, digest); it is asked only when the op is executed, and only read by explanations of a later miss.
     """
 
     selector: str = ""
     content: Callable[[Result, OpContext], Digest] | None = None
+    manifest: Callable[[Result, OpContext], Sequence[tuple[str, str]]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +40,15 @@ class CacheMap:
     """What an op says of its caching: ``digest`` of everything but its inputs, and one ``dep`` for each input.
 
     ``parts`` are the named pieces that went into ``digest`` (name, value), for explanations of a miss; never secrets.
+    ``ephemeral``: the digest holds for this build alone (a local folder, where only content counts): nothing is stored under it,
+    and ``exec`` is cheap and without effect, so that ``Solver.plan`` may call it. A digest that starts with ``random:`` is
+    ephemeral too.
     """
 
     digest: Digest
     deps: tuple[CacheMapDep, ...] = ()
     parts: tuple[tuple[str, str], ...] = ()
+    ephemeral: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,23 +68,30 @@ class Op(Protocol):
 
     def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap, bool]:
         """The ``index``-th cache map, from 0, and whether it was the last. More than one means alternative keys (an image has
-        one by its manifest and one by its chainID)."""
+        one by its manifest and one by its chainID); only an op without inputs may have more than one.
+
+        An op without inputs is asked on a thread of its own and may use the network. One with inputs is asked in the solver's
+        loop: it must answer from its definition, at once.
+        """
         ...
 
     def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
-        """Do it. One result for each output. The inputs stay the caller's."""
+        """Do it, on a thread of its own. One result for each output. The inputs stay the caller's.
+
+        When ``context.cancelled`` is set, stop and raise (CancelledError, best): nothing may go on after the return.
+        """
         ...
 
 
 class ResultStore(Protocol):
-    """Keeps results between builds: in a build the cache manager."""
+    """Keeps results between builds: in a build the cache manager. Called from several threads."""
 
     def save(self, result: Result) -> str:
         """Make the result findable after this process; gives its persistent id."""
         ...
 
     def load(self, result_id: str) -> Result | None:
-        """The result, or None if it is gone."""
+        """The result, or None if it is gone. Cheap: nothing is unpacked or fetched."""
         ...
 
     def exists(self, result_id: str) -> bool:

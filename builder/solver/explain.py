@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+
+class Explanations:
+    def executed(self, *a: object) -> None: ...

@@ -1,0 +1,133 @@
+"""Finds edges of one solve that turn out to be equal, so that they are merged (BuildKit: solver/index.go).
+
+Two vertices with different definitions can have keys in common, once their inputs are known: the same step below two stages that
+differ in name only, or whose inputs were rebuilt with the same content. The index is a graph of key ids like a key store's, in
+memory.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+from builder.solver.cachekey import CacheKey, Link, root_key
+
+if TYPE_CHECKING:
+    from builder.solver.edge import ActiveEdge
+
+
+class _Item:
+    __slots__ = ("deps", "edge", "links")
+
+    def __init__(self) -> None:
+        self.edge: ActiveEdge | None = None
+        self.links: dict[Link, set[str]] = {}
+        self.deps: set[str] = set()
+
+
+class EdgeIndex:
+    """Not thread-safe: the scheduler's loop owns it."""
+
+    def __init__(self) -> None:
+        self._items: dict[str, _Item] = {}
+        self._of_edge: dict[ActiveEdge, set[str]] = {}
+        self._fresh = itertools.count(1)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def load_or_store(self, key: CacheKey, edge: ActiveEdge) -> ActiveEdge | None:
+        """Another edge that ``key`` leads to; None if there is none: then ``edge`` is what it leads to from now on.
+
+        An edge that ignores the cache takes the place of one that doesn't: its result is the newer one.
+        """
+        ids = self._matches(key)
+        old_id, old = "", None
+        for id in ids:
+            item = self._items.get(id)
+            if item is not None and item.edge is not None and item.edge is not edge:
+                old_id, old = id, item.edge
+        if old is not None and (old.ignore_cache or not edge.ignore_cache):
+            self._link(old_id, key)
+            return old
+        id = ids[0] if ids else self._new_id()
+        self._link(id, key)
+        self._items[id].edge = edge
+        self._of_edge.setdefault(edge, set()).add(id)
+        return None
+
+    def release(self, edge: ActiveEdge) -> None:
+        """Forget the edge."""
+        for id in self._of_edge.pop(edge, ()):
+            item = self._items.get(id)
+            if item is not None:
+                item.edge = None
+                self._drop(id)
+
+    def _drop(self, id: str) -> None:
+        stack = [id]
+        while stack:
+            id = stack.pop()
+            item = self._items.get(id)
+            if item is None or item.edge is not None or item.links:
+                continue
+            del self._items[id]
+            for dep in item.deps:
+                source = self._items.get(dep)
+                if source is None:
+                    continue
+                for link in [link for link, targets in source.links.items() if id in targets]:
+                    source.links[link].discard(id)
+                    if not source.links[link]:
+                        del source.links[link]
+                stack.append(dep)
+
+    def _link(self, id: str, key: CacheKey) -> None:
+        item = self._items.setdefault(id, _Item())
+        for i, alternatives in enumerate(key.deps):
+            for d in alternatives:
+                if not d.key.key.index_ids:
+                    self._ensure_ids(d.key.key)
+                link = Link(i, key.output, key.digest, d.selector)
+                for dep_id in d.key.key.index_ids:
+                    source = self._items.get(dep_id)
+                    if source is not None:  # None: released in the meantime
+                        source.links.setdefault(link, set()).add(id)
+                        item.deps.add(dep_id)
+
+    def _ensure_ids(self, key: CacheKey) -> None:
+        # Inputs first, without recursion: chains are as long as the longest Dockerfile.
+        stack = [key]
+        while stack:
+            top = stack[-1]
+            open_deps = [d.key.key for alternatives in top.deps for d in alternatives if not d.key.key.index_ids]
+            if open_deps and not top.index_ids:
+                stack += open_deps
+                continue
+            stack.pop()
+            if not top.index_ids:
+                top.index_ids = self._matches(top) or [self._new_id()]
+            for id in top.index_ids:
+                self._link(id, top)
+
+    def _matches(self, key: CacheKey) -> list[str]:
+        if not key.deps:
+            return [root_key(key.digest, key.output)]
+        matches: set[str] = set()
+        for i, alternatives in enumerate(key.deps):
+            found: set[str] = set()
+            for d in alternatives:
+                if not d.key.key.index_ids:
+                    self._ensure_ids(d.key.key)
+                link = Link(i, key.output, key.digest, d.selector)
+                for dep_id in d.key.key.index_ids:
+                    source = self._items.get(dep_id)
+                    if source is not None:
+                        found |= source.links.get(link, set())
+            matches = found if i == 0 else matches & found
+            if not matches:
+                return []
+        return sorted(matches)
+
+    def _new_id(self) -> str:
+        return f"#{next(self._fresh)}"

@@ -1,0 +1,163 @@
+"""Lookup and saving by keys (BuildKit: solver/cachemanager.go, combinedcache.go).
+
+A KeyCache is a KeyStore with the ResultStore that its ids belong to. The own one comes first; imported ones follow: what is
+loaded from them is saved in the own one.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+
+from builder.solver.cachekey import CacheKey, CacheRecord, KeyWithSelector, Link, StoredResult, new_id, root_key
+from builder.solver.keystore import KeyStore
+from builder.solver.types import Result, ResultStore
+
+
+class KeyCache:
+    """One store. Thread-safe: the solver's loop looks up while workers save."""
+
+    def __init__(self, keys: KeyStore, results: ResultStore, *, priority: int = 0) -> None:
+        self.keys = keys
+        self.results = results
+        self.priority = priority
+        self._lock = threading.RLock()
+
+    def query(self, deps: Sequence[KeyWithSelector], input: int, digest: str, output: int) -> list[CacheKey]:
+        """Keys of (digest, output) that any of ``deps``, as its input ``input``, leads to; all of ``deps`` lead there from now
+        on."""
+        with self._lock:
+            by_dep: list[tuple[str, Link, set[str]]] = []
+            for d in deps:
+                if d.key.key.ephemeral:
+                    continue
+                link = Link(input, output, digest, d.selector)
+                id = self.id_of(d.key.key)
+                by_dep.append((id, link, set(self.keys.targets(id, link))))
+            found = sorted(set().union(*(targets for _, _, targets in by_dep)))
+            missing = [(id, link, t) for id, link, targets in by_dep for t in found if t not in targets]
+            if missing:
+                self.keys.write(links=missing)
+            return [CacheKey(id, digest, output, ids={self: id}) for id in found]
+
+    def query_root(self, digest: str, output: int) -> CacheKey | None:
+        """The key of an op without inputs, if something is stored under it."""
+        id = root_key(digest, output)
+        return CacheKey(id, digest, output, ids={self: id}) if self.keys.exists(id) else None
+
+    def records(self, key: CacheKey) -> list[CacheRecord]:
+        """Results under ``key`` that are still there; those that are gone are forgotten."""
+        out = []
+        for stored in self.keys.results(self.id_of(key)):
+            if self.results.exists(stored.id):
+                out.append(CacheRecord(stored.id, stored.created, key, self))
+            else:
+                self.keys.release(stored.id)
+        return out
+
+    def save(self, keys: Sequence[CacheKey], result: Result, created: float | None = None) -> list[CacheRecord]:
+        """Keep the result under each of ``keys``, with the links that lead there. Ephemeral keys leave no trace."""
+        lasting = [k for k in keys if not k.ephemeral]
+        if not lasting:
+            return []
+        id = self.results.save(result)
+        stored = StoredResult(id, time.time() if created is None else created)
+        with self._lock:
+            links = [link for key in lasting for link in self._missing_links(key)]
+            self.keys.write([(self.id_of(key), stored) for key in lasting], links)
+        return [CacheRecord(id, stored.created, key, self) for key in lasting]
+
+    def id_of(self, key: CacheKey) -> str:
+        """The key's name here: known, found by links, or new."""
+        known = key.ids.get(self)
+        if known is not None:
+            return known
+        with self._lock:
+            # Inputs first, without recursion: chains are as long as the longest Dockerfile.
+            stack = [key]
+            while stack:
+                top = stack[-1]
+                open_deps = [d.key.key for alts in top.deps for d in alts if self not in d.key.key.ids]
+                if open_deps and self not in top.ids:
+                    stack += open_deps
+                    continue
+                stack.pop()
+                if self not in top.ids:
+                    top.ids[self] = self._find_id(top) if top.deps else top.id
+            return key.ids[self]
+
+    def _find_id(self, key: CacheKey) -> str:
+        matches: set[str] = set()
+        for i, alternatives in enumerate(key.deps):
+            found: set[str] = set()
+            for d in alternatives:
+                if not d.key.key.ephemeral:
+                    found.update(self.keys.targets(d.key.key.ids[self], Link(i, key.output, key.digest, d.selector)))
+            matches = found if i == 0 else matches & found
+            if not matches:
+                return new_id()
+        return min(matches)
+
+    def _missing_links(self, key: CacheKey) -> list[tuple[str, Link, str]]:
+        out: dict[tuple[str, Link, str], None] = {}
+        stack = [key]
+        seen: set[CacheKey] = set()
+        while stack:
+            k = stack.pop()
+            if k in seen:
+                continue
+            seen.add(k)
+            target = self.id_of(k)
+            for i, alternatives in enumerate(k.deps):
+                for d in alternatives:
+                    if d.key.key.ephemeral:
+                        continue
+                    source, link = self.id_of(d.key.key), Link(i, k.output, k.digest, d.selector)
+                    if not self.keys.has_link(source, link, target):
+                        out[source, link, target] = None
+                        stack.append(d.key.key)
+        return list(out)
+
+
+class CombinedKeyCache:
+    """The own cache and the imported ones as one."""
+
+    def __init__(self, main: KeyCache, imported: Sequence[KeyCache] = ()) -> None:
+        self.main = main
+        self._caches = (main, *imported)
+
+    def query(self, deps: Sequence[KeyWithSelector], input: int, digest: str, output: int) -> list[CacheKey]:
+        found: dict[str, CacheKey] = {}
+        for cache in self._caches:
+            for key in cache.query(deps, input, digest, output):
+                found.setdefault(key.id, key).ids.update(key.ids)
+        return list(found.values())
+
+    def query_root(self, digest: str, output: int) -> CacheKey | None:
+        found: CacheKey | None = None
+        for cache in self._caches:
+            key = cache.query_root(digest, output)
+            if key is not None:
+                if found is None:
+                    found = key
+                else:
+                    found.ids.update(key.ids)
+        return found
+
+    def records(self, key: CacheKey) -> list[CacheRecord]:
+        return [record for cache in self._caches if cache in key.ids for record in cache.records(key)]
+
+    def load(self, record: CacheRecord) -> Result | None:
+        """The record's result, or None if it is gone after all."""
+        result = record.source.results.load(record.id)
+        if result is None:
+            record.source.keys.release(record.id)
+            return None
+        if record.source is not self.main:
+            try:
+                self.main.save([record.key], result, record.created)
+            except BaseException:
+                result.release()
+                raise
+        return result

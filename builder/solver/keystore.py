@@ -1,0 +1,226 @@
+"""Where keys, links and results are kept (BuildKit: solver/cachestorage.go, memorycachestorage.go, solver/bboltcachestorage).
+
+    key --Link--> key        "this input key, in this place, leads to that key"
+    key --------> result     what is stored under a key; the id is the ResultStore's
+
+A key exists while it has a result or leads to one. Releasing a result takes away the keys that lead nowhere any more.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from builder.solver.cachekey import Link, StoredResult
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from builder.state.database import Database
+
+
+class KeyStore(Protocol):
+    """Thread-safe. Each method is one atomic step; several processes may use one store."""
+
+    def exists(self, key: str) -> bool:
+        """Does the key have results or links?"""
+        ...
+
+    def results(self, key: str) -> list[StoredResult]: ...
+
+    def targets(self, key: str, link: Link) -> list[str]:
+        """Keys that ``link`` leads to from ``key``, sorted."""
+        ...
+
+    def has_link(self, key: str, link: Link, target: str) -> bool: ...
+
+    def write(self, results: Iterable[tuple[str, StoredResult]] = (), links: Iterable[tuple[str, Link, str]] = ()) -> None:
+        """Add (key, result) and (key, link, target), all or nothing; what is there already stays."""
+        ...
+
+    def release(self, result_id: str) -> None:
+        """Forget the result under every key, and the keys that lead nowhere any more."""
+        ...
+
+    def keys_of(self, result_id: str) -> list[str]: ...
+
+    def backlinks(self, key: str) -> list[tuple[str, Link]]:
+        """(key, link) that lead to ``key``."""
+        ...
+
+    def result_ids(self) -> list[str]: ...
+
+
+class MemoryKeyStore:
+    """A store for one process: tests, and imported remote caches."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._results: dict[str, dict[str, StoredResult]] = {}
+        self._links: dict[str, dict[Link, set[str]]] = {}
+        self._back: dict[str, set[str]] = {}
+
+    def exists(self, key: str) -> bool:
+        with self._lock:
+            return bool(self._results.get(key)) or bool(self._links.get(key))
+
+    def results(self, key: str) -> list[StoredResult]:
+        with self._lock:
+            return list(self._results.get(key, {}).values())
+
+    def targets(self, key: str, link: Link) -> list[str]:
+        with self._lock:
+            return sorted(self._links.get(key, {}).get(link, ()))
+
+    def has_link(self, key: str, link: Link, target: str) -> bool:
+        with self._lock:
+            return target in self._links.get(key, {}).get(link, ())
+
+    def write(self, results: Iterable[tuple[str, StoredResult]] = (), links: Iterable[tuple[str, Link, str]] = ()) -> None:
+        with self._lock:
+            for key, result in results:
+                self._results.setdefault(key, {})[result.id] = result
+            for key, link, target in links:
+                self._links.setdefault(key, {}).setdefault(link, set()).add(target)
+                self._back.setdefault(target, set()).add(key)
+
+    def release(self, result_id: str) -> None:
+        with self._lock:
+            holders = [key for key, results in self._results.items() if result_id in results]
+            for key in holders:
+                del self._results[key][result_id]
+            self._drop_empty(holders)
+
+    def _drop_empty(self, keys: list[str]) -> None:
+        while keys:
+            key = keys.pop()
+            if self._results.get(key) or self._links.get(key):
+                continue
+            self._results.pop(key, None)
+            self._links.pop(key, None)
+            for parent in self._back.pop(key, ()):
+                links = self._links.get(parent, {})
+                for link in [link for link, targets in links.items() if key in targets]:
+                    links[link].discard(key)
+                    if not links[link]:
+                        del links[link]
+                keys.append(parent)
+
+    def keys_of(self, result_id: str) -> list[str]:
+        with self._lock:
+            return sorted(key for key, results in self._results.items() if result_id in results)
+
+    def backlinks(self, key: str) -> list[tuple[str, Link]]:
+        with self._lock:
+            return sorted(
+                (parent, link)
+                for parent in self._back.get(key, ())
+                for link, targets in self._links.get(parent, {}).items()
+                if key in targets
+            )
+
+    def result_ids(self) -> list[str]:
+        with self._lock:
+            return sorted({id for results in self._results.values() for id in results})
+
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS solver_results (
+    key TEXT NOT NULL, result TEXT NOT NULL, created REAL NOT NULL, PRIMARY KEY (key, result)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS solver_results_by_result ON solver_results (result);
+CREATE TABLE IF NOT EXISTS solver_links (
+    key TEXT NOT NULL, input INTEGER NOT NULL, output INTEGER NOT NULL, digest TEXT NOT NULL, selector TEXT NOT NULL,
+    target TEXT NOT NULL, PRIMARY KEY (key, digest, input, output, selector, target)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS solver_links_by_target ON solver_links (target)
+"""
+_USED = "SELECT 1 WHERE EXISTS (SELECT 1 FROM solver_results WHERE key = ?) OR EXISTS (SELECT 1 FROM solver_links WHERE key = ?)"
+_LINK = "key = ? AND digest = ? AND input = ? AND output = ? AND selector = ?"
+
+
+class SqliteKeyStore:
+    """The store of a state root."""
+
+    def __init__(self, database: Database) -> None:
+        database.schema(_SCHEMA)
+        self._database = database
+
+    def exists(self, key: str) -> bool:
+        row = self._query(
+            _USED,
+            (key, key),
+        )
+        return bool(row)
+
+    def results(self, key: str) -> list[StoredResult]:
+        rows = self._query("SELECT result, created FROM solver_results WHERE key = ?", (key,))
+        return [StoredResult(id, created) for id, created in rows]
+
+    def targets(self, key: str, link: Link) -> list[str]:
+        rows = self._query(
+            f"SELECT target FROM solver_links WHERE {_LINK} ORDER BY target",
+            (key, link.digest, link.input, link.output, link.selector),
+        )
+        return [row[0] for row in rows]
+
+    def has_link(self, key: str, link: Link, target: str) -> bool:
+        values = (key, link.digest, link.input, link.output, link.selector, target)
+        return bool(self._query(f"SELECT 1 FROM solver_links WHERE {_LINK} AND target = ?", values))
+
+    def write(self, results: Iterable[tuple[str, StoredResult]] = (), links: Iterable[tuple[str, Link, str]] = ()) -> None:
+        with self._database.transaction() as c:
+            c.executemany("INSERT OR IGNORE INTO solver_results VALUES (?, ?, ?)", [(key, r.id, r.created) for key, r in results])
+            c.executemany(
+                "INSERT OR IGNORE INTO solver_links (key, input, output, digest, selector, target) VALUES (?, ?, ?, ?, ?, ?)",
+                [(key, *link, target) for key, link, target in links],
+            )
+
+    def release(self, result_id: str) -> None:
+        with self._database.transaction() as c:
+            holders = [row[0] for row in c.execute("SELECT key FROM solver_results WHERE result = ?", (result_id,))]
+            c.execute("DELETE FROM solver_results WHERE result = ?", (result_id,))
+            _drop_empty(c, holders)
+
+    def keys_of(self, result_id: str) -> list[str]:
+        return [row[0] for row in self._query("SELECT key FROM solver_results WHERE result = ? ORDER BY key", (result_id,))]
+
+    def backlinks(self, key: str) -> list[tuple[str, Link]]:
+        rows = self._query(
+            "SELECT key, input, output, digest, selector FROM solver_links WHERE target = ? ORDER BY 1, 2, 3, 4, 5", (key,)
+        )
+        return [(source, Link(input, output, digest, selector)) for source, input, output, digest, selector in rows]
+
+    def result_ids(self) -> list[str]:
+        return [row[0] for row in self._query("SELECT DISTINCT result FROM solver_results ORDER BY result", ())]
+
+    def _query(self, sql: str, values: Sequence[str | int]) -> list[Any]:
+        import sqlite3
+
+        try:
+            rows: list[Any] = self._database.connection().execute(sql, values).fetchall()
+        except sqlite3.Error as e:
+            from builder.errors import StoreError
+
+            raise StoreError(f"metadata database: {e}", hint="move the file away; the cache starts anew") from e
+        return rows
+
+
+def _drop_empty(c: sqlite3.Connection, keys: list[str]) -> None:
+    while keys:
+        key = keys.pop()
+        used = c.execute(
+            _USED,
+            (key, key),
+        ).fetchone()
+        if not used:
+            keys += [row[0] for row in c.execute("SELECT DISTINCT key FROM solver_links WHERE target = ?", (key,))]
+            c.execute("DELETE FROM solver_links WHERE target = ?", (key,))
+
+
+def release_unreferenced(store: KeyStore, alive: Iterable[str]) -> int:
+    """Forget every result that is not among ``alive`` (after a prune); gives how many were forgotten."""
+    known = set(alive)
+    gone = [id for id in store.result_ids() if id not in known]
+    for id in gone:
+        store.release(id)
+    return len(gone)

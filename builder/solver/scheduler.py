@@ -1,0 +1,205 @@
+"""The event loop: hands edges what is new for them, one at a time, in the calling thread (BuildKit: solver/scheduler.go).
+
+Only work (pulls, checksums, executions) runs on other threads; its outcomes come back through the loop. So edges, requests and the
+index need no locks, and the order of decisions for one set of outcomes is always the same.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from builder.errors import CancelledError
+from builder.solver.edge import ActiveEdge, EdgeState, EdgeStatus
+from builder.solver.errors import SchedulerError
+from builder.solver.requests import EdgeRequest, Known, Work
+
+if TYPE_CHECKING:
+    from builder.solver.index import EdgeIndex
+    from builder.solver.vertexstate import VertexState
+    from builder.solver.workers import Workers
+
+Input = tuple["VertexState", int]
+_UNKNOWN: Known = (EdgeStatus.INITIAL, id(None), id(None), 0)
+
+
+class Scheduler:
+    """Owns the requests between edges. ``steps`` counts edges looked at: the cost of a solve without the work in it."""
+
+    def __init__(self, workers: Workers, index: EdgeIndex) -> None:
+        self._workers = workers
+        self._index = index
+        self._ready: dict[ActiveEdge, None] = {}
+        self._inline: deque[Callable[[], None]] = deque()
+        self._incoming: dict[ActiveEdge, list[EdgeRequest]] = {}
+        self._outgoing: dict[ActiveEdge, list[EdgeRequest | Work]] = {}
+        self.steps = 0
+
+    # -------------------------------------------------------------------------------------------- solving
+    def build(self, inputs: Sequence[Input], interrupted: Callable[[], bool]) -> list[ActiveEdge]:
+        """Solve the edges; the first error ends it all: the rest is cancelled, waited for, and the error raised.
+
+        ``interrupted`` is looked at between events (``Workers.wake`` makes one): CancelledError.
+        """
+        requests = [self.ask(i, None, EdgeStatus.COMPLETE, _UNKNOWN) for i in inputs]
+        first: Exception | None = None
+        while not all(r.completed for r in requests):
+            self._advance()
+            if first is None:
+                first = next((r.error for r in requests if r.error is not None), None)
+                if first is None and interrupted():
+                    first = CancelledError("the build was cancelled")
+                if first is not None:
+                    for request in requests:
+                        self.cancel(request)
+        if first is None:
+            first = next((r.error for r in requests if r.error is not None), None)
+        if first is not None:
+            raise first
+        return [r.target for r in requests]
+
+    def _advance(self) -> None:
+        """One event: an edge to look at, else an outcome that is there, else work of the loop, else wait."""
+        if self._ready:
+            edge = next(iter(self._ready))
+            del self._ready[edge]
+            self._dispatch(edge)
+        elif self._workers.ready():
+            self._workers.wait()
+        elif self._inline:
+            self._inline.popleft()()
+        elif self._workers.outstanding:
+            self._workers.wait()
+        else:
+            raise SchedulerError("the solver has nothing left to do, but the build is not done: this is a bug")
+
+    def _dispatch(self, edge: ActiveEdge) -> None:
+        self.steps += 1
+        incoming = list(self._incoming.get(edge, ()))
+        outgoing = list(self._outgoing.get(edge, ()))
+        updates = [out for out in outgoing if out.news]
+        for out in updates:
+            out.news = False
+        edge.has_active_outgoing = any(not out.completed for out in outgoing)
+        edge.unpark(incoming, updates, outgoing, self)
+        open_in = self._keep_open(self._incoming, edge)
+        open_out = self._keep_open(self._outgoing, edge)
+        if edge.keys_did_change:
+            edge.keys_did_change = False
+            if self._merge_if_equal(edge):
+                return
+        if bool(open_in) != bool(open_out):
+            kind = "incoming" if open_in else "outgoing"
+            raise SchedulerError(f"{edge!r} left {kind} requests open: this is a bug")
+
+    @staticmethod
+    def _keep_open(requests: dict[ActiveEdge, list[Any]], edge: ActiveEdge) -> list[Any]:
+        still = [r for r in requests.get(edge, ()) if not r.completed or (r.news and isinstance(r, Work))]
+        if still:
+            requests[edge] = still
+        else:
+            requests.pop(edge, None)
+        return still
+
+    # -------------------------------------------------------------------------------------------- requests
+    def ask(self, input: Input, origin: ActiveEdge | None, desired: EdgeStatus, known: Known) -> EdgeRequest:
+        """Ask another edge to reach a state. Its answers, partial ones too, wake ``origin``."""
+        vertex, index = input
+        request = EdgeRequest(vertex.edge(index), origin, desired, known)
+        self._incoming.setdefault(request.target, []).append(request)
+        if origin is not None:
+            self._outgoing.setdefault(origin, []).append(request)
+        self._signal(request.target)
+        return request
+
+    def answer(self, request: EdgeRequest, state: EdgeState, *, error: Exception | None = None, final: bool = False) -> None:
+        """Say that there is something new; ``final`` closes the request."""
+        request.state = state
+        request.known = state.known
+        request.news = True
+        if final:
+            request.completed = True
+            request.error = error
+            request.was_cancelled = request.cancelled and isinstance(error, CancelledError)
+        if request.origin is not None:
+            self._signal(request.origin)
+
+    def cancel(self, request: EdgeRequest | Work) -> None:
+        """Not wanted any more; it still completes."""
+        if isinstance(request, Work):
+            request.cancel()
+        elif not request.cancelled:
+            request.cancelled = True
+            self._signal(request.target)
+
+    def start_work(self, edge: ActiveEdge, start: Callable[[Work], None]) -> Work:
+        """A piece of work for the edge; ``start`` puts it on its way (VertexState's op does that)."""
+        work = Work(edge)
+        self._outgoing.setdefault(edge, []).append(work)
+        start(work)
+        return work
+
+    def postpone(self, edge: ActiveEdge) -> None:
+        """Look at the edge again, after everything that follows from this step."""
+        self.start_work(edge, lambda work: self.finish_later(work, lambda: None))
+
+    def finish_later(self, work: Work, run: Callable[[], Any]) -> None:
+        """Do ``run`` in the loop, after the edges that are ready, then finish ``work`` with its value or error."""
+
+        def step() -> None:
+            try:
+                value, error = run(), None
+            except Exception as e:
+                value, error = None, e
+            self.finish(work, value, error)
+
+        self.later(step)
+
+    def later(self, step: Callable[[], None]) -> None:
+        """Do ``step`` in the loop, after the edges that are ready."""
+        self._inline.append(step)
+
+    def finish(self, work: Work, value: Any, error: Exception | None) -> None:
+        work.finish(value, error)
+        self._signal(work.origin)
+
+    def _signal(self, edge: ActiveEdge) -> None:
+        self._ready[edge] = None
+
+    # -------------------------------------------------------------------------------------------- merging
+    def _merge_if_equal(self, edge: ActiveEdge) -> bool:
+        key = edge.current_index_key()
+        if key is None:
+            return False
+        other = self._index.load_or_store(key, edge)
+        if other is None or edge.vertex.depends_on(other.vertex) or other.vertex.depends_on(edge.vertex):
+            return False
+        target, source = other, edge
+        if other.vertex.has_owner(edge.vertex):
+            # An edge beside ``other`` has been merged into ``edge``'s vertex already: the other way round would make a circle.
+            target, source = edge, other
+        if source.ignore_cache and not target.ignore_cache:
+            return False
+        self._merge(target, source)
+        return True
+
+    def _merge(self, target: ActiveEdge, source: ActiveEdge) -> None:
+        """Whoever asked ``source`` asks ``target`` from now on; what ``source`` had under way is cancelled, and reported to
+        ``target``."""
+        moved_in = self._incoming.pop(source, [])
+        moved_out = self._outgoing.pop(source, [])
+        for request in moved_in:
+            request.target = target
+        for out in moved_out:
+            out.origin = target
+        if moved_in:
+            self._incoming.setdefault(target, []).extend(moved_in)
+        if moved_out:
+            self._outgoing.setdefault(target, []).extend(moved_out)
+        for out in moved_out:
+            self.cancel(out)
+        self._ready.pop(source, None)
+        self._signal(target)
+        target.adopt(source)
+        self._index.release(source)

@@ -1,0 +1,176 @@
+"""The solver's face: edges in, results out (BuildKit: solver/jobs.go)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from builder.errors import CancelledError
+from builder.graph.digest import Digest
+from builder.graph.vertex import Edge, Vertex
+from builder.progress.events import Sink, ignore
+from builder.solver.index import EdgeIndex
+from builder.solver.keycache import CombinedKeyCache, KeyCache
+from builder.solver.keystore import KeyStore
+from builder.solver.report import Reporter
+from builder.solver.result import CachedResult
+from builder.solver.scheduler import Scheduler
+from builder.solver.types import Op, ResultStore
+from builder.solver.vertexstate import Surroundings, VertexState
+from builder.solver.workers import Workers
+
+if TYPE_CHECKING:
+    from builder.solver.explain import Explanations
+    from builder.solver.plan import Plan, Planner
+
+
+class Solver:
+    """Solves graphs. Vertices stay known until ``close``: a second ``build`` gets what the first one made, whatever the stores say.
+
+    ``resolve_op`` gives a vertex its behaviour. ``results`` and ``keys`` are the own store; ``imported`` are remote caches.
+    ``parallelism`` bounds the executions at one time (None: no bound). ``locks``: folder of the locks between processes (None:
+    there are no others). ``explanations`` records what went into each key. One thread at a time may call ``build`` and ``plan``;
+    ``cancel`` may be called from anywhere, also from a signal handler.
+    """
+
+    def __init__(
+        self,
+        resolve_op: Callable[[Vertex], Op],
+        results: ResultStore,
+        keys: KeyStore,
+        sink: Sink = ignore,
+        *,
+        parallelism: int | None = None,
+        locks: str | None = None,
+        imported: Sequence[KeyCache] = (),
+        explanations: Explanations | None = None,
+    ) -> None:
+        self._resolve_op = resolve_op
+        self._caches = CombinedKeyCache(KeyCache(keys, results), imported)
+        self._sink = sink
+        self._parallelism = parallelism
+        self._locks = locks
+        self._explanations = explanations
+        self._interrupted = threading.Event()
+        self._around = self._surroundings(None)
+        self._states: dict[str, VertexState] = {}
+
+    def __enter__(self) -> Solver:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def steps(self) -> int:
+        """Edges looked at so far: what solving cost, without the work."""
+        return self._around.scheduler.steps
+
+    def build(self, edges: Sequence[Edge]) -> list[CachedResult]:
+        """A result for each edge, the caller's to release. The first error ends it: SolveError with the vertex, or CancelledError.
+
+        What was executed until then stays cached. When this returns or raises, nothing it started is running any more.
+        """
+        around = self._around
+        if self._interrupted.is_set():
+            raise CancelledError("the build was cancelled")
+        inputs = [(self._load(e.vertex), e.index) for e in edges]
+        try:
+            solved = around.scheduler.build(inputs, self._interrupted.is_set)
+        except BaseException as e:
+            self._stop()
+            if isinstance(e, KeyboardInterrupt):
+                raise CancelledError("the build was cancelled") from None
+            raise
+        results = []
+        for edge in solved:
+            assert edge.state.result is not None
+            results.append(edge.state.result.clone())
+        return results
+
+    def plan(self, edges: Sequence[Edge]) -> Plan:
+        """What ``build`` would execute, without executing it. Keys of sources are asked for, and content of what is there is
+        hashed."""
+        from builder.solver.plan import Planner
+
+        planner = Planner()
+        around, states = self._around, self._states
+        self._around, self._states = self._surroundings(planner), {}
+        try:
+            for result in self.build(edges):
+                result.release()
+            return planner.plan([e.vertex for e in edges])
+        finally:
+            self.close()
+            self._around, self._states = around, states
+
+    def cancel(self) -> None:
+        """Stop: a ``build`` under way ends with CancelledError, once what it runs has stopped. Later builds fail at once."""
+        self._interrupted.set()
+        self._around.workers.wake()
+
+    def close(self) -> None:
+        """Release every result of the builds so far, but those that callers hold."""
+        states, self._states = self._states, {}
+        for state in states.values():
+            state.op.release()
+        self._around.workers.close()
+
+    def _surroundings(self, planner: Planner | None) -> Surroundings:
+        workers = Workers(self._parallelism)
+        return Surroundings(
+            resolve_op=self._resolve_op,
+            caches=self._caches,
+            scheduler=Scheduler(workers, EdgeIndex()),
+            workers=workers,
+            reporter=Reporter(ignore if planner else self._sink),
+            sink=ignore if planner else self._sink,
+            locks=self._locks,
+            explanations=self._explanations,
+            planner=planner,
+        )
+
+    def _stop(self) -> None:
+        """After an interrupt the edges are left as they are; only what runs is stopped, and waited for."""
+        around = self._around
+        for flight in around.flights:
+            flight.cancelled.set()
+        around.workers.drain()
+        # Nothing may go on from half-done decisions; a later build of this solver starts from the stores.
+        states, self._states = self._states, {}
+        for state in states.values():
+            state.op.release()
+        around.workers.close()
+        self._around = self._surroundings(around.planner)
+
+    def _load(self, vertex: Vertex) -> VertexState:
+        """The vertex and all below it, each once by digest.
+
+        One that ignores the cache takes the place of one with the same digest that doesn't, for everything loaded from
+        then on; the other way round the one that is there serves both.
+        """
+        memo: dict[Digest, VertexState] = {}
+        stack: list[tuple[Vertex, bool]] = [(vertex, False)]
+        while stack:
+            v, expanded = stack.pop()
+            if v.digest in memo:
+                continue
+            if not expanded:
+                stack.append((v, True))
+                stack += [(e.vertex, False) for e in reversed(v.inputs)]
+                continue
+            memo[v.digest] = self._state_of(v, [(memo[e.vertex.digest], e.index) for e in v.inputs])
+        return memo[vertex.digest]
+
+    def _state_of(self, vertex: Vertex, inputs: list[tuple[VertexState, int]]) -> VertexState:
+        forced_key = vertex.digest + "-ignore-cache"
+        key: str = vertex.digest
+        state = self._states.get(forced_key)
+        if state is None:
+            state = self._states.get(key)
+            if state is not None and vertex.meta.ignore_cache and not state.ignore_cache:
+                key, state = forced_key, None
+        if state is None:
+            state = self._states[key] = VertexState(vertex, inputs, self._around)
+        return state
