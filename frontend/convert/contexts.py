@@ -178,7 +178,7 @@ def _parse_value(key: str, value: str) -> tuple[Kind, str]:
 
 def folder_of(name: str, value: str) -> tuple[str, Kind, str]:
     """The key of a --build-context value, its kind, and the folder it names where it is ``local`` or ``oci-layout``."""
-    key = _plain_name(name)
+    key = context_name(name)
     kind, ref = _parse_value(key, value)
     return key, kind, oci_layout_ref(value)[0] if kind == "oci-layout" else ref
 

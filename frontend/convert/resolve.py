@@ -43,26 +43,24 @@ def resolve_stages(target: StageState, context: ConvertContext) -> set[StageStat
 
 
 def _resolve_bases(reachable: set[StageState], context: ConvertContext) -> None:
-    waiting: list[tuple[StageState, bool]] = []
+    waiting: list[StageState] = []
     for stage in context.stages.items:
         if stage.base is not None or stage.dispatched or stage.resolved:
             continue
-        needed = context.all_stages or stage in reachable
-        stage.resolved = needed
+        stage.resolved = context.all_stages or stage in reachable
         if stage.base_name == SCRATCH and stage.named_context is None:
             stage.state = State()
             stage.image = empty_image(context.target_platform)
             stage.platform = context.target_platform
             stage.dispatched = stage.unregistered
         else:
-            waiting.append((stage, needed))
-    for stage, _ in waiting:
-        _check_base_name(stage)
-    images = [_image_wanted(stage, context) for stage, needed in waiting if needed]
+            _check_base_name(stage)  # of all stages, needed or not
+            waiting += [stage] if stage.resolved else []
+    images = [_image_wanted(stage, context) for stage in waiting]
     context.images.prefetch([key for key in images if key is not None])
-    for stage, needed in waiting:
+    for stage in waiting:
         try:
-            _resolve_base(stage, needed, context)
+            _resolve_base(stage, context)
         except (FrontendError, ResolveError) as e:
             raise _located(e, stage.stage.location) from e
         stage.dispatched = stage.dispatched or stage.unregistered
@@ -97,20 +95,20 @@ def _reference(stage: StageState) -> str:
     return str(Reference.parse(stage.base_name).with_default_tag())
 
 
-def _resolve_base(stage: StageState, needed: bool, context: ConvertContext) -> None:
-    if needed and stage.named_context is not None:
+def _resolve_base(stage: StageState, context: ConvertContext) -> None:
+    platform = _platform(stage, context)
+    if stage.named_context is not None:
         _take_context(stage, context)
         return
-    named = context.contexts.find(stage.base_name, _platform(stage, context)) if needed else None
-    if named is not None:
-        platform = _platform(stage, context)
-        state, image = contexts.load(named, context.images)
-        stage.base_image = image
-        stage.image = image or empty_image(platform)
-        stage.state = replace(state, platform=platform)
-        stage.platform = platform
+    named = context.contexts.find(stage.base_name, platform)
+    if named is None:
+        _take_image(stage, context)
         return
-    _take_image(stage, needed, context)
+    state, image = contexts.load(named, context.images)
+    stage.base_image = image
+    stage.image = image or empty_image(platform)
+    stage.state = replace(state, platform=platform)
+    stage.platform = platform
 
 
 def _take_context(stage: StageState, context: ConvertContext) -> None:
@@ -127,33 +125,29 @@ def _take_context(stage: StageState, context: ConvertContext) -> None:
         stage.platform = image.platform
 
 
-def _take_image(stage: StageState, needed: bool, context: ConvertContext) -> None:
+def _take_image(stage: StageState, context: ConvertContext) -> None:
     written, platform = stage.base_name, _platform(stage, context)
     stage.base_name = _reference(stage)
-    empty = False
-    if needed:
-        base = _base_image(stage, written, platform, context)
-        stage.base_image = base.config
-        stage.image = replace(base.config, created="")
-        if stage.platform is None and context.implicit:
-            platform = _detected(base.config, platform, context)
-        stage.base_name = base.ref
-        # Images without layers can't be pulled as a filesystem; schema 1 images tell by their history.
-        empty = not base.config.diff_ids and all(entry.empty_layer for entry in base.config.history)
-    if empty:
-        stage.state = State()
-    else:
-        meta = VertexMeta(
-            name=step_name(stage, f"FROM {stage.base_name}", platform, {}),
-            locations=locations(stage.stage.location),
-            stage=stage.stage.name,
-            instruction=stage.stage.source_code,
-        )
-        source = ImageSource(stage.base_name, context.options.image_resolve_mode)
-        stage.state = State(Edge(Vertex(source, platform=platform, meta=meta)), platform=platform)
-        if needed:
-            base_image_platform(written, platform, stage.image.platform, stage.stage.location, context.lint)
+    base = _base_image(stage, written, platform, context)
+    stage.base_image = base.config
+    stage.image = replace(base.config, created="")
+    stage.base_name = base.ref
+    if stage.platform is None and context.implicit:
+        platform = _detected(base.config, platform, context)
     stage.platform = platform
+    if not base.config.diff_ids and all(entry.empty_layer for entry in base.config.history):
+        # Images without layers can't be pulled as a filesystem. (Those of schema 1 tell of layers by their history only.)
+        stage.state = State()
+        return
+    meta = VertexMeta(
+        name=step_name(stage, f"FROM {stage.base_name}", platform, {}),
+        locations=locations(stage.stage.location),
+        stage=stage.stage.name,
+        instruction=stage.stage.source_code,
+    )
+    source = ImageSource(stage.base_name, context.options.image_resolve_mode)
+    stage.state = State(Edge(Vertex(source, platform=platform, meta=meta)), platform=platform)
+    base_image_platform(written, platform, stage.image.platform, stage.stage.location, context.lint)
 
 
 def _base_image(stage: StageState, written: str, platform: Platform, context: ConvertContext) -> BaseImage:

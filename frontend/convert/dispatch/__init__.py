@@ -43,9 +43,9 @@ def _expanded(stage: StageState, command: t.Command, context: ConvertContext) ->
 
 def expander(stage: StageState, command: t.Command, context: ConvertContext, lex: Lex) -> Callable[[str], str]:
     """Expansion with the stage's variables; those that are missing are reported."""
-    env = stage.state.env
 
     def expand_word(word: str) -> str:
+        env = stage.state.env  # of now: each value of one ARG sees those before it
         result = lex.process_word_with_matches(word, env)
         if result.unmatched:
             lintrules.undefined_variables(result.unmatched, stage.build_args, env, command.location, context.lint)
