@@ -90,6 +90,11 @@ class Git:
                 raise self._error(args, err)
             args = fewer
 
+    def query(self, *args: str) -> str:
+        """Standard output, or nothing where git says no."""
+        code, out, _ = self._once(args)
+        return out if code == 0 else ""
+
     def succeeds(self, *args: str) -> bool:
         return self._once(args)[0] == 0
 

@@ -1,0 +1,219 @@
+"""SourceOp: vertices without inputs that bring files in. The work is in ``builder.sources``; here are keys, progress and cancelling."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from builder.errors import CancelledError, NotFoundError, SourceError
+from builder.graph.digest import Digest, digest_parts
+from builder.graph.ops import GitSource, HTTPSource, ImageSource, LocalSource, OCILayoutSource
+from builder.graph.platform import host
+from builder.graph.redact import redact_url
+from builder.progress.events import Log, Status
+from builder.solver.types import CacheMap, Op, OpContext, Result
+
+if TYPE_CHECKING:
+    from builder.cache.types import Descriptor, UnlazyProgress
+    from builder.graph.vertex import Vertex
+    from builder.session import Session
+    from builder.sources.git import GitFetcher, GitTarget
+    from builder.sources.http import HTTPFetcher
+    from builder.sources.image import ResolvedImage
+    from builder.worker import Worker
+
+
+def source_op(vertex: Vertex, worker: Worker, session: Session) -> Op:
+    """The operation for a source vertex."""
+    match vertex.op:
+        case ImageSource() | OCILayoutSource():
+            return ImageOp(vertex, worker, session)
+        case HTTPSource():
+            return HTTPOp(vertex, worker, session)
+        case GitSource():
+            return GitOp(vertex, worker, session)
+        case LocalSource():
+            from builder.sources.local import LocalSourceOp
+
+            return LocalSourceOp(vertex, worker, session)
+    raise SourceError(f"{vertex.op.kind} is no source")
+
+
+class ImageOp:
+    """An image of a registry, of the own store or of an OCI layout. Two keys, as BuildKit's puller has them: by manifest and
+    platform, and by the chainID of its layers, which hits where only the config or the compression differ."""
+
+    def __init__(self, vertex: Vertex, worker: Worker, session: Session) -> None:
+        self._vertex = vertex
+        self._worker = worker
+        self._session = session
+        self._platform = vertex.platform or host()
+        self._image: ResolvedImage | None = None
+        self._lock = threading.Lock()
+
+    def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap, bool]:
+        from builder.sources.image import config_key
+
+        image = self._resolve(context)
+        p = self._platform
+        platform = (p.os, p.architecture, p.variant, p.os_version, *p.os_features)
+        parts = (("image", image.ref), ("digest", image.target.digest), ("platform", str(p)))
+        chain = config_key(image.config)
+        if index == 0 or chain is None:
+            return CacheMap(digest_parts("image", image.target.digest, *platform), parts=parts), chain is None or index > 0
+        return CacheMap(chain, parts=parts), True
+
+    def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
+        """The layers, lazy; an image without any is an empty root."""
+        from builder.sources.image import layer_chain
+
+        image = self._resolve(context)
+        ref = layer_chain(self._worker, image.layers, f"pulled from {image.ref}", _download_progress(context))
+        if ref is None:
+            ref = self._worker.cache.new(None, description=f"empty image {image.ref}").commit()
+        return [ref]
+
+    def _resolve(self, context: OpContext) -> ResolvedImage:
+        with self._lock:
+            if self._image is None:
+                op = self._vertex.op
+                name = op.ref if isinstance(op, ImageSource) else f"{op.store}@{op.ref}" if isinstance(op, OCILayoutSource) else ""
+                with _status(context, f"resolve {name}"):
+                    self._image = self._find()
+            return self._image
+
+    def _find(self) -> ResolvedImage:
+        op = self._vertex.op
+        if isinstance(op, ImageSource):
+            from builder.sources import image
+
+            return image.resolve_config(self._worker, op.ref, self._platform, op.resolve_mode)
+        assert isinstance(op, OCILayoutSource)
+        from builder.sources import oci_layout
+
+        folder = self._session.oci_layouts.get(op.store)
+        if folder is None:
+            raise NotFoundError(f"no OCI layout named {op.store} was given")
+        return oci_layout.resolve_config(self._worker, folder, op.ref, self._platform)
+
+
+class HTTPOp:
+    """A file by http(s)."""
+
+    def __init__(self, vertex: Vertex, worker: Worker, session: Session) -> None:
+        assert isinstance(vertex.op, HTTPSource)
+        self._source = vertex.op
+        self._worker = worker
+        self._session = session
+        self._fetcher: HTTPFetcher | None = None
+        self._lock = threading.Lock()
+
+    def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap, bool]:
+        with self._lock:
+            fetcher = self._fetch(context)
+            found = fetcher.resolve()
+            parts = (("url", redact_url(self._source.url)), ("file", found.filename), ("digest", found.digest))
+            return CacheMap(fetcher.key(), parts=(*parts, ("last-modified", found.last_modified))), True
+
+    def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
+        with self._lock:
+            return [self._fetch(context).snapshot()]
+
+    def _fetch(self, context: OpContext) -> HTTPFetcher:
+        if self._fetcher is None:
+            from builder.registry.agent import Agent
+            from builder.registry.transport import HttpxTransport
+            from builder.sources.http import HTTPFetcher
+
+            agent = Agent(HttpxTransport(), sleep=_sleeper(context.cancelled))
+            self._fetcher = HTTPFetcher(self._worker, self._session, self._source, agent)
+        # The context of this call: an op lives for a build, a context for one piece of work.
+        self._fetcher.cancelled = context.cancelled
+        self._fetcher.progress = _throttled(context, redact_url(self._source.url))
+        return self._fetcher
+
+
+class GitOp:
+    """A git repository's files. What the remote said is asked once in a build."""
+
+    def __init__(self, vertex: Vertex, worker: Worker, session: Session) -> None:
+        assert isinstance(vertex.op, GitSource)
+        self._source = vertex.op
+        self._worker = worker
+        self._session = session
+        self._target: GitTarget | None = None
+        self._lock = threading.Lock()
+
+    def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap, bool]:
+        with self._lock:
+            fetcher = self._fetcher(context)
+            target = self._target = fetcher.resolve()
+        parts = (("git", redact_url(self._source.remote)), ("ref", target.ref), ("commit", target.commit or target.object))
+        return CacheMap(fetcher.key(), parts=parts), True
+
+    def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
+        with self._lock:
+            return [self._fetcher(context).snapshot()]
+
+    def _fetcher(self, context: OpContext) -> GitFetcher:
+        from builder.sources.git import GitFetcher
+
+        def log(data: bytes) -> None:
+            context.emit(Log(context.vertex.digest, 2, data, time.monotonic()))
+
+        return GitFetcher(
+            self._worker, self._session, self._source, target=self._target, cancelled=context.cancelled, log=log
+        )
+
+
+def _sleeper(cancelled: threading.Event) -> Callable[[float], None]:
+    """Waits between tries end at once when the build does."""
+
+    def sleep(seconds: float) -> None:
+        if cancelled.wait(seconds):
+            raise CancelledError("download was cancelled")
+
+    return sleep
+
+
+def _download_progress(context: OpContext) -> UnlazyProgress:
+    """A line for each layer, as its bytes come."""
+
+    def progress(descriptor: Descriptor, done: int, total: int, finished: bool) -> None:
+        context.emit(Status(context.vertex.digest, str(descriptor.digest), done, total, time.monotonic(), finished))
+
+    return progress
+
+
+def _throttled(context: OpContext, name: str) -> Callable[[int, int], None]:
+    """At most ten lines a second."""
+    last = 0.0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= 0.1 or (total and done == total):
+            last = now
+            context.emit(Status(context.vertex.digest, name, done, total, now, bool(total and done == total)))
+
+    return progress
+
+
+class _status:
+    """A line of progress that begins and ends with a block."""
+
+    def __init__(self, context: OpContext, name: str) -> None:
+        self._context = context
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._emit(completed=False)
+
+    def __exit__(self, *_: object) -> None:
+        self._emit(completed=True)
+
+    def _emit(self, *, completed: bool) -> None:
+        digest: Digest = self._context.vertex.digest
+        self._context.emit(Status(digest, self._name, 0, 0, time.monotonic(), completed))
