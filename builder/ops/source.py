@@ -1,4 +1,4 @@
-"""SourceOp: vertices without inputs that bring files in. The work is in ``builder.sources``; here are keys, progress and cancelling."""
+"""SourceOp: vertices without inputs, which bring files in. The work is in ``builder.sources``; here are keys and progress."""
 
 from __future__ import annotations
 
@@ -25,8 +25,20 @@ if TYPE_CHECKING:
     from builder.worker import Worker
 
 
-def source_op(vertex: Vertex, worker: Worker, session: Session) -> Op:
-    """The operation for a source vertex."""
+class SourceOp:
+    """Any source vertex."""
+
+    def __init__(self, vertex: Vertex, worker: Worker, session: Session) -> None:
+        self._op = _behaviour(vertex, worker, session)
+
+    def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap, bool]:
+        return self._op.cache_map(context, index)
+
+    def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
+        return self._op.exec(context, inputs)
+
+
+def _behaviour(vertex: Vertex, worker: Worker, session: Session) -> Op:
     match vertex.op:
         case ImageSource() | OCILayoutSource():
             return ImageOp(vertex, worker, session)
