@@ -18,6 +18,8 @@ from builder.errors import PybuildError
 from runtime.linux.safepath import open_in_root
 
 _MAX_LINKS = 255
+# EXDEV: a folder on the way was moved out of the root while the kernel was walking through it.
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.EXDEV)
 _FORMAT, _FOLDER = 0o170000, stat.S_IFDIR
 
 
@@ -209,8 +211,10 @@ class Tree:
     def _stat(self, path: str) -> os.stat_result | None:
         try:
             fd = open_in_root(self.fd, path, os.O_PATH | os.O_NOFOLLOW)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        except OSError as e:
+            if e.errno in _GONE:
+                return None
+            raise
         try:
             return os.stat(fd)
         finally:
@@ -256,14 +260,7 @@ class Tree:
     # ------------------------------------------------------------------------------------------ reading
     def open(self, node: Node) -> int:
         """A descriptor to read a regular file. ChangedError if it is not the file that was looked at."""
-        try:
-            fd = open_in_root(self.fd, node.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)
-        except (FileNotFoundError, NotADirectoryError) as e:
-            raise ChangedError(node.path) from e
-        except OSError as e:
-            if e.errno in (errno.ELOOP, errno.ENXIO):
-                raise ChangedError(node.path) from e
-            raise
+        fd = self._open(node, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
         try:
             self.check(node, fd)
         except BaseException:
@@ -273,10 +270,7 @@ class Tree:
 
     def handle(self, node: Node) -> int:
         """An O_PATH descriptor of a file of any type (the link itself, for a link). ChangedError as with ``open``."""
-        try:
-            fd = open_in_root(self.fd, node.path, os.O_PATH | os.O_NOFOLLOW) if node.path else os.dup(self.fd)
-        except (FileNotFoundError, NotADirectoryError) as e:
-            raise ChangedError(node.path) from e
+        fd = self._open(node, os.O_PATH)
         try:
             self.check(node, fd)
         except BaseException:
@@ -324,11 +318,16 @@ class Tree:
         finally:
             os.close(handle)
 
-    def _open_folder(self, node: Node) -> int:
+    def _open(self, node: Node, flags: int) -> int:
         try:
-            fd = open_in_root(self.fd, node.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        except (FileNotFoundError, NotADirectoryError) as e:
-            raise ChangedError(node.path) from e
+            return open_in_root(self.fd, node.path, flags | os.O_NOFOLLOW)
+        except OSError as e:
+            if e.errno in _GONE or e.errno in (errno.ELOOP, errno.ENXIO):
+                raise ChangedError(node.path) from e
+            raise
+
+    def _open_folder(self, node: Node) -> int:
+        fd = self._open(node, os.O_RDONLY | os.O_DIRECTORY)
         st = os.stat(fd)
         if st.st_ino != node.st.st_ino or st.st_dev != node.st.st_dev:
             os.close(fd)

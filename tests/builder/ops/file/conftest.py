@@ -23,11 +23,13 @@ from builder.state.database import Database
 OLD = 1_000_000_000 * 10**9
 """Time of every file that ``make`` makes."""
 
+PLAIN = ChecksumOptions()
+
 Spec = dict[str, Any]
 
 
 def make(root: str, spec: Spec) -> str:
-    """Files from ``{"dir/": 0o755, "dir/file": "bytes", "file2": ("bytes", 0o600), "link": "-> target", "hard": "== dir/file"}``."""
+    """Files from ``{"dir/": 0o755, "dir/file": "bytes", "file2": ("bytes", 0o600), "link": "-> to", "hard": "== dir/file"}``."""
     os.makedirs(root, exist_ok=True)
     for path, what in spec.items():
         full = os.path.join(root, path.rstrip("/"))
@@ -84,7 +86,7 @@ class Ref:
     def mount(self) -> Iterator[str]:
         yield self.folder
 
-    def checksum(self, path: str, options: ChecksumOptions = ChecksumOptions()) -> Digest:
+    def checksum(self, path: str, options: ChecksumOptions = PLAIN) -> Digest:
         return checksum(self.folder, path, options)
 
     def clone(self) -> Ref:

@@ -13,11 +13,31 @@ from builder.graph.ops import CopyAction, MkdirAction, MkfileAction, RmAction, S
 CASES: list[tuple[str, Any, Any, Any]] = [
     ("mkdir makes one folder", {}, MkdirAction(0, 0, "/a", 0o1750), {"a": "d* 750"}),
     ("mkdir leaves an existing folder", {"a/": 0o700}, MkdirAction(0, 0, "/a", 0o755), {"a": "d 700"}),
-    ("mkdir with parents", {"a/": 0o700}, MkdirAction(0, 0, "/a/b/c", 0o711, True), {"a": "d* 700", "a/b": "d* 711", "a/b/c": "d* 711"}),
-    ("mkdir goes through links inside the root", {"l": "-> /../t", "t/": 0}, MkdirAction(0, 0, "/l/x", 0o755, True), {"l": "l /../t", "t": "d* 755", "t/x": "d* 755"}),
+    (
+        "mkdir with parents",
+        {"a/": 0o700},
+        MkdirAction(0, 0, "/a/b/c", 0o711, True),
+        {"a": "d* 700", "a/b": "d* 711", "a/b/c": "d* 711"},
+    ),
+    (
+        "mkdir goes through links inside the root",
+        {"l": "-> /../t", "t/": 0},
+        MkdirAction(0, 0, "/l/x", 0o755, True),
+        {"l": "l /../t", "t": "d* 755", "t/x": "d* 755"},
+    ),
     ("mkfile", {}, MkfileAction(0, 0, "f", b"data", 0o640), {"f": "f* 640 data"}),
-    ("mkfile keeps the mode of a file that is there", {"f": ("old one", 0o600)}, MkfileAction(0, 0, "/f", b"new", 0o644), {"f": "f* 600 new"}),
-    ("mkfile follows a link in the root", {"l": "-> /etc/f", "etc/": 0}, MkfileAction(0, 0, "/l", b"x"), {"etc": "d* 755", "etc/f": "f* 644 x", "l": "l /etc/f"}),
+    (
+        "mkfile keeps the mode of a file that is there",
+        {"f": ("old one", 0o600)},
+        MkfileAction(0, 0, "/f", b"new", 0o644),
+        {"f": "f* 600 new"},
+    ),
+    (
+        "mkfile follows a link in the root",
+        {"l": "-> /etc/f", "etc/": 0},
+        MkfileAction(0, 0, "/l", b"x"),
+        {"etc": "d* 755", "etc/f": "f* 644 x", "l": "l /etc/f"},
+    ),
     ("symlink", {}, SymlinkAction(0, 0, "../any", "/l"), {"l": "l* ../any"}),
     ("rm of a file", {"a": "A", "b": "B"}, RmAction(0, 0, "/a"), {"b": "f 644 B"}),
     ("rm of a folder", {"a/b/c": "A", "b": "B"}, RmAction(0, 0, "a/"), {"b": "f 644 B"}),
@@ -38,7 +58,10 @@ def test_modes_do_not_depend_on_the_umask(kit: Any, umask: int) -> None:
     old = os.umask(umask)
     try:
         got = kit.run(
-            MkdirAction(0, -1, "/a/b", 0o755, True), MkfileAction(1, -1, "/a/f", b"", 0o666), MkdirAction(2, 0, "/c", 0o777), inputs=[kit.ref({})]
+            MkdirAction(0, -1, "/a/b", 0o755, True),
+            MkfileAction(1, -1, "/a/f", b"", 0o666),
+            MkdirAction(2, 0, "/c", 0o777),
+            inputs=[kit.ref({})],
         )
     finally:
         os.umask(old)
@@ -78,7 +101,9 @@ def test_errors(kit: Any, do: Any, text: str) -> None:
 
 
 def test_a_chain_of_actions_works_on_one_ref(kit: Any) -> None:
-    got = kit.run(MkdirAction(0, -1, "/a"), MkfileAction(1, -1, "/a/f", b"1"), RmAction(2, 0, "/old"), inputs=[kit.ref({"old": "O"})])
+    got = kit.run(
+        MkdirAction(0, -1, "/a"), MkfileAction(1, -1, "/a/f", b"1"), RmAction(2, 0, "/old"), inputs=[kit.ref({"old": "O"})]
+    )
     assert got == [{"a": "d* 755", "a/f": "f* 644 1"}]
     assert kit.worker.cache.log == ["new ref0", "commit ref0"]
 
@@ -90,7 +115,11 @@ def test_a_result_that_is_used_twice_is_committed_and_stays_as_it_was(kit: Any) 
         CopyAction(0, 2, 2, "/g", "/h"),
         inputs=[kit.ref({"o": "O"})],
     )
-    assert got == [{"f": "f* 644 1", "o": "f 644 O"}, {"f": "f* 644 1", "g": "f* 644 2", "o": "f 644 O"}, {"h": "f* 644 2", "o": "f 644 O"}]
+    assert got == [
+        {"f": "f* 644 1", "o": "f 644 O"},
+        {"f": "f* 644 1", "g": "f* 644 2", "o": "f 644 O"},
+        {"h": "f* 644 2", "o": "f 644 O"},
+    ]
 
 
 def test_scratch_as_input_and_as_source(kit: Any) -> None:

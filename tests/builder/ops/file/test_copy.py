@@ -66,15 +66,39 @@ CASES: list[tuple[str, Any, Any, CopyAction, dict[str, str]]] = [
         {"x": "d 750", "x/c": "f 644 C"},
     ),
     ("wildcards match names", TREE, {}, action("/?.txt", "/x/"), {"x": "d* 755", "x/a.txt": "f 644 A", "x/b.txt": "f 644 B"}),
-    ("a matched folder is copied by its contents", TREE, {}, action("/di*", "/x/", exclude=("sub",)), {"x": "d 755", "x/c": "f 644 C"}),
+    (
+        "a matched folder is copied by its contents",
+        TREE,
+        {},
+        action("/di*", "/x/", exclude=("sub",)),
+        {"x": "d 755", "x/c": "f 644 C"},
+    ),
     ("a wildcard may match nothing", TREE, {}, action("/*.none", "/x/"), {}),
     ("backslash takes a wildcard as it is", {"*1": "star", "q1": "Q"}, {}, action("/\\*?", "/x"), {"x": "f 644 star"}),
-    ("but only among other wildcards: else nothing is a pattern", {"\\*": "S", "*": "T"}, {}, action("/\\*", "/x"), {"x": "f 644 S"}),
-    ("a link at the end of the source is followed", TREE, {}, action("/l", "/x", exclude=("sub",)), {"x": "d 755", "x/c": "f 644 C"}),
+    (
+        "but only among other wildcards: else nothing is a pattern",
+        {"\\*": "S", "*": "T"},
+        {},
+        action("/\\*", "/x"),
+        {"x": "f 644 S"},
+    ),
+    (
+        "a link at the end of the source is followed",
+        TREE,
+        {},
+        action("/l", "/x", exclude=("sub",)),
+        {"x": "d 755", "x/c": "f 644 C"},
+    ),
     ("a link that a wildcard matches too", TREE, {}, action("/l*", "/x/", exclude=("sub",)), {"x": "d 755", "x/c": "f 644 C"}),
     ("not without the rule", TREE, {}, action("/l", "/x", follow_symlink=False), {"x": "l dir"}),
     ("links in folders stay links", {"d/": 0, "d/l": "-> /etc"}, {}, action("/d", "/x"), {"x": "d 755", "x/l": "l /etc"}),
-    ("links before the end are followed in the root", {"l": "-> /../../d", "d/": 0, "d/f": "F"}, {}, action("/l/f", "/x"), {"x": "f 644 F"}),
+    (
+        "links before the end are followed in the root",
+        {"l": "-> /../../d", "d/": 0, "d/f": "F"},
+        {},
+        action("/l/f", "/x"),
+        {"x": "f 644 F"},
+    ),
     (
         "a link at the destination is followed in the root",
         TREE,
@@ -83,7 +107,13 @@ CASES: list[tuple[str, Any, Any, CopyAction, dict[str, str]]] = [
         {"t": "d* 755", "t/a.txt": "f 644 A", "x": "l /../t"},
     ),
     ("a dangling one too", TREE, {"x": "-> t/u"}, action("/a.txt", "/x"), {"t": "d* 755", "t/u": "f 644 A", "x": "l t/u"}),
-    ("a link in a folder that is copied over is replaced", {"d/": 0, "d/f": "F"}, {"f": "-> g", "g": "G"}, action("/d", "/"), {"f": "f 644 F", "g": "f 644 G"}),
+    (
+        "a link in a folder that is copied over is replaced",
+        {"d/": 0, "d/f": "F"},
+        {"f": "-> g", "g": "G"},
+        action("/d", "/"),
+        {"f": "f 644 F", "g": "f 644 G"},
+    ),
     ("files replace files and links", TREE, {"x": "-> y", "y": "Y"}, action("/a.txt", "/y"), {"x": "l y", "y": "f 644 A"}),
     (
         "--chmod is for everything, folders on the way too",
@@ -106,7 +136,13 @@ CASES: list[tuple[str, Any, Any, CopyAction, dict[str, str]]] = [
         action("/dir", "/x", exclude=("sub/d", "c")),
         {"x": "d 755", "x/sub": "d 700"},
     ),
-    ("an exception brings a file back, in a folder made for it", TREE, {}, action("/dir", "/x", exclude=("*", "!sub/d")), {"x": "d 755", "x/sub": "d* 700", "x/sub/d": "f 4755 D"}),
+    (
+        "an exception brings a file back, in a folder made for it",
+        TREE,
+        {},
+        action("/dir", "/x", exclude=("*", "!sub/d")),
+        {"x": "d 755", "x/sub": "d* 700", "x/sub/d": "f 4755 D"},
+    ),
     ("--exclude does not apply to the source itself", TREE, {}, action("/a.txt", "/x", exclude=("*.txt", "x")), {"x": "f 644 A"}),
     (
         "--parents: folders on the way are like the source's, with the time of the copy",
@@ -122,7 +158,13 @@ CASES: list[tuple[str, Any, Any, CopyAction, dict[str, str]]] = [
         action("/", "/x/", include=("dir/sub",)),
         {"x": "d 755", "x/dir": "d* 750", "x/dir/sub": "d 700", "x/dir/sub/d": "f 4755 D"},
     ),
-    ("always_replace: a file still goes into a folder that is the destination", TREE, {"x/": 0, "x/y/": 0, "x/y/z": "Z"}, action("/a.txt", "/x/y", always_replace=True), {"x": "d 755", "x/y": "d* 755", "x/y/a.txt": "f 644 A", "x/y/z": "f 644 Z"}),
+    (
+        "always_replace: a file still goes into a folder that is the destination",
+        TREE,
+        {"x/": 0, "x/y/": 0, "x/y/z": "Z"},
+        action("/a.txt", "/x/y", always_replace=True),
+        {"x": "d 755", "x/y": "d* 755", "x/y/a.txt": "f 644 A", "x/y/z": "f 644 Z"},
+    ),
     (
         "always_replace: in folders that are laid over others",
         {"d/": 0, "d/n": "N", "d/m/": 0, "d/m/k": "K"},
@@ -130,7 +172,13 @@ CASES: list[tuple[str, Any, Any, CopyAction, dict[str, str]]] = [
         action("/d", "/", always_replace=True),
         {"m": "d 755", "m/k": "f 644 K", "n": "f 644 N"},
     ),
-    ("a timestamp is for everything", TREE, {}, action("/dir/sub", "/p/x", timestamp=5), {"p": "d* 755", "p/x": "d* 755", "p/x/d": "f* 4755 D"}),
+    (
+        "a timestamp is for everything",
+        TREE,
+        {},
+        action("/dir/sub", "/p/x", timestamp=5),
+        {"p": "d* 755", "p/x": "d* 755", "p/x/d": "f* 4755 D"},
+    ),
     ("the root can be copied", {"f": "F"}, {"g": "G"}, action("/", "/"), {"f": "f 644 F", "g": "f 644 G"}),
 ]
 
@@ -142,7 +190,12 @@ def test_table(kit: Any, source: Any, before: Any, do: CopyAction, after: dict[s
 
 ERRORS = [
     ("a missing source", {}, action("/nope", "/x"), "lstat /nope: no such file or directory"),
-    ("a folder on a file", {"x": "X"}, action("/dir", "/x"), "mkdir /x: not a directory|/x: not a directory|cannot copy to non-directory: /x"),
+    (
+        "a folder on a file",
+        {"x": "X"},
+        action("/dir", "/x"),
+        "mkdir /x: not a directory|/x: not a directory|cannot copy to non-directory: /x",
+    ),
     ("a folder on a file, deeper", {"sub": "X"}, action("/dir", "/"), "cannot copy to non-directory: /sub"),
     ("a file on a folder, deeper", {"c/": 0}, action("/dir", "/"), "cannot replace to directory /c with file"),
     ("a way through a file", {"x": "X"}, action("/a.txt", "/x/y/"), "/x/y/: not a directory"),

@@ -58,7 +58,9 @@ def test_any_text_gives_bits_or_the_own_error(text: str, bits: int, folder: bool
 
 
 CLAUSE = st.tuples(
-    st.sampled_from(["u", "g", "o", "a", "ug", "go"]), st.sampled_from("+-="), st.sampled_from(["r", "w", "x", "rw", "rx", "rwx", "u", "g", "o", ""])
+    st.sampled_from(["u", "g", "o", "a", "ug", "go"]),
+    st.sampled_from("+-="),
+    st.sampled_from(["r", "w", "x", "rw", "rx", "rwx", "u", "g", "o", ""]),
 ).map("".join)
 
 

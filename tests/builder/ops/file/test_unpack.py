@@ -35,7 +35,9 @@ def tar(*members: tuple[Any, ...]) -> bytes:
 
 
 def add(dest: str = "/x", **more: Any) -> CopyAction:
-    return CopyAction(0, 1, 0, "/a", dest, attempt_unpack=True, create_dest_path=True, follow_symlink=True, dir_copy_contents=True, **more)
+    return CopyAction(
+        0, 1, 0, "/a", dest, attempt_unpack=True, create_dest_path=True, follow_symlink=True, dir_copy_contents=True, **more
+    )
 
 
 DIR, LINK, SYM, FIFO = tarfile.DIRTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.FIFOTYPE
@@ -68,8 +70,30 @@ def test_archives_are_told_by_their_bytes(kit: Any, pack: Any) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"text", bytes(1024), ONE[:300], b"\x1f\x8b broken", gzip.compress(b"text"), bz2.compress(b"x" * 1024), b"BZh9", b"\xfd7zXZ\x00", tar()],
-    ids=["empty", "text", "zeros", "cut header", "broken gzip", "gzip of text", "bzip2 of text", "only magic", "xz magic", "no members"],
+    [
+        b"",
+        b"text",
+        bytes(1024),
+        ONE[:300],
+        b"\x1f\x8b broken",
+        gzip.compress(b"text"),
+        bz2.compress(b"x" * 1024),
+        b"BZh9",
+        b"\xfd7zXZ\x00",
+        tar(),
+    ],
+    ids=[
+        "empty",
+        "text",
+        "zeros",
+        "cut header",
+        "broken gzip",
+        "gzip of text",
+        "bzip2 of text",
+        "only magic",
+        "xz magic",
+        "no members",
+    ],
 )
 def test_everything_else_is_copied(kit: Any, data: bytes) -> None:
     (out,) = kit.run(add("/x/"), inputs=[kit.ref({}), kit.ref({"a": (data, 0o600)})])
@@ -90,22 +114,52 @@ CASES: list[tuple[str, Any, list[Any], dict[str, str]]] = [
     (
         "types, modes and times are the archive's; folders without an entry are 0755",
         {},
-        [("d/", {"type": DIR, "mode": 0o2711}), ("d/s", {"type": SYM, "linkname": "f"}), ("d/p", {"type": FIFO, "mode": 0o600}), ("i/f", {"mode": 0o4755}, b"1")],
+        [
+            ("d/", {"type": DIR, "mode": 0o2711}),
+            ("d/s", {"type": SYM, "linkname": "f"}),
+            ("d/p", {"type": FIFO, "mode": 0o600}),
+            ("i/f", {"mode": 0o4755}, b"1"),
+        ],
         {"x": "d* 755", "x/d": "d 2711", "x/d/p": "p 600", "x/d/s": "l f", "x/i": "d* 755", "x/i/f": "f 4755 1"},
     ),
     ("files replace folders", {"x/f/old": "O"}, [("f", {}, b"F")], {"x": "d* 755", "x/f": "f 644 F"}),
     ("folders replace files", {"x/f": "O"}, [("f", {"type": DIR, "mode": 0o700})], {"x": "d* 755", "x/f": "d 700"}),
-    ("folders are merged", {"x/f/old": "O"}, [("f", {"type": DIR, "mode": 0o700})], {"x": "d 755", "x/f": "d 700", "x/f/old": "f 644 O"}),
-    ("a link in its place is replaced", {"x/f": "-> /t", "t": "T"}, [("f", {}, b"F")], {"t": "f 644 T", "x": "d* 755", "x/f": "f 644 F"}),
+    (
+        "folders are merged",
+        {"x/f/old": "O"},
+        [("f", {"type": DIR, "mode": 0o700})],
+        {"x": "d 755", "x/f": "d 700", "x/f/old": "f 644 O"},
+    ),
+    (
+        "a link in its place is replaced",
+        {"x/f": "-> /t", "t": "T"},
+        [("f", {}, b"F")],
+        {"t": "f 644 T", "x": "d* 755", "x/f": "f 644 F"},
+    ),
     (
         "a link on the way is followed, with the destination as root",
         {"x/l": "-> /t"},
         [("t", {"type": DIR}), ("l/f", {}, b"F")],
         {"x": "d* 755", "x/l": "l /t", "x/t": "d 644", "x/t/f": "f 644 F"},
     ),
-    ("dots stop at the destination", {}, [("../../e", {}, b"E"), ("/abs", {}, b"A")], {"x": "d* 755", "x/abs": "f 644 A", "x/e": "f 644 E"}),
-    ("hard links", {}, [("f", {}, b"F"), ("h", {"type": LINK, "linkname": "f"})], {"x": "d* 755", "x/f": "f 644 F", "x/h": "f 644 F"}),
-    ("hard links start at the destination", {"f": "outside"}, [("f", {}, b"F"), ("h", {"type": LINK, "linkname": "../../f"})], {"f": "f 644 outside", "x": "d* 755", "x/f": "f 644 F", "x/h": "f 644 F"}),
+    (
+        "dots stop at the destination",
+        {},
+        [("../../e", {}, b"E"), ("/abs", {}, b"A")],
+        {"x": "d* 755", "x/abs": "f 644 A", "x/e": "f 644 E"},
+    ),
+    (
+        "hard links",
+        {},
+        [("f", {}, b"F"), ("h", {"type": LINK, "linkname": "f"})],
+        {"x": "d* 755", "x/f": "f 644 F", "x/h": "f 644 F"},
+    ),
+    (
+        "hard links start at the destination",
+        {"f": "outside"},
+        [("f", {}, b"F"), ("h", {"type": LINK, "linkname": "../../f"})],
+        {"f": "f 644 outside", "x": "d* 755", "x/f": "f 644 F", "x/h": "f 644 F"},
+    ),
     ("whiteouts are files", {"x/f": "O"}, [(".wh.f", {}, b"")], {"x": "d* 755", "x/.wh.f": "f 644", "x/f": "f 644 O"}),
     ("the entry `.` is passed over", {"x/": 0o711}, [("./", {"type": DIR, "mode": 0o700})], {"x": "d 711"}),
 ]
@@ -134,7 +188,9 @@ def test_nothing_outside_the_destination_is_touched(kit: Any, tmp_path: Any, mem
     victim = outside / "victim"
     victim.write_text("safe")
     before = os.stat(victim)
-    fixed = [(n, {k: v.replace("OUTSIDE", str(outside)) if k == "linkname" else v for k, v in f.items()}, *d) for n, f, *d in members]
+    fixed = [
+        (n, {k: v.replace("OUTSIDE", str(outside)) if k == "linkname" else v for k, v in f.items()}, *d) for n, f, *d in members
+    ]
     try:
         run(kit, tar(*fixed))
     except StepError:
@@ -155,8 +211,18 @@ def test_owners_are_the_archives_or_those_of_chown_but_implied_folders_are_roots
     data = tar(("i/f", {"uid": 5, "gid": 6}, b""), ("l", {"type": SYM, "linkname": "i", "uid": 7, "gid": 8}))
     run(kit, data)
     root = kit.worker.cache.base + "/ref0/x"
-    assert [(os.lstat(root + p).st_uid, os.lstat(root + p).st_gid) for p in ("", "/i", "/i/f", "/l")] == [(0, 0), (0, 0), (5, 6), (7, 8)]
+    assert [(os.lstat(root + p).st_uid, os.lstat(root + p).st_gid) for p in ("", "/i", "/i/f", "/l")] == [
+        (0, 0),
+        (0, 0),
+        (5, 6),
+        (7, 8),
+    ]
     used = len(kit.worker.cache.log)
     run(kit, data, owner=Owner(33, 44))
     root = f"{kit.worker.cache.base}/ref{used}/x"
-    assert [(os.lstat(root + p).st_uid, os.lstat(root + p).st_gid) for p in ("", "/i", "/i/f", "/l")] == [(33, 44), (0, 0), (33, 44), (33, 44)]
+    assert [(os.lstat(root + p).st_uid, os.lstat(root + p).st_gid) for p in ("", "/i", "/i/f", "/l")] == [
+        (33, 44),
+        (0, 0),
+        (33, 44),
+        (33, 44),
+    ]
