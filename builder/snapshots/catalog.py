@@ -62,9 +62,11 @@ class Catalog:
         return os.path.join(self._layout.snapshots, key, *names)
 
     def find(self, key: str) -> Row | None:
-        row = self._database.connection().execute(
-            f"SELECT {_COLUMNS} FROM snapshots WHERE key = ? AND driver = ?", (key, self._driver)
-        ).fetchone()
+        row = (
+            self._database.connection()
+            .execute(f"SELECT {_COLUMNS} FROM snapshots WHERE key = ? AND driver = ?", (key, self._driver))
+            .fetchone()
+        )
         if row is None:
             return None
         name, kind, parent, layers, explicit, size, inodes = row

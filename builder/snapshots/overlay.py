@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from runtime.linux import mounts
 
 # The applier and the differ are imported where they are used: a cached build needs neither.
 if TYPE_CHECKING:
+    from builder.snapshots.apply import Unpacked
     from builder.state.database import Database
     from builder.state.layout import Layout
 
@@ -43,6 +45,8 @@ class OverlaySnapshotter:
         self._userxattr = userxattr
         self._opaque = "user.overlay.opaque" if userxattr else "trusted.overlay.opaque"
         self._chains: dict[str, tuple[str, ...]] = {}
+        self._lock = threading.Lock()
+        self._unpacking = 0
 
     def prepare(self, key: str, parent: str | None) -> None:
         if parent is not None:
@@ -105,21 +109,39 @@ class OverlaySnapshotter:
         self._catalog.mark_committed(key, explicit=row.parent is None)
 
     def apply(self, key: str, parent: str | None, chunks: Iterable[bytes]) -> Applied:
+        from builder.snapshots.apply import write_marks
+
         with self._catalog.making() as making:
-            from builder.snapshots.apply import unpack, write_marks
-
             folder = making.make("fs")
-            with ExitStack() as mounted:
-
-                def lower() -> str | None:
-                    ready = parent is not None and self._ready(parent)
-                    return mounted.enter_context(self.mount(parent)) if ready and parent else None
-
-                unpacked = unpack(chunks, folder, bottom=parent is None, lower=lower)
+            unpacked = self._unpack(chunks, folder, parent)
             write_marks(folder, unpacked, self._opaque)
             usage = Applied(unpacked.size, unpacked.inodes)
             self._catalog.enter(making, Row(key, COMMITTED, parent, explicit=not unpacked.opaques, usage=usage))
             return usage
+
+    def _unpack(self, chunks: Iterable[bytes], folder: str, parent: str | None) -> Unpacked:
+        """In this thread when nothing else is being unpacked, else in a forked child: threads would share one interpreter."""
+        with self._lock:
+            alone = self._unpacking == 0
+            self._unpacking += 1
+        try:
+            with ExitStack() as mounted:
+
+                def lower() -> str | None:
+                    if parent is None or not self._ready(parent):
+                        return None
+                    return mounted.enter_context(self.mount(parent))
+
+                if alone:
+                    from builder.snapshots.apply import unpack
+
+                    return unpack(chunks, folder, bottom=parent is None, lower=lower)
+                from builder.snapshots.workers import unpack_in_child
+
+                return unpack_in_child(chunks, folder, bottom=parent is None, lower=lower())
+        finally:
+            with self._lock:
+                self._unpacking -= 1
 
     def _ready(self, key: str) -> bool:
         """Is the whole chain there? Layers that are unpacked side by side are entered in any order."""

@@ -290,9 +290,7 @@ class TarReader:
                 entry.gname = _text(value)
         return path, link
 
-    def _sparse(
-        self, entry: Entry, kind: bytes, block: bytes, records: dict[bytes, bytes], path: bytes, stored: int
-    ) -> bytes:
+    def _sparse(self, entry: Entry, kind: bytes, block: bytes, records: dict[bytes, bytes], path: bytes, stored: int) -> bytes:
         """Fill in ``sparse`` and the real size; the name in front of what sparse 1.0 calls ``GNUSparseFile.0/name``."""
         if kind == b"S":
             parts, entry.size = sparse.old_gnu(block, self._number, self._take)

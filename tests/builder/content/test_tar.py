@@ -31,7 +31,9 @@ def read(data: bytes, step: int = 1 << 20) -> list[tuple[Entry, bytes]]:
     return [(entry, b"".join(reader.data())) for entry in reader]
 
 
-names = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=300).map(lambda s: s.rstrip("/") or "x")
+names = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=300).map(
+    lambda s: s.rstrip("/") or "x"
+)
 numbers = st.one_of(st.integers(0, 1 << 21), st.integers(0, 1 << 40))
 xattrs = st.dictionaries(st.sampled_from(["security.capability", "user.ü", "user.x"]), st.binary(max_size=50), max_size=2)
 

@@ -1,0 +1,115 @@
+"""Unpacking in a child gives what unpacking here gives: files, results and errors."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from builder.content.tar import DIR, LINK, Entry, TarReader
+from builder.errors import IntegrityError, LayerError, StoreError
+from builder.snapshots.apply import unpack
+from builder.snapshots.overlay import OverlaySnapshotter
+from builder.snapshots.types import NeedsParent
+from builder.snapshots.workers import unpack_in_child
+from builder.state.database import Database
+from builder.state.layout import Layout
+
+Layer = Callable[..., list[bytes]]
+Listing = Callable[..., dict[str, tuple[object, ...]]]
+
+
+@pytest.fixture
+def folder(tmp_path: object, root_only: None) -> str:
+    os.mkdir(f"{tmp_path}/layer")
+    return f"{tmp_path}/layer"
+
+
+def test_the_result_is_that_of_unpack(folder: str, layer: Layer, listing: Listing, tmp_path: object) -> None:
+    big = ("d/big", os.urandom(3 << 20))
+    chunks = layer(Entry("d/", DIR), big, ("d/.wh.gone", b""), (".wh.other", b""), Entry("o/", DIR), ("o/.wh..wh..opq", b""))
+    os.mkdir(f"{tmp_path}/here")
+    assert unpack_in_child(chunks, folder, bottom=False, lower=None) == unpack(chunks, f"{tmp_path}/here", bottom=False)
+    assert listing(folder, times=False) == listing(f"{tmp_path}/here", times=False)
+
+
+@pytest.mark.parametrize("names", [(), ("one",), ("one", "two")])
+def test_sets_of_names_survive_the_pipe(folder: str, layer: Layer, names: tuple[str, ...]) -> None:
+    marks = [(f".wh.{name}", b"") for name in names]
+    unpacked = unpack_in_child(layer(*marks), folder, bottom=False, lower=None)
+    assert (unpacked.whiteouts, unpacked.opaques) == (frozenset(names), frozenset())
+
+
+def test_errors_of_the_layer_come_back(folder: str, layer: Layer) -> None:
+    with pytest.raises(LayerError, match=r"leads out of the layer") as caught:
+        unpack_in_child(layer(("../x", b"")), folder, bottom=True, lower=None)
+    assert type(caught.value) is LayerError
+    with pytest.raises(NeedsParent, match="hard link"):
+        unpack_in_child(layer(Entry("x", LINK, linkname="y")), folder, bottom=False, lower=None)
+
+
+def test_errors_of_the_disk_come_back(folder: str, layer: Layer) -> None:
+    with pytest.raises(StoreError, match="No such file"):
+        unpack_in_child(layer(), f"{folder}/missing", bottom=True, lower=None)
+
+
+def test_the_source_is_read_to_its_end_even_if_the_child_fails(folder: str, layer: Layer) -> None:
+    tail = [os.urandom(1 << 20) for _ in range(5)]
+    source = iter([*layer(("../x", b"")), *tail])
+    with pytest.raises(LayerError):
+        unpack_in_child(source, folder, bottom=True, lower=None)
+    assert next(source, None) is None
+
+
+def test_an_error_of_the_source_passes_and_ends_the_child(folder: str, layer: Layer) -> None:
+    def broken() -> Iterator[bytes]:
+        yield b"".join(layer(("x", b"")))[:1024]
+        raise IntegrityError("wrong digest")
+
+    with pytest.raises(IntegrityError, match="wrong digest"):
+        unpack_in_child(broken(), folder, bottom=True, lower=None)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_the_child_holds_none_of_our_files(folder: str, layer: Layer) -> None:
+    read, write = os.pipe()
+
+    def source() -> Iterator[bytes]:
+        yield from layer(("x", b"x" * 2_000_000))
+        os.close(write)
+        assert os.read(read, 1) == b""  # would wait for ever if the child had the other end
+
+    unpack_in_child(source(), folder, bottom=True, lower=None)
+    os.close(read)
+
+
+@pytest.mark.integration
+def test_layers_at_once(state: tuple[Layout, Database], layer: Layer, listing: Listing, root_only: None) -> None:
+    snapshotter = OverlaySnapshotter(*state)
+    together = threading.Barrier(6)
+    failures: list[BaseException] = []
+
+    def apply(number: int) -> None:
+        def chunks() -> Iterator[bytes]:
+            together.wait()
+            yield from layer(Entry("d/", DIR), (f"d/{number}", os.urandom(300_000)), (f"d/.wh.{number - 1}", b""))
+
+        try:
+            snapshotter.apply(f"l{number}", f"l{number - 1}" if number else None, chunks())
+        except BaseException as e:
+            failures.append(e)
+
+    threads = [threading.Thread(target=apply, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    with snapshotter.mount("l5") as folder:
+        assert os.listdir(f"{folder}/d") == ["5"]
+    out: list[bytes] = []
+    snapshotter.diff("l5", "l4", out.append)
+    assert [entry.name for entry in TarReader(out)] == ["d/", "d/.wh.4", "d/5"]
