@@ -189,7 +189,7 @@ class Build:
                 self.worker.cache,
                 SqliteKeyStore(self.worker.database),
                 self.display,
-                parallelism=self.worker.config.max_parallelism,
+                parallelism=self.worker.config.max_parallelism or None,
                 locks=self.worker.layout.locks,
             )
         return self._solver
