@@ -189,6 +189,14 @@ class ImageStore:
         return created if isinstance(created, str) else ""
 
 
+def gc_roots(database: Database, content: ContentStore) -> set[Digest]:
+    """``ImageStore.gc_roots`` for ``CacheManager.add_gc_root``: it only reads, also where no image was ever stored."""
+    query = "SELECT count(*) FROM sqlite_master WHERE name IN ('images', 'resolutions', 'blob_sources')"
+    if database.connection().execute(query).fetchone()[0] < 3:
+        return set()
+    return ImageStore(database, content).gc_roots()
+
+
 def _tagged(ref: Reference) -> Reference:
     """The name of a row: always with a tag (``latest`` where none is said), never with a digest."""
     return Reference(ref.registry, ref.repository, ref.tag or "latest")

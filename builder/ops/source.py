@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from builder.errors import CancelledError, NotFoundError, SourceError
+from builder.errors import NotFoundError, SourceError
 from builder.graph.digest import Digest, digest_parts
 from builder.graph.ops import GitSource, HTTPSource, ImageSource, LocalSource, OCILayoutSource
 from builder.graph.platform import host
@@ -135,12 +135,9 @@ class HTTPOp:
 
     def _fetch(self, context: OpContext) -> HTTPFetcher:
         if self._fetcher is None:
-            from builder.registry.agent import Agent
-            from builder.registry.transport import HttpxTransport
             from builder.sources.http import HTTPFetcher
 
-            agent = Agent(HttpxTransport(), sleep=_sleeper(context.cancelled))
-            self._fetcher = HTTPFetcher(self._worker, self._session, self._source, agent)
+            self._fetcher = HTTPFetcher(self._worker, self._session, self._source)
         # The context of this call: an op lives for a build, a context for one piece of work.
         self._fetcher.cancelled = context.cancelled
         self._fetcher.progress = _throttled(context, redact_url(self._source.url))
@@ -178,16 +175,6 @@ class GitOp:
         return GitFetcher(
             self._worker, self._session, self._source, target=self._target, cancelled=context.cancelled, log=log
         )
-
-
-def _sleeper(cancelled: threading.Event) -> Callable[[float], None]:
-    """Waits between tries end at once when the build does."""
-
-    def sleep(seconds: float) -> None:
-        if cancelled.wait(seconds):
-            raise CancelledError("download was cancelled")
-
-    return sleep
 
 
 def _download_progress(context: OpContext) -> UnlazyProgress:

@@ -57,12 +57,12 @@ class HTTPFile:
 
 @dataclass(slots=True)
 class HTTPFetcher:
-    """One source in one build. ``progress`` is told (bytes so far, bytes in all or 0)."""
+    """One source in one build. ``progress`` is told (bytes so far, bytes in all or 0). ``agent`` None: over httpx."""
 
     worker: Worker
     session: Session
     source: HTTPSource
-    agent: Agent
+    agent: Agent | None = None
     cancelled: threading.Event | None = None
     progress: Callable[[int, int], None] = lambda done, total: None
     _found: HTTPFile | None = field(default=None)
@@ -116,6 +116,21 @@ class HTTPFetcher:
             self._held = None
 
     # ------------------------------------------------------------------------------------------------ asking
+    def _send(self, request: Request) -> Response:
+        if self.agent is None:
+            from builder.registry.agent import Agent
+            from builder.registry.transport import HttpxTransport
+
+            self.agent = Agent(HttpxTransport(), sleep=self._sleep)
+        return self.agent.send(request)
+
+    def _sleep(self, seconds: float) -> None:
+        """The wait between two tries ends at once when the build does."""
+        import threading
+
+        if (self.cancelled or threading.Event()).wait(seconds):
+            raise CancelledError("download was cancelled")
+
     def _ask(self) -> HTTPFile:
         known = {etag: f for etag, f in self._remembered().items() if etag and self._exists(f.ref)}
         headers = dict(self._headers())
@@ -123,7 +138,7 @@ class HTTPFetcher:
             headers["If-None-Match"] = ", ".join(known)
             # Servers that send ETags but know no If-None-Match: compare by hand first.
             try:
-                with self.agent.send(Request("HEAD", self._url(), headers)) as response:
+                with self._send(Request("HEAD", self._url(), headers)) as response:
                     match = self._match(response, known)
             except SourceError:
                 match = None
@@ -150,7 +165,7 @@ class HTTPFetcher:
         return HTTPFile(match.digest, file_name(self.source, response.headers), match.last_modified, match.ref)
 
     def _get(self, request: Request) -> Response:
-        response = self.agent.send(request)
+        response = self._send(request)
         status = response.status
         if 200 <= status < 300 or (status == 304 and "If-None-Match" in request.headers):
             return response

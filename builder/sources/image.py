@@ -132,6 +132,8 @@ class _Documents:
                 content.delete(descriptor.digest)
         data = fetch()
         self.fetched = True
+        # Before the tag is remembered nothing else keeps them from a gc that runs just now.
+        self._worker.cache.hold_blobs([descriptor.digest])
         content.ingest(replace(descriptor, size=len(data)), [data])
         return data
 

@@ -25,11 +25,9 @@ def source_time(worker: Worker, session: Session, source: GitSource | HTTPSource
 
 
 def _http_time(worker: Worker, session: Session, source: HTTPSource) -> int | None:
-    from builder.registry.agent import Agent
-    from builder.registry.transport import HttpxTransport
     from builder.sources.http import HTTPFetcher
 
-    fetcher = HTTPFetcher(worker, session, source, Agent(HttpxTransport()))
+    fetcher = HTTPFetcher(worker, session, source)
     try:
         found = fetcher.resolve()
         if found.modified is not None:
