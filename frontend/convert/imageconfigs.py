@@ -81,9 +81,6 @@ class ImageConfigs:
                 answer = self._resolver.image_config(ref, platform, self.mode)
             config = answer.config if isinstance(answer.config, ImageConfig) else ImageConfig.from_json(answer.config)
             self._found[key] = BaseImage(answer.ref, config)
-        except ResolveError as e:
-            what = f"oci-layout context {name}" if name else ref
-            self._found[key] = ResolveError(f"failed to resolve source metadata for {what}: {e}")
         except ValueError as e:
             self._found[key] = ResolveError(f"failed to parse image config: {e}")
         except Exception as e:  # of whatever kind: it belongs to the one who asks, not to the thread

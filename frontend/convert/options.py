@@ -20,7 +20,10 @@ NetworkMode: TypeAlias = Literal["default", "host", "none"]
 
 
 class ResolveError(Exception):
-    """What a ``MetaResolver`` raises when an image or source can't be had. ``str(e)`` is one line of cause."""
+    """What a ``MetaResolver`` raises when an image or source can't be had.
+
+    ``str(e)`` is one line: ``failed to resolve source metadata for REF: CAUSE``. What the Dockerfile calls it is put in front here.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ class World:
     def image_config(self, ref: str, platform: Platform, mode: str) -> ResolvedImage:
         self.asked.append(ref)
         if ref not in self.images:
-            raise ResolveError(f"{ref}: not found")
+            raise ResolveError(f"failed to resolve source metadata for {ref}: {ref}: not found")
         return ResolvedImage(f"{ref}@{short_digest(ref)}", json.dumps(self.images[ref]).encode())
 
     def oci_layout_config(self, name: str, ref: str, platform: Platform) -> ResolvedImage:
