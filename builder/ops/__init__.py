@@ -33,10 +33,6 @@ def resolve(vertex: Vertex, worker: Worker, session: Session) -> Op:
         from builder.ops.diff import DiffOp
 
         return DiffOp(vertex, worker, session)
-    if kind == "local":
-        from builder.sources.local import LocalSourceOp
+    from builder.ops.source import SourceOp
 
-        return LocalSourceOp(vertex, worker, session)
-    from builder.ops.source import source_op
-
-    return source_op(vertex, worker, session)
+    return SourceOp(vertex, worker, session)

@@ -166,7 +166,11 @@ class SharedOp:
 
     def _checked_map(self, cancelled: threading.Event, index: int) -> tuple[CacheMap, bool]:
         try:
-            cache_map, last = self.op.cache_map(self._context(cancelled), index)
+            op = self.op
+        except Exception as e:
+            raise wrap(self._state.vertex, e) from e
+        try:
+            cache_map, last = op.cache_map(self._context(cancelled), index)
         except Exception as e:
             raise wrap(self._state.vertex, e, doing="failed to load cache key") from e
         if len(cache_map.deps) != len(self._state.inputs):

@@ -1,0 +1,50 @@
+"""DiffOp: what one input adds to another (BuildKit: solver/llbsolver/ops/diff.go)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from builder.errors import StepError
+from builder.graph.digest import digest_parts
+from builder.graph.ops import NO_INPUT, Diff
+from builder.ops.refs import owned, release_all
+from builder.solver.types import CacheMap, CacheMapDep, OpContext, Result
+
+if TYPE_CHECKING:
+    from builder.cache.refs import ImmutableRef
+    from builder.graph.vertex import Vertex
+    from builder.session import Session
+    from builder.worker import Worker
+
+
+class DiffOp:
+    """See ``builder.solver.types.Op``."""
+
+    def __init__(self, vertex: Vertex, worker: Worker, session: Session) -> None:
+        assert isinstance(vertex.op, Diff)
+        self._op = vertex.op
+        self._count = len(vertex.inputs)
+        self._name = vertex.meta.name
+        self._worker = worker
+        for side in (self._op.lower, self._op.upper):
+            if side != NO_INPUT and not 0 <= side < self._count:
+                raise StepError(f"invalid input index {side} for diff op with {self._count} inputs")
+
+    def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap, bool]:
+        """Which input is which side, and the inputs."""
+        digest = digest_parts("diff", str(self._op.lower), str(self._op.upper))
+        return CacheMap(digest, (CacheMapDep(),) * self._count), True
+
+    def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
+        """Lazy, as a merge is. Nothing against something is that thing; a thing against itself, and nothing at all, is empty."""
+        cache = self._worker.cache
+        refs: list[ImmutableRef | None] = [
+            None if side == NO_INPUT else owned(inputs[side]) for side in (self._op.lower, self._op.upper)
+        ]
+        try:
+            lower, upper = refs
+            difference = None if lower is None and upper is None else cache.diff(lower, upper, description=self._name)
+        finally:
+            release_all(refs)
+        return [difference if difference is not None else cache.new(None, description=self._name).commit()]

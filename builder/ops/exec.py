@@ -1,0 +1,141 @@
+"""ExecOp: RUN (BuildKit: solver/llbsolver/ops/exec.go). The key is in ``exec_key``, mounts are in ``mounts``, the sandbox is
+runtime's."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from builder.errors import CancelledError, StepError, UnsupportedError, UsageError
+from builder.graph.ops import NO_INPUT, Exec
+from builder.graph.platform import host
+from builder.ops.exec_key import cache_map_of
+from builder.progress.events import Log
+from builder.solver.types import CacheMap, OpContext, Result
+
+if TYPE_CHECKING:
+    from builder.graph.vertex import Vertex
+    from builder.session import Session
+    from builder.worker import Worker
+    from runtime.spec import ExitStatus, Process, Sandbox
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
+_TAIL_BYTES = 64 << 10
+_TAIL_LINES = 30
+
+
+class ExecOp:
+    """See ``builder.solver.types.Op``. UsageError when the step needs an entitlement that was not granted."""
+
+    def __init__(self, vertex: Vertex, worker: Worker, session: Session) -> None:
+        assert isinstance(vertex.op, Exec)
+        self._op = vertex.op
+        self._count = len(vertex.inputs)
+        self._platform = vertex.platform or host()
+        self._worker = worker
+        self._session = session
+        self._check()
+
+    def _check(self) -> None:
+        op, allow = self._op, self._session.allow
+        for wanted, name in ((op.network == "host", "network.host"), (op.security == "insecure", "security.insecure")):
+            if wanted and name not in allow:
+                raise UsageError(f"{name} is not allowed", hint=f"grant it with --allow {name}")
+        if op.devices:
+            raise UnsupportedError(f"RUN --device={op.devices[0]}: devices (CDI) are not supported")
+        roots = [m for m in op.mounts if m.dest == "/"]
+        if len(roots) != 1 or roots[0].special is not None:
+            raise StepError("invalid exec op: it needs one bind mount at /")
+        outputs = sorted(m.output for m in op.mounts if m.output != NO_INPUT)
+        if outputs != list(range(len(outputs))):
+            raise StepError(f"duplicate or missing output index in exec op: {outputs}")
+
+    def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap, bool]:
+        """See ``exec_key``."""
+        return cache_map_of(self._op, self._count, self._platform), True
+
+    def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
+        """Run the command; the changed mounts are the outputs. StepError if it fails: then nothing of it is kept."""
+        from builder.ops.mounts import PreparedMounts
+        from runtime.errors import RuntimeFault
+
+        with PreparedMounts(self._op, self._worker, self._session, inputs, context.cancelled) as mounts:
+            try:
+                mounts.prepare()
+                tail = _Tail()
+                process = self._process(mounts.secret_env())
+                status = self._run(mounts.sandbox(), process, context, tail)
+            except RuntimeFault as fault:
+                if context.cancelled.is_set():
+                    raise CancelledError("the build was cancelled") from fault
+                raise StepError(f"{self._failed}: {fault}", hint=fault.hint) from fault
+            if context.cancelled.is_set():
+                raise CancelledError("the build was cancelled")
+            if status.code not in (self._op.valid_exit_codes or (0,)):
+                hint = "the kernel killed a process of the step: out of memory" if status.oom else ""
+                raise StepError(f"{self._failed}: exit code: {status.code}", hint=hint, output=tail.lines(), code=status.code)
+            return mounts.commit()
+
+    @property
+    def _failed(self) -> str:
+        return f"process {quote(' '.join(self._op.args))} did not complete successfully"
+
+    def _process(self, secret_env: Sequence[str]) -> Process:
+        """Environment as BuildKit composes it: the image's and the step's, proxies, a PATH if there is none, secrets."""
+        from runtime.spec import Process
+
+        op = self._op
+        env = [*op.env, *_both_cases(op.proxy_env)]
+        if not any(e.startswith("PATH=") for e in env):
+            env.append("PATH=" + DEFAULT_PATH)
+        return Process(op.args, (*env, *secret_env), op.cwd or "/", op.user)
+
+    def _run(self, sandbox: Sandbox, process: Process, context: OpContext, tail: _Tail) -> ExitStatus:
+        digest = context.vertex.digest
+
+        def on_output(stream: int, data: bytes) -> None:
+            tail.add(data)
+            context.emit(Log(digest, stream, data, time.monotonic()))
+
+        return self._worker.executor.run(sandbox, process, on_output, context.cancelled)
+
+
+class _Tail:
+    """The last lines of a step's output, for its error."""
+
+    def __init__(self) -> None:
+        self._chunks: deque[bytes] = deque()
+        self._size = 0
+
+    def add(self, data: bytes) -> None:
+        self._chunks.append(data)
+        self._size += len(data)
+        while self._size - len(self._chunks[0]) >= _TAIL_BYTES:
+            self._size -= len(self._chunks.popleft())
+
+    def lines(self) -> tuple[str, ...]:
+        text = b"".join(self._chunks)[-_TAIL_BYTES:].decode("utf-8", "replace")
+        return tuple(text.splitlines()[-_TAIL_LINES:])
+
+
+def _both_cases(proxy_env: Sequence[str]) -> list[str]:
+    """Each proxy variable in upper and lower case, in BuildKit's order, the later value of one name counting."""
+    values = {name.upper(): value for name, _, value in (e.partition("=") for e in proxy_env)}
+    return [f"{n}={values[name]}" for name in _PROXIES if values.get(name) for n in (name, name.lower())]
+
+
+_ESCAPES = {'"': '\\"', "\\": "\\\\", "\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}
+
+
+def quote(text: str) -> str:
+    """Go's ``%q``."""
+    return '"' + "".join(_ESCAPES.get(c) or (c if c.isprintable() else _hex(ord(c))) for c in text) + '"'
+
+
+def _hex(code: int) -> str:
+    if code < 0x80 or 0xDC80 <= code <= 0xDCFF:  # the latter: one undecodable byte
+        return f"\\x{code & 0xFF:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -1,0 +1,105 @@
+"""The key of an ExecOp: what of the definition counts, and when content of an input does (BuildKit:
+solver/llbsolver/ops/exec.go)."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+from builder.cache.types import ChecksumOptions
+from builder.errors import StepError
+from builder.graph.digest import Digest, digest_parts
+from builder.graph.ops import NO_INPUT, CacheMount, Exec, Mount
+from builder.graph.platform import Platform
+from builder.graph.vertex import canonical_json, encode
+from builder.solver.types import CacheMap, CacheMapDep, OpContext, Result
+
+if TYPE_CHECKING:
+    from builder.cache.types import Readable
+
+
+def cache_map_of(op: Exec, inputs: int, platform: Platform) -> CacheMap:
+    """Not in the key: proxy variables, secret values, addresses of extra hosts, names of cache folders; parts of inputs are in the
+    selectors. StepError for a mount of an input that isn't there."""
+    counted = replace(
+        op,
+        proxy_env=(),
+        extra_hosts=tuple((name, "") for name, _ in op.extra_hosts),
+        mounts=tuple(_counted(m) for m in op.mounts),
+    )
+    where = (platform.os, platform.architecture, platform.variant, platform.os_version, *platform.os_features)
+    return CacheMap(digest_parts("exec", canonical_json(encode(counted)), *where), _deps(op, inputs), _parts(counted, platform))
+
+
+def _counted(mount: Mount) -> Mount:
+    mount = replace(mount, selector="")
+    special = mount.special
+    if isinstance(special, CacheMount) and not _default_cache_mount(special, mount.dest):
+        mount = replace(mount, special=CacheMount(""))
+    return mount
+
+
+def _default_cache_mount(special: CacheMount, dest: str) -> bool:
+    """The id that a Dockerfile's cache mount has without ``id=``: its target, maybe in a namespace."""
+    return special.sharing == "shared" and (special.id == dest or special.id.partition("/")[2] == dest)
+
+
+def _parts(op: Exec, platform: Platform) -> tuple[tuple[str, str], ...]:
+    parts = [("command", " ".join(op.args)), ("workdir", op.cwd), ("user", op.user), ("platform", str(platform))]
+    parts += [(f"env {name}", value) for name, _, value in (e.partition("=") for e in op.env)]
+    parts += [("network", op.network), ("security", op.security), ("hostname", op.hostname)]
+    parts += [(f"mount {m.dest}", json.dumps(encode(m), sort_keys=True)) for m in op.mounts if m.dest != "/"]
+    parts += [(f"secret env {s.name}", s.id) for s in op.secret_env]
+    parts += [("hosts", " ".join(name for name, _ in op.extra_hosts)), ("ulimits", " ".join(str(encode(u)) for u in op.ulimits))]
+    return tuple((name, value) for name, value in parts if value)
+
+
+def _deps(op: Exec, inputs: int) -> tuple[CacheMapDep, ...]:
+    selectors: list[list[str]] = [[] for _ in range(inputs)]
+    by_content = [True] * inputs
+    for mount in op.mounts:
+        if mount.input == NO_INPUT or (mount.special is not None and not isinstance(mount.special, CacheMount)):
+            continue
+        if not 0 <= mount.input < inputs:
+            raise StepError(f"invalid mount input {mount.input} of {mount.dest}")
+        selector = posixpath.normpath("/" + mount.selector.lstrip("/"))
+        selectors[mount.input].append(selector)
+        by_content[mount.input] = by_content[mount.input] and _content_counts(mount, selector)
+    return tuple(
+        CacheMapDep(digest_parts("paths", *paths), _Content(minimal(paths)) if content else None) if paths else CacheMapDep()
+        for paths, content in zip(selectors, by_content, strict=True)
+    )
+
+
+def _content_counts(mount: Mount, selector: str) -> bool:
+    """Can a result be reused when only the selected content is the same? Not when the mount becomes an output and unselected
+    files are in it: they would be those of another input. Never for the root: hashing it costs more than it gains."""
+    return mount.dest != "/" and (mount.output == NO_INPUT or mount.readonly or selector == "/")
+
+
+def minimal(paths: Sequence[str]) -> tuple[str, ...]:
+    """Sorted, without those below others; ("/",) when the whole counts."""
+    unique = set(paths)
+    if "/" in unique:
+        return ("/",)
+    return tuple(sorted(p for p in unique if not any(p != o and p.startswith(o + "/") for o in unique)))
+
+
+class _Content:
+    """Checksum of the selected paths of a result."""
+
+    def __init__(self, paths: tuple[str, ...]) -> None:
+        self._paths = paths
+
+    def __call__(self, result: Result, context: OpContext) -> Digest:
+        ref = cast("Readable", result)
+        digests: list[Digest] = []
+        for path in self._paths:
+            try:
+                digests.append(ref.checksum(path, ChecksumOptions(follow_links=path != "/")))
+            except FileNotFoundError as e:
+                raise StepError(f'failed to calculate checksum of ref {ref.id}: "{path}": not found') from e
+        return digest_parts("content", *digests)
