@@ -32,6 +32,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
             enter_private_mount_namespace()
             pyfuncitem.obj(**arguments)
             code = 0
+        except pytest.skip.Exception as e:
+            os.write(write, str(e).encode())
+            code = 77
         except BaseException:
             os.write(write, traceback.format_exc()[-60_000:].encode("utf-8", "replace"))
         finally:
@@ -40,6 +43,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     with os.fdopen(read, "rb") as pipe:
         text = pipe.read().decode("utf-8", "replace")
     _, status = os.waitpid(child, 0)
+    if os.waitstatus_to_exitcode(status) == 77:
+        pytest.skip(text)
     if status != 0:
         pytest.fail(text or f"the child ended with status {status}", pytrace=False)
     return True
