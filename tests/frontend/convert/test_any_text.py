@@ -1,0 +1,81 @@
+"""Whatever the text: a conversion gives a graph or a ``FrontendError``, and checks never fail."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from builder.graph.vertex import Graph
+from frontend.convert import ConvertOptions, ResolvedImage, convert
+from frontend.errors import FrontendError
+from frontend.requests import check, list_targets
+
+from .conftest import AMD64, World
+
+_TEMPLATES = (
+    "FROM {} AS b", "FROM a", "FROM --platform={} busybox", "ARG A={}", "ARG {}", "ENV A={} B={}", "LABEL {}={}", "RUN {}",
+    "RUN --mount=type=cache,target={},uid=1 x", "RUN --mount=from={},target=/m x", "RUN --mount=type=secret,id={},env=E x",
+    "RUN --mount=type=ssh,id={} x", "RUN <<E {}\nx\nE", "COPY {} {}", "COPY --from={} {} {}", "COPY --parents --exclude={} {} /",
+    "COPY --link --chown={} --chmod={} a b", "COPY <<E {}\n$A\nE", "ADD {} {}", "ADD --checksum={} http://e.com/{} /", "WORKDIR {}",
+    "USER {}", "EXPOSE {} {}", "VOLUME {}", "CMD {}", 'ENTRYPOINT ["{}"]', "HEALTHCHECK --retries=2 CMD {}", 'SHELL ["{}"]',
+    "STOPSIGNAL {}", "ONBUILD RUN {}", "ONBUILD COPY --from={} {} /", "MAINTAINER {}", "# check=skip={}", "{}",
+)  # fmt: skip
+_WORDS = st.one_of(
+    st.sampled_from(
+        (
+            "scratch", "busybox", "a", "b", "0", "1", "$A", "${A:-b}", "$A/$B", "/", ".", "a/./b", "1:2", "u+x", "755", "80/tcp",
+            "1-9", "https://e.com/a.git#b", "http://e.com/f", "NONE", "SIGTERM", "**/[a-b]?", "/x/../y/", "A", "linux/arm64",
+        )
+    ),
+    st.text("ab$\"'{}:/\\ <=[],-", max_size=6),
+)  # fmt: skip
+
+
+@st.composite
+def lines(draw: st.DrawFn) -> str:
+    """An instruction of the right form with words that may be wrong."""
+    parts = draw(st.sampled_from(_TEMPLATES)).split("{}")
+    return "".join(part + (draw(_WORDS) if number + 1 < len(parts) else "") for number, part in enumerate(parts))
+
+
+_FILES = st.lists(lines(), max_size=7).map(lambda found: "\n".join(["FROM busybox AS a", *found, ""]))
+
+
+class AnyImage(World):
+    """Has every image."""
+
+    def image_config(self, ref: str, platform: object, mode: str) -> ResolvedImage:
+        return ResolvedImage(f"{ref.partition('@')[0]}@sha256:{'0' * 64}", b'{"os":"linux","architecture":"amd64"}')
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(_FILES, st.sampled_from(["", "a", "nothing"]))
+def test_a_conversion_gives_a_graph_or_its_own_error(text: str, target: str) -> None:
+    options = ConvertOptions(target=target, build_platform=AMD64, build_args={"A": "v"}, ignore=("a", "!b"))
+    data = text.encode("utf-8", "surrogateescape")
+    try:
+        for found in convert(data, options, AnyImage()).targets:
+            found.config.to_json()
+            if found.edge is not None:
+                Graph((found.edge,)).to_json()
+    except FrontendError as e:
+        event(type(e).__name__)
+    result = check(data, options, AnyImage())
+    assert result.text() or result.error_text()
+    try:
+        assert list_targets(data).text()
+    except FrontendError:
+        event("no list of targets")
+
+
+@settings(max_examples=100, deadline=None)
+@given(_FILES)
+def test_the_same_text_gives_the_same_graph(text: str) -> None:
+    def digest() -> str | None:
+        try:
+            edge = convert(text.encode(), ConvertOptions(build_platform=AMD64), AnyImage()).targets[0].edge
+        except FrontendError:
+            return None
+        return edge.vertex.digest if edge is not None else ""
+
+    assert digest() == digest()
