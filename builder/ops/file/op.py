@@ -296,20 +296,21 @@ class _Content:
 
     def __call__(self, result: Result, context: OpContext) -> Digest:
         ref = cast("Readable", result)
-        digests: list[Digest] = []
-        for selection in self._selections:
-            path = posixpath.normpath("/" + selection.path.lstrip("/"))
-            try:
-                digests.append(ref.checksum(path, selection.options))
-            except FileNotFoundError as e:
-                missing = e.filename if isinstance(e.filename, str) else path
-                raise StepError(
-                    f'failed to calculate checksum of ref {ref.id}: "{missing}": not found', hint=_hint(ref, missing)
-                ) from e
-            except (OSError, ValueError) as e:
-                reason = (e.strerror or str(e)).lower() if isinstance(e, OSError) else str(e)
-                raise StepError(f"failed to calculate checksum of ref {ref.id}: {reason}") from e
-        return digest_parts("content", *digests)
+        # The last comes first: where several paths are missing BuildKit names the last (the goroutine started last runs first).
+        digests = {s: self._checksum(ref, s) for s in self._selections[-1:] + self._selections[:-1]}
+        return digest_parts("content", *(digests[s] for s in self._selections))
+
+    def _checksum(self, ref: Readable, selection: Selection) -> Digest:
+        path = posixpath.normpath("/" + selection.path.lstrip("/"))
+        try:
+            return ref.checksum(path, selection.options)
+        except FileNotFoundError as e:
+            missing = e.filename if isinstance(e.filename, str) else path
+            text = f'failed to calculate checksum of ref {ref.id}: "{missing}": not found'
+            raise StepError(text, hint=_hint(ref, missing)) from e
+        except (OSError, ValueError) as e:
+            reason = (e.strerror or str(e)).lower() if isinstance(e, OSError) else str(e)
+            raise StepError(f"failed to calculate checksum of ref {ref.id}: {reason}") from e
 
 
 def _hint(ref: Readable, path: str) -> str:
