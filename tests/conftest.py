@@ -1,0 +1,98 @@
+"""What integration tests share: pybuild on a fresh root, a registry, base images, a dockerd. All made when first asked for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.support.cli import Pybuild
+    from tests.support.processes import Dockerd, Registry
+
+
+@pytest.fixture
+def pybuild(tmp_path: Path) -> Pybuild:
+    """The command on an empty state root."""
+    from tests.support.cli import Pybuild
+
+    if os.geteuid() != 0:
+        pytest.skip("builds with an overlay in the host's name: needs root")
+    return Pybuild(str(tmp_path / "root"))
+
+
+@pytest.fixture
+def new_root(tmp_path: Path) -> Callable[[], Pybuild]:
+    """Another empty state root at every call."""
+    from tests.support.cli import Pybuild
+
+    return lambda: Pybuild(tempfile.mkdtemp(prefix="root-", dir=tmp_path))
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Callable[[dict[str, str | bytes]], str]:
+    """A folder with the given files, ``Dockerfile`` among them; files whose text starts with ``#!`` are executable."""
+
+    def make(files: dict[str, str | bytes]) -> str:
+        folder = tempfile.mkdtemp(prefix="context-", dir=tmp_path)
+        for name, content in files.items():
+            path = Path(folder, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+            path.chmod(0o755 if path.read_bytes().startswith(b"#!") else 0o644)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A docker-registry process; one a worker of xdist."""
+    from tests.support.processes import Registry
+
+    server = Registry(str(tmp_path_factory.mktemp("registry")))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def busybox_layout(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The busybox base as an OCI layout; see tests/support/bases.py for what is in it."""
+    from tests.support import bases
+
+    return bases.busybox_layout(str(tmp_path_factory.mktemp("busybox") / "layout"))
+
+
+@pytest.fixture(scope="session")
+def busybox(registry: Registry, busybox_layout: str) -> str:
+    """The same in the registry: what to write behind FROM."""
+    from tests.support import bases
+
+    return bases.push(busybox_layout, f"{registry.host}/library/busybox:1")
+
+
+@pytest.fixture(scope="session")
+def debian(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A Debian (or Ubuntu) base in the registry."""
+    from tests.support import bases
+
+    layout = bases.debian_layout(str(tmp_path_factory.mktemp("debian") / "layout"))
+    try:
+        return bases.push(layout, f"{registry.host}/library/debian:base")
+    finally:
+        shutil.rmtree(layout)
+
+
+@pytest.fixture(scope="session")
+def dockerd() -> Iterator[Dockerd]:
+    """A docker daemon. Its folder has a short name: the paths of its sockets may not be long."""
+    from tests.support.processes import Dockerd
+
+    server = Dockerd(tempfile.mkdtemp(prefix="pbd-", dir="/tmp"))
+    yield server
+    server.stop()

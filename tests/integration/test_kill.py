@@ -1,0 +1,178 @@
+"""Whatever ends pybuild: no process, mount or cgroup of it is left, the store is valid, and the next build goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.beacon import WAIT, Beacon
+from tests.support.cli import Pybuild
+from tests.support.oci import read_image
+from tests.support.processes import eventually
+
+pytestmark = pytest.mark.integration
+
+Context = Callable[[dict[str, str | bytes]], str]
+
+
+def processes_with(text: str) -> list[int]:
+    """Pids of processes whose command line or environment names ``text`` (a folder of this test)."""
+    found = []
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        for name in ("cmdline", "environ"):
+            try:
+                with open(f"/proc/{pid}/{name}", "rb") as f:
+                    if text.encode() in f.read():
+                        found.append(int(pid))
+                        break
+            except OSError:
+                break
+    return found
+
+
+def descendants(pid: int) -> set[int]:
+    """Every process below ``pid``, whatever session it is in."""
+    out: set[int] = set()
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as f:
+            for child in map(int, f.read().split()):
+                try:
+                    out |= {child} | descendants(child)
+                except FileNotFoundError:
+                    out.add(child)
+    return out
+
+
+def mounts_below(folder: str) -> list[str]:
+    """Mount points under ``folder`` in any mount namespace of the machine that can be seen."""
+    found = set()
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="replace") as f:
+                found |= {line.split()[4] for line in f if folder in line}
+        except OSError:
+            continue
+    return sorted(found)
+
+
+def cgroups_with_processes(pids: set[int]) -> list[str]:
+    """Folders of pybuild's cgroups that still hold one of ``pids``, or any process at all under a builder that is dead."""
+    busy = []
+    for folder, _, files in os.walk("/sys/fs/cgroup"):
+        if "/pybuild/" in folder + "/" and "cgroup.procs" in files:
+            try:
+                with open(os.path.join(folder, "cgroup.procs"), encoding="ascii") as f:
+                    if pids & set(map(int, f.read().split())):
+                        busy.append(folder)
+            except OSError:
+                continue
+    return busy
+
+
+def cgroups_of(pid: int) -> list[str]:
+    """pybuild names a step's group after its own pid."""
+    return [d for d, _, _ in os.walk("/sys/fs/cgroup") if os.path.basename(d).startswith(f"{pid}-")]
+
+
+def nothing_left(root: str, pids: set[int]) -> None:
+    eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids), "the processes of the build are gone")
+    eventually(lambda: not processes_with(root), "no process names the root")
+    eventually(lambda: not mounts_below(root), "no mount under the root")
+    assert cgroups_with_processes(pids) == []
+
+
+def test_sigkill_in_a_run_leaves_nothing(pybuild: Pybuild, context: Context, busybox: str, tmp_path: Path) -> None:
+    with Beacon() as beacon:
+        folder = context({"Dockerfile": f"FROM {busybox}\nRUN echo kept > /kept\nRUN echo half > /half ; {beacon.hold}\n"})
+        build = pybuild.start(folder)
+        beacon.wait_for_calls()
+        pids = descendants(build.pid)
+        assert len(pids) >= 3, "the sandbox's processes are below the builder"
+        assert mounts_below(pybuild.root)
+        build.kill()
+        build.wait(WAIT)
+        beacon.wait_until_gone()
+        nothing_left(pybuild.root, pids)
+    pybuild.fsck()
+
+    Path(folder, "Dockerfile").write_text(f"FROM {busybox}\nRUN echo kept > /kept\nRUN test ! -e /half && echo whole > /half\n")
+    done = pybuild.ok("-o", f"type=oci,dest={tmp_path}/i.tar", folder)
+    assert done.ending("RUN echo kept") == "CACHED"
+    assert read_image(tmp_path / "i.tar").files()["half"].text == "whole\n"
+    assert cgroups_of(build.pid) == [], "the next build swept the dead one's empty groups"
+    pybuild.fsck()
+
+
+@pytest.mark.parametrize("runtime", ["crun", "bwrap"])
+def test_sigkill_leaves_nothing_with_any_runtime(pybuild: Pybuild, context: Context, busybox: str, runtime: str) -> None:
+    with Beacon() as beacon:
+        build = pybuild.start("--runtime", runtime, context({"Dockerfile": f"FROM {busybox}\nRUN {beacon.hold}\n"}))
+        beacon.wait_for_calls()
+        pids = descendants(build.pid)
+        build.kill()
+        build.wait(WAIT)
+        beacon.wait_until_gone()
+        nothing_left(pybuild.root, pids)
+    pybuild.fsck()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_build_stops_its_steps_and_keeps_the_finished(
+    pybuild: Pybuild, context: Context, busybox: str, number: signal.Signals
+) -> None:
+    with Beacon() as beacon:
+        dockerfile = f"FROM {busybox} AS a\nRUN echo first > /first\nRUN {beacon.hold}\nFROM {busybox}\nRUN {beacon.hold} ; echo second\n"
+        folder = context({"Dockerfile": dockerfile + "COPY --from=a /first /\n"})
+        build = pybuild.start(folder, stderr=subprocess.PIPE)
+        beacon.wait_for_calls(2)
+        pids = descendants(build.pid)
+        build.send_signal(number)
+        _, err = build.communicate(timeout=WAIT)
+        nothing_left(pybuild.root, pids)
+    text = err.decode()
+    assert build.returncode == 128 + number, text
+    assert "Traceback" not in text
+    if number == signal.SIGINT:
+        assert "ERROR: canceled" in text
+    assert cgroups_of(build.pid) == []
+    pybuild.fsck()
+    Path(folder, "Dockerfile").write_text(f"FROM {busybox} AS a\nRUN echo first > /first\n")
+    assert pybuild.ok(folder).ending("RUN echo first") == "CACHED"
+
+
+def test_a_failing_step_stops_its_siblings(pybuild: Pybuild, context: Context, busybox: str) -> None:
+    with Beacon() as beacon:
+        dockerfile = (
+            f"FROM {busybox} AS long\nRUN {beacon.hold}\n"
+            f"FROM {busybox} AS short\nRUN {beacon.call} ; exit 3\n"
+            "FROM scratch\nCOPY --from=long / /\nCOPY --from=short / /\n"
+        )
+        build = pybuild.start(context({"Dockerfile": dockerfile}), stderr=subprocess.PIPE)
+        beacon.wait_for_calls(2)
+        pids = descendants(build.pid)
+        beacon.hang_up()
+        _, err = build.communicate(timeout=WAIT)
+        nothing_left(pybuild.root, pids)
+    assert build.returncode == 1
+    assert "exit code: 3" in err.decode()
+    assert "CANCELED" in err.decode()
+
+
+def test_sigkill_during_a_pull_leaves_a_valid_store(pybuild: Pybuild, context: Context, tmp_path: Path, busybox_layout: str) -> None:
+    from tests.support.registries import StallingRegistry
+
+    with StallingRegistry(busybox_layout) as server:
+        folder = context({"Dockerfile": f"FROM {server.host}/base:1\nRUN cat /etc/motd > /copy\n"})
+        build = pybuild.start(folder)
+        server.wait_until_stalled()
+        build.kill()
+        build.wait(WAIT)
+        pybuild.fsck()
+        server.go_on()
+        pybuild.ok(folder)
+    pybuild.fsck()

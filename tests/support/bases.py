@@ -1,0 +1,81 @@
+"""Base images made on the spot: busybox out of one static binary, and a Debian (or Ubuntu) of the host's own release."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+from tests.support.oci import Entry, layer_tar, write_layout
+
+_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def busybox_layout(folder: str) -> str:
+    """Three layers: the tools; accounts; one that takes a file of the first away again and adds /etc/motd.
+
+    So that whatever builds on it has unpacked several layers, with a whiteout, in the right order.
+    """
+    binary = shutil.which("busybox")
+    assert binary is not None, "busybox-static is not installed"
+    with open(binary, "rb") as f:
+        program = f.read()
+    names = subprocess.run([binary, "--list"], capture_output=True, check=True, text=True).stdout.split()
+    tools = [Entry("bin"), Entry("bin/busybox", program, 0o755), Entry("etc"), Entry("etc/gone", b"no image has this\n")]
+    tools = [Entry(e.path, e.data, 0o755) if e.data is None else e for e in tools]
+    tools += [Entry(f"bin/{name}", link="busybox", mode=0o777) for name in names if name != "busybox"]
+    tools += [Entry("tmp", mode=0o1777), Entry("root", mode=0o700), Entry("var", mode=0o755)]
+    accounts = [
+        Entry("etc", mode=0o755),
+        Entry("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001:An App:/home/app:/bin/sh\n"),
+        Entry("etc/group", b"root:x:0:\napp:x:1001:\n"),
+    ]
+    last = [Entry("etc", mode=0o755), Entry("etc/.wh.gone", b""), Entry("etc/motd", b"hello from the base\n")]
+    config = {"Env": ["PATH=/bin", "FROM_BASE=yes"], "Cmd": ["sh"], "WorkingDir": "/"}
+    return write_layout(folder, [layer_tar(tools), layer_tar(accounts), layer_tar(last)], config)
+
+
+def debian_layout(folder: str) -> str:
+    """A minimal system of the host's release, with the host's package registries and certificates as they are."""
+    release = _os_release()
+    archive = folder + ".tar"
+    sources = [p for p in ("/etc/apt/sources.list", f"/etc/apt/sources.list.d/{release['ID']}.sources") if _has_sources(p)]
+    command = ["mmdebstrap", "--mode=root", "--variant=minbase", "--include=ca-certificates", "--dpkgopt=force-unsafe-io"]
+    command += [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "locale", "info")]
+    for name in ("/etc/apt/apt.conf.d/99artifact-registry", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt"):
+        if os.path.exists(name):
+            if name.startswith("/etc/apt/"):
+                command.append(f"--aptopt={name}")
+            command.append(f"--customize-hook=copy-in {name} {os.path.dirname(name)}")
+    done = subprocess.run([*command, release["VERSION_CODENAME"], archive, *sources], capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, f"mmdebstrap: {done.stderr[-3000:]}"
+    with open(archive, "rb") as f:
+        layer = f.read()
+    os.unlink(archive)
+    return write_layout(folder, [layer], {"Env": [_PATH], "Cmd": ["bash"]})
+
+
+def push(layout: str, reference: str) -> str:
+    """Copy a layout's image to a registry on loopback, by skopeo; gives ``reference``."""
+    run_tool("skopeo", "--insecure-policy", "copy", "--dest-tls-verify=false", f"oci:{layout}:latest", f"docker://{reference}")
+    return reference
+
+
+def run_tool(*command: str, cwd: str | None = None) -> str:
+    """A foreign tool's standard output; it has to succeed."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=cwd)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+    return done.stdout
+
+
+def _os_release() -> dict[str, str]:
+    with open("/etc/os-release", encoding="utf-8") as f:
+        return {k: v.strip('"') for k, _, v in (line.strip().partition("=") for line in f) if k}
+
+
+def _has_sources(path: str) -> bool:
+    try:
+        with open(path, encoding="utf-8") as f:
+            return any(line.startswith(("deb ", "deb[", "Types:")) for line in f)
+    except FileNotFoundError:
+        return False
