@@ -42,14 +42,16 @@ class Rules:
         return tree.times(node) if self.time_ns is None else (self.time_ns, self.time_ns)
 
 
-def copy_node(tree: Tree, node: Node, folder: int, name: str, rules: Rules) -> None:
+def copy_node(tree: Tree, node: Node, folder: int, name: str, rules: Rules, above: int | None = None) -> None:
     """Make a copy of anything but a folder as ``name``, which must not exist yet, in the open ``folder``.
+
+    ``above`` is the node's own folder, open, if the caller has it (``Tree.open_folder``).
 
     ChangedError if the source is no longer what was hashed; what was made then stays behind, in a snapshot that is thrown away.
     """
     node.used = True
     if node.is_file:
-        _copy_file(tree, node, folder, name, rules)
+        _copy_file(tree, node, folder, name, rules, above)
     elif node.is_link:
         _copy_link(tree, node, folder, name, rules)
     else:
@@ -81,10 +83,10 @@ def _set_metadata(tree: Tree, node: Node, fd: int, rules: Rules) -> None:
     os.utime(fd, ns=rules.times_of(tree, node))
 
 
-def _copy_file(tree: Tree, node: Node, folder: int, name: str, rules: Rules) -> None:
+def _copy_file(tree: Tree, node: Node, folder: int, name: str, rules: Rules, above: int | None) -> None:
     if node.digest is None and is_racy(node.st, time.time_ns()):
         hash_node(tree, node)
-    source = tree.open(node)
+    source = tree.open(node, above)
     try:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         target = os.open(name, flags, 0o600, dir_fd=folder)
@@ -246,16 +248,20 @@ def copy_tree(tree: Tree, folder: str) -> None:
         links = HardLinks(root)
 
         def fill(node: Node, fd: int, prefix: str) -> None:
-            for name, kid in tree.children(node).items():
-                if kid.is_dir:
-                    os.mkdir(name, 0o700, dir_fd=fd)
-                    below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
-                    try:
-                        fill(kid, below, prefix + name + "/")
-                    finally:
-                        os.close(below)
-                elif not links.link(kid, fd, prefix + name, name):
-                    copy_node(tree, kid, fd, name, rules)
+            above = tree.open_folder(node)
+            try:
+                for name, kid in tree.children(node).items():
+                    if kid.is_dir:
+                        os.mkdir(name, 0o700, dir_fd=fd)
+                        below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+                        try:
+                            fill(kid, below, prefix + name + "/")
+                        finally:
+                            os.close(below)
+                    elif not links.link(kid, fd, prefix + name, name):
+                        copy_node(tree, kid, fd, name, rules, above)
+            finally:
+                os.close(above)
             set_folder_metadata(tree, node, fd, rules)
 
         fill(tree.root, root, "")

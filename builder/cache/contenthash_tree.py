@@ -153,7 +153,7 @@ class Tree:
         return node.kids
 
     def _scan(self, node: Node) -> dict[str, Node]:
-        fd = self._open_folder(node)
+        fd = self.open_folder(node)
         try:
             found: list[tuple[str, os.stat_result]] = []
             with os.scandir(fd) as entries:
@@ -258,9 +258,12 @@ class Tree:
         return "/".join(name for name, _ in trail), trail[-1][1] if trail else self.root
 
     # ------------------------------------------------------------------------------------------ reading
-    def open(self, node: Node) -> int:
-        """A descriptor to read a regular file. ChangedError if it is not the file that was looked at."""
-        fd = self._open(node, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    def open(self, node: Node, folder: int | None = None) -> int:
+        """A descriptor to read a regular file. ChangedError if it is not the file that was looked at.
+
+        ``folder``: its folder as ``open_folder`` gave it, which is quicker for many files.
+        """
+        fd = self._open(node, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY, folder)
         try:
             self.check(node, fd)
         except BaseException:
@@ -318,15 +321,17 @@ class Tree:
         finally:
             os.close(handle)
 
-    def _open(self, node: Node, flags: int) -> int:
+    def _open(self, node: Node, flags: int, folder: int | None = None) -> int:
+        flags |= os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            return open_in_root(self.fd, node.path, flags | os.O_NOFOLLOW)
+            return open_in_root(self.fd, node.path, flags) if folder is None else os.open(node.name, flags, dir_fd=folder)
         except OSError as e:
             if e.errno in _GONE or e.errno in (errno.ELOOP, errno.ENXIO):
                 raise ChangedError(node.path) from e
             raise
 
-    def _open_folder(self, node: Node) -> int:
+    def open_folder(self, node: Node) -> int:
+        """A descriptor of a folder, the one that was looked at. ChangedError."""
         fd = self._open(node, os.O_RDONLY | os.O_DIRECTORY)
         st = os.stat(fd)
         if st.st_ino != node.st.st_ino or st.st_dev != node.st.st_dev:

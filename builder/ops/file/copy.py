@@ -29,15 +29,16 @@ FOLDER_MODE = 0o755
 
 
 class _Target:
-    """A folder below the destination. It is opened, or made, when something is put into it."""
+    """A folder below the destination. It is opened, or made, when something is put into it. ``fresh``: by us, so it was empty."""
 
-    __slots__ = ("fd", "name", "node", "parent", "path")
+    __slots__ = ("fd", "fresh", "name", "node", "parent", "path")
 
     def __init__(self, node: Node | None, parent: _Target | None, name: str, fd: int | None = None) -> None:
         self.node = node
         self.parent = parent
         self.name = name
         self.fd = fd
+        self.fresh = False
         self.path: str = f"{parent.path}/{name}" if parent is not None and parent.path else name
 
     def close(self) -> None:
@@ -117,7 +118,15 @@ class Copier:
             target.close()
 
     def _copy(
-        self, node: Node, relative: str, parent: _Target, name: str, overwrite: bool, in_info: MatchInfo, ex_info: MatchInfo
+        self,
+        node: Node,
+        relative: str,
+        parent: _Target,
+        name: str,
+        overwrite: bool,
+        in_info: MatchInfo,
+        ex_info: MatchInfo,
+        above: int | None = None,
     ) -> None:
         """One file or folder; ``relative`` is its path below the source, which patterns are matched against."""
         if self._cancelled is not None and self._cancelled.is_set():
@@ -139,7 +148,7 @@ class Copier:
                     target.close()
             return
         folder = self._enter(parent)
-        there = lstat_at(folder, name)
+        there = None if parent.fresh else lstat_at(folder, name)
         if there is not None and self._always_replace and not (node.is_dir and stat.S_ISDIR(there.st_mode)):
             remove_at(folder, name)
             there = None
@@ -152,7 +161,7 @@ class Copier:
                 raise FileActionError(f"cannot replace to directory /{path} with file")
             os.unlink(name, dir_fd=folder)
         if not self._links.link(node, folder, path, name):
-            copy_node(self._tree, node, folder, name, self._rules)
+            copy_node(self._tree, node, folder, name, self._rules, above)
 
     def _copy_folder(
         self, node: Node, relative: str, target: _Target, overwrite: bool, in_info: MatchInfo, ex_info: MatchInfo
@@ -170,8 +179,12 @@ class Copier:
 
     def _fill(self, node: Node, relative: str, target: _Target, in_info: MatchInfo, ex_info: MatchInfo) -> None:
         prefix = relative + "/" if relative else ""
-        for name, kid in self._tree.children(node).items():
-            self._copy(kid, prefix + name, target, name, True, in_info, ex_info)
+        above = self._tree.open_folder(node)
+        try:
+            for name, kid in self._tree.children(node).items():
+                self._copy(kid, prefix + name, target, name, True, in_info, ex_info, above)
+        finally:
+            os.close(above)
 
     def _enter(self, target: _Target) -> int:
         """The open folder, with those above it; made like the source's where a pattern put them off."""
@@ -198,6 +211,7 @@ class Copier:
             if there is None or not stat.S_ISDIR(there.st_mode):
                 raise FileActionError(f"cannot copy to non-directory: /{target.path}") from None
         target.fd = os.open(target.name, flags, dir_fd=above)
+        target.fresh = created
         if overwrite and not created:
             os.fchmod(target.fd, stat.S_IMODE(self._tree.mode(target.node)))
         return created
