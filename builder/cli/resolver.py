@@ -92,7 +92,7 @@ class WorldResolver:
             with step(self._sink, name):
                 found = resolve()
         except PybuildError as e:
-            raise ResolveError(f"{key[0]}: failed to resolve source metadata for {key[0]}: {e}") from e
+            raise ResolveError(f"failed to resolve source metadata for {key[0]}: {e}") from e
         with self._lock:
             return self._known.setdefault(key, found)
 

@@ -87,6 +87,7 @@ class PreparedMounts:
             ulimits=tuple((u.name, u.soft, u.hard) for u in op.ulimits),
             shm_size=op.shm_size or None,
             cgroup_parent=op.cgroup_parent,
+            remove_stubs_recursive=True,  # as client/llb/exec.go asks for every RUN
         )
 
     def secret_env(self) -> list[str]:
