@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from builder.cache.parallel import run
 from builder.cache.records import DIFF, LAYER, LAZY, CacheRecord, LayerBlob, walk_up
 from builder.cache.types import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Compression, Descriptor, Layer
-from builder.cache.unpack import choose_blob, verified
+from builder.cache.unpack import choose_blob, opened, verified
 from builder.errors import NotFoundError, StoreError
 from builder.graph.digest import Digest, chain_id
 
@@ -131,8 +131,9 @@ def _convert(manager: CacheManager, record: CacheRecord, compression: Compressio
     blob, provider = choose_blob(manager, record)
     with manager.content.writer() as out:
         compressor = Compressor(out.write, compression.type, compression.level)
-        for chunk in verified(manager.content.tee(blob.descriptor, provider), record.diff_id, blob.descriptor.digest):
-            compressor.write(chunk)
+        with opened(manager, blob, provider) as chunks:
+            for chunk in verified(chunks, record.diff_id, blob.descriptor.digest):
+                compressor.write(chunk)
         compressor.close()
         digest, size = out.commit()
     with manager.lease.transaction() as c:

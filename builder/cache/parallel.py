@@ -15,7 +15,7 @@ _AHEAD = 8
 
 
 def run(jobs: Sequence[Callable[[], None]], threads: int = THREADS) -> None:
-    """Do all jobs, ``threads`` at a time. After a failure no further one is begun; the first error is raised when all stand still."""
+    """Do all jobs, ``threads`` at a time. After a failure no further one begins; the first error is raised when all stand still."""
     if len(jobs) <= 1:
         for job in jobs:
             job()

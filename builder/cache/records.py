@@ -115,7 +115,7 @@ class Records:
         try:
             return self._database.connection().execute(sql, arguments).fetchall()
         except sqlite3.Error as e:
-            raise StoreError(f"metadata database: {e}", hint="if it is damaged move the state folder away: the cache starts anew") from e
+            raise StoreError(f"metadata database: {e}", hint="if it is damaged, move the state folder away") from e
 
     def load(self, record_id: str, known: Container[str]) -> dict[str, CacheRecord]:
         """The record and those ancestors that are not ``known``, by id; empty if there is no such record.
@@ -193,11 +193,13 @@ class Records:
         made: dict[str, CacheRecord] = {}
         for row in rows:
             record_id, kind, state, snapshot, retained, diff_id, chain_id, blob_chain_id, *rest = row
+            created_at, last_used, usage_count, description, record_type, mount_key = rest
             diff, chain, blob_chain = (None if d is None else Digest(d) for d in (diff_id, chain_id, blob_chain_id))
             below = tuple(parents.get(record_id, ()))
             made[record_id] = CacheRecord(
-                record_id, kind, state, snapshot, bool(retained), diff, chain, blob_chain, *rest, parents=below
-            )
+                record_id, kind, state, snapshot, bool(retained), diff, chain, blob_chain,
+                created_at, last_used, usage_count, description, record_type, mount_key, below,
+            )  # fmt: skip
         return made
 
     # ------------------------------------------------------------------------------------------------------ changing

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from builder.cache.parallel import ahead, run
@@ -99,10 +100,10 @@ class _Unpacking:
         assert record.diff_id is not None
         parent = None if record.parent is None else manager.record(record.parent).snapshot
         report = self._progress or manager.progress_of(blob.descriptor.digest)
-        blob_chunks = manager.content.tee(blob.descriptor, provider)
-        source = verified(_told(blob_chunks, blob, report), record.diff_id, blob.descriptor.digest)
-        with ahead(source) as chunks:
-            manager.snapshotter.apply(record.snapshot, parent, chunks)
+        with opened(manager, blob, provider) as blob_chunks:
+            source = verified(_told(blob_chunks, blob, report), record.diff_id, blob.descriptor.digest)
+            with ahead(source) as chunks:
+                manager.snapshotter.apply(record.snapshot, parent, chunks)
         if report is not None:
             report(blob.descriptor, blob.descriptor.size, blob.descriptor.size, True)
 
@@ -136,14 +137,32 @@ def choose_blob(manager: CacheManager, record: CacheRecord) -> tuple[LayerBlob, 
     raise NotFoundError(f"layer {name} is not in the content store, and it is not known where it came from", hint="build again")
 
 
+@contextmanager
+def opened(manager: CacheManager, blob: LayerBlob, provider: BlobProvider | None) -> Iterator[Iterator[bytes]]:
+    """The blob's bytes, kept in the content store on the way. The store's lock is gone with the block, whatever still refers to
+    the iterator (the traceback of an error does)."""
+    chunks = manager.content.tee(blob.descriptor, provider)
+    try:
+        yield chunks
+    finally:
+        close = getattr(chunks, "close", None)
+        if close is not None:
+            close()
+
+
 def verified(blob: Iterator[bytes], diff_id: Digest, digest: Digest) -> Iterator[bytes]:
     """The tar inside the blob. IntegrityError at the end if it does not have the diffID."""
     from builder.content.compression import decompress
 
     h = hashlib.new(diff_id.algorithm)
-    for chunk in decompress(blob):
-        h.update(chunk)
-        yield chunk
+    try:
+        for chunk in decompress(blob):
+            h.update(chunk)
+            yield chunk
+    except LayerError:
+        for _ in blob:
+            pass  # to the end: if these are not the blob's bytes that is the error to tell
+        raise
     if h.hexdigest() != diff_id.hex:
         raise IntegrityError(f"layer {digest}: its content has the diffID {diff_id.algorithm}:{h.hexdigest()}, expected {diff_id}")
 

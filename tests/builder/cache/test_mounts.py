@@ -1,0 +1,133 @@
+"""Cache mounts: persistent folders with three ways of sharing."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+from builder.cache.types import PrunePolicy
+from builder.errors import CancelledError, UnsupportedError
+
+
+def write(ref, name, text="x"):
+    with ref.mount() as root, open(os.path.join(root, name), "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def names(ref):
+    with ref.mount() as root:
+        return sorted(os.listdir(root))
+
+
+def test_files_stay_for_the_next_build(manager, opened):
+    first = manager.cache_mount("apt", "shared")
+    write(first, "a")
+    first.release()
+    manager.close()
+    again = opened().cache_mount("apt", "locked")
+    assert again.id == first.id
+    assert names(again) == ["a"]
+
+
+def test_keys_have_folders_of_their_own(manager):
+    assert manager.cache_mount("a", "shared").id != manager.cache_mount("b", "shared").id
+
+
+def test_shared_is_one_folder_for_threads_and_processes(manager, opened):
+    one, two, three = manager.cache_mount("k", "shared"), manager.cache_mount("k", "shared"), opened().cache_mount("k", "shared")
+    assert one.id == two.id == three.id
+
+
+def test_private_is_a_folder_that_nobody_else_uses(manager, opened):
+    one, two, three = manager.cache_mount("k", "private"), manager.cache_mount("k", "private"), opened().cache_mount("k", "private")
+    assert len({one.id, two.id, three.id}) == 3
+    two.release()
+    assert manager.cache_mount("k", "private").id == two.id
+
+
+def test_shared_does_not_join_a_private_one(manager):
+    private = manager.cache_mount("k", "private")
+    assert manager.cache_mount("k", "shared").id != private.id
+
+
+@pytest.mark.parametrize("held", ["shared", "private", "locked"])
+def test_locked_waits_until_nobody_uses_the_folder(manager, opened, held):
+    first = manager.cache_mount("k", held)
+    got, began = [], threading.Event()
+
+    class Watched(threading.Event):
+        def wait(self, timeout=None):
+            began.set()
+            return super().wait(timeout)
+
+    thread = threading.Thread(target=lambda: got.append(other.cache_mount("k", "locked", cancelled=Watched())))
+    other = opened()
+    thread.start()
+    assert began.wait(10)
+    assert got == []
+    first.release()
+    thread.join(10)
+    assert got[0].id == first.id
+
+
+def test_waiting_ends_when_the_build_is_cancelled(manager):
+    first = manager.cache_mount("k", "locked")
+    cancelled = threading.Event()
+    cancelled.set()
+    with pytest.raises(CancelledError):
+        manager.cache_mount("k", "locked", cancelled=cancelled)
+    first.release()
+
+
+def test_an_unknown_sharing_is_refused(manager):
+    with pytest.raises(UnsupportedError, match="sharing"):
+        manager.cache_mount("k", "often")
+
+
+def test_a_base_gives_the_first_files_and_is_part_of_the_key(manager, step):
+    base = step(manager, None, {"seed": "1"})
+    plain, seeded = manager.cache_mount("k", "shared"), manager.cache_mount("k", "shared", base)
+    assert plain.id != seeded.id
+    assert names(seeded) == ["seed"]
+
+
+def test_a_shared_mount_on_a_base_is_shared_by_threads_only(manager, opened, step):
+    base = step(manager, None, {"seed": "1"})
+    one, two = manager.cache_mount("k", "shared", base), manager.cache_mount("k", "shared", base)
+    other = opened()
+    three = other.cache_mount("k", "shared", other.get(base.id))
+    assert one.id == two.id != three.id
+    one.release()
+    assert manager.cache_mount("k", "shared", base).id == two.id
+
+
+def test_mounts_are_counted_and_pruned_when_nobody_uses_them(manager, opened):
+    ref = manager.cache_mount("k", "shared")
+    write(ref, "a", "x" * 100_000)
+    line = usage_of(manager, ref.id)
+    assert (line.record_type, line.mutable, line.in_use) == ("exec.cachemount", True, True)
+    for one in (manager, opened()):
+        assert one.prune([PrunePolicy(filters=("type==exec.cachemount",))]) == []
+    ref.release()
+    line = usage_of(manager, ref.id)
+    assert line.size > 100_000
+    assert [r.id for r in manager.prune([PrunePolicy(filters=("type==exec.cachemount",))])] == [ref.id]
+    fresh = manager.cache_mount("k", "shared")
+    assert fresh.id != ref.id
+    assert names(fresh) == []
+
+
+def usage_of(manager, record_id):
+    return next(line for line in manager.disk_usage() if line.id == record_id)
+
+
+def test_a_folder_that_was_lost_is_replaced(manager, opened, warnings):
+    import shutil
+
+    ref = manager.cache_mount("k", "shared")
+    ref.release()
+    shutil.rmtree(manager.layout.path("snapshots", ref.record.snapshot))
+    assert opened().cache_mount("k", "shared").id != ref.id
+    assert any("damaged" in w for w in warnings)
