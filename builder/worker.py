@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from builder.cache.manager import CacheManager
     from builder.config import Config
     from builder.content.store import ContentStore
+    from builder.graph.digest import Digest
     from builder.snapshots.types import Snapshotter
     from builder.state.database import Database
     from builder.state.layout import Layout
@@ -36,6 +39,17 @@ class Worker:
             self._executor = select(self.runtime)
         return self._executor
 
+    def close(self) -> None:
+        """End the lease and write what is still in memory. A process that dies without it leaves that to the next one's sweep."""
+        self.cache.close()
+        self.database.close()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
 
 def open_worker(root: str | None, config: Config, runtime: str | None = None) -> Worker:
     """Open the state root (None: the default one), making it where it is missing.
@@ -59,7 +73,13 @@ def open_worker(root: str | None, config: Config, runtime: str | None = None) ->
     database = Database(layout.database)
     content = ContentStore(layout)
     snapshotter = open_snapshotter(layout, database, config.snapshotter)
-    cache = CacheManager(layout, database, content, snapshotter)
+
+    def image_roots() -> Iterable[Digest]:
+        from builder.images import gc_roots
+
+        return gc_roots(database, content)
+
+    cache = CacheManager(layout, database, content, snapshotter, roots=[image_roots])
     return Worker(layout, database, content, snapshotter, cache, config, runtime)
 
 

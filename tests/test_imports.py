@@ -28,12 +28,13 @@ ALLOWED = {
     "builder.cache": STORAGE | {"builder.config"},
     "builder.registry": BASE | {"builder.config", "builder.content"},
     "builder.images": STORAGE | {"builder.cache", "builder.registry"},
-    "builder.worker": STORAGE | {"builder.cache", "builder.config", "runtime"},
+    "builder.worker": STORAGE | {"builder.images", "builder.cache", "builder.config", "runtime"},
     "builder.sources": STORAGE
     | {"builder.cache", "builder.registry", "builder.images", "builder.config", "builder.session", "builder.worker"},
     "builder.ops": STORAGE | {"builder.cache", "builder.sources", "builder.session", "builder.worker", "runtime"},
     "builder.solver": {"builder.graph", "builder.errors", "builder.state", "builder.progress.events"},
-    "builder.exporters": STORAGE | {"builder.cache", "builder.registry", "builder.images", "builder.worker", "builder.config"},
+    "builder.exporters": STORAGE
+    | {"builder.sources", "builder.cache", "builder.registry", "builder.images", "builder.worker", "builder.config"},
     "builder.__main__": {"builder.cli"},
     "builder.cli": {"builder", "frontend", "runtime"},
 }

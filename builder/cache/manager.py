@@ -85,8 +85,10 @@ class CacheManager:
         content: ContentStore,
         snapshotter: Snapshotter,
         *,
+        roots: Sequence[GCRoot] = (),
         warn: Callable[[str], None] | None = None,
     ) -> None:
+        """``roots`` as for ``add_gc_root``; those that must hold for what dead processes left are given here: it is swept at once."""
         self.layout = layout
         self.database = database
         self.content = content
@@ -94,7 +96,7 @@ class CacheManager:
         self.warn = warn or (lambda text: print(f"warning: {text}", file=sys.stderr))
         self.records = Records(database)
         self.lease = Lease(layout, database)
-        self.gc_roots: list[GCRoot] = []
+        self.gc_roots: list[GCRoot] = list(roots)
         self._lock = threading.RLock()
         self._entries: dict[str, _Entry] = {}
         self._uses: dict[str, tuple[float, int]] = {}

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from builder.cli.common import open_root
 from builder.cli.context import Inputs, read_inputs
@@ -18,6 +18,7 @@ from builder.errors import UsageError
 from builder.session import Session
 
 if TYPE_CHECKING:
+    from builder.cache.refs import ImmutableRef
     from builder.cache.types import Readable
     from builder.cli.displays import Display
     from builder.cli.request import BuildRequest
@@ -80,7 +81,9 @@ def opened(request: BuildRequest, root: str, config: str, runtime: str | None) -
             raise
         raise BuildFailed(e, build.inputs.name, build.inputs.dockerfile) from e
     finally:
+        build.close()
         shutil.rmtree(scratch, ignore_errors=True)
+        worker.close()
     display.close()
     build.warn()
 
@@ -168,10 +171,9 @@ class Build:
         from builder.exporters.types import BuildOutput, SolvedTarget
 
         edges = [t.edge for t in converted.targets if t.edge is not None]
-        refs = iter([r.result for r in self.solver.build(edges)])
+        refs = iter([cast("ImmutableRef", r.result) for r in self.solver.build(edges)])
         targets = tuple(
-            SolvedTarget(t.platform, next(refs) if t.edge is not None else None, t.config, t.base_config)
-            for t in converted.targets
+            SolvedTarget(t.platform, next(refs) if t.edge is not None else None, t.config, t.base_config) for t in converted.targets
         )
         epochs = [t.epoch for t in converted.targets]
         return BuildOutput(targets, converted.multi_platform, epochs[0] if epochs else None)
@@ -199,10 +201,17 @@ class Build:
         if self._solver is not None:
             self._solver.cancel()
 
+    def close(self) -> None:
+        """Give back what the solver holds."""
+        if self._solver is not None:
+            self._solver.close()
+
     def warn(self) -> None:
         """Lint findings and unused build args, after the display."""
         if self.converted is None or self.request.quiet:
             return
+        if image := self.converted.external_frontend:
+            sys.stderr.write(f"[Warning] the frontend {image} is not run: pybuild reads the Dockerfile itself\n")
         lines = [w.short() for w in self.converted.warnings]
         if unused := self.converted.unused_build_args:
             sys.stderr.write(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed\n")
@@ -213,7 +222,7 @@ class Build:
     def _solve_one(self, edge: Edge) -> Readable:
         """For remote contexts, which are read before the graph is there."""
         assert self._solver is None or self.inputs is None
-        ref: Readable = self.solver.build([edge])[0].result
+        ref = cast("Readable", self.solver.build([edge])[0].result)
         return ref
 
     def _session(self, locals_: dict[str, str], layouts: dict[str, str]) -> Session:

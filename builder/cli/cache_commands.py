@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 @state_options
 def du(filters: tuple[str, ...], verbose: bool, form: str, **flags: Any) -> int:
     """Show what the cache holds."""
-    records = open_root(flags["root"], flags["config"]).cache.disk_usage(filters)
+    with open_root(flags["root"], flags["config"]) as worker:
+        records = worker.cache.disk_usage(filters)
     if _is_json(form):
         for record in records:
             print(json.dumps(dataclasses.asdict(record)))
@@ -72,12 +73,12 @@ def prune(filters: tuple[str, ...], force: bool, verbose: bool, form: str, every
     as_json = _is_json(form)
     if not force and sys.stdin.isatty() and not click.confirm("WARNING! This will remove cache that is not in use. Continue?"):
         return 1
-    worker = open_root(flags["root"], flags["config"])
-    if everything:
-        from builder.images import ImageStore
+    with open_root(flags["root"], flags["config"]) as worker:
+        if everything:
+            from builder.images import ImageStore
 
-        ImageStore(worker.database, worker.content).forget()
-    removed = worker.cache.prune([policy])
+            ImageStore(worker.database, worker.content).forget()
+        removed = worker.cache.prune([policy])
     if as_json:
         for record in removed:
             print(json.dumps(dataclasses.asdict(record)))
@@ -93,7 +94,8 @@ def prune(filters: tuple[str, ...], force: bool, verbose: bool, form: str, every
 @state_options
 def fsck(verify: bool, **flags: Any) -> int:
     """Check the state folder: exit code 1 and a line for each problem."""
-    problems = open_root(flags["root"], flags["config"]).cache.fsck(verify=verify)
+    with open_root(flags["root"], flags["config"]) as worker:
+        problems = worker.cache.fsck(verify=verify)
     for problem in problems:
         print(problem)
     print(f"{len(problems)} problem{'' if len(problems) == 1 else 's'} found" if problems else "No problem found")

@@ -22,6 +22,9 @@ def state_options(f: Any) -> Any:
 def open_root(root: str, config: str, runtime: str | None = None) -> Worker:
     """The worker on the root that the flags name. To be called before any thread starts: it enters a mount namespace."""
     from builder.config import Config
+    from builder.sources.providers import connect
     from builder.worker import open_worker
 
-    return open_worker(os.path.abspath(root) if root else None, Config.load(config or None), runtime)
+    worker = open_worker(os.path.abspath(root) if root else None, Config.load(config or None), runtime)
+    connect(worker)
+    return worker

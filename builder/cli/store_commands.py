@@ -24,8 +24,8 @@ def images(as_json: bool, quiet: bool, **flags: Any) -> int:
     from builder.cli.tables import ago, human_size, table
     from builder.images import ImageStore
 
-    worker = open_root(flags["root"], flags["config"])
-    found = ImageStore(worker.database, worker.content).list()
+    with open_root(flags["root"], flags["config"]) as worker:
+        found = ImageStore(worker.database, worker.content).list()
     if as_json:
         for image in found:
             doc = {"name": str(image.ref), "digest": image.target.digest, "created": image.created, "size": image.size}
@@ -55,12 +55,12 @@ def rmi(names: tuple[str, ...], **flags: Any) -> int:
     from builder.cli.request import parse_tag
     from builder.images import ImageStore
 
-    worker = open_root(flags["root"], flags["config"])
-    store = ImageStore(worker.database, worker.content)
-    for name in names:
-        if not store.remove(parse_tag(name)):
-            raise NotFoundError(f"no such image: {name}", hint="`pybuild images` lists them")
-        print(f"Untagged: {parse_tag(name).familiar}")
+    with open_root(flags["root"], flags["config"]) as worker:
+        store = ImageStore(worker.database, worker.content)
+        for name in names:
+            if not store.remove(parse_tag(name)):
+                raise NotFoundError(f"no such image: {name}", hint="`pybuild images` lists them")
+            print(f"Untagged: {parse_tag(name).familiar}")
     return 0
 
 
@@ -77,10 +77,10 @@ def save(name: str, output: str, form: str, **flags: Any) -> int:
     from builder.exporters.store import stored_image
     from builder.graph.times import format_rfc3339
 
-    worker = open_root(flags["root"], flags["config"])
     ref = parse_tag(name)
-    stored, image = stored_image(worker, ref)
-    created = stored.created or format_rfc3339(0)
-    with output_file(output, form) as write:
-        (write_docker_tar if form == "docker" else write_oci_tar)(worker.content, image, [ref], created, write)
+    with open_root(flags["root"], flags["config"]) as worker:
+        stored, image = stored_image(worker, ref)
+        created = stored.created or format_rfc3339(0)
+        with output_file(output, form) as write:
+            (write_docker_tar if form == "docker" else write_oci_tar)(worker.content, image, [ref], created, write)
     return 0

@@ -87,7 +87,7 @@ def _export(worker: Worker, output: BuildOutput, spec: OutputSpec, tags: Sequenc
     from builder.exporters.image import ImageOptions, write_image
 
     names = [Reference.parse(n).with_default_tag() for n in spec.get("name").split(",") if n] or list(tags)
-    image = write_image(worker.content, output, ImageOptions.of(spec, oci_default=True), steps)
+    image = write_image(worker, output, ImageOptions.of(spec, oci_default=True), steps)
     if spec.type == "image":
         _store(worker, image, names, spec, steps)
     else:

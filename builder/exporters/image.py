@@ -22,10 +22,12 @@ from builder.exporters.manifest import (
     manifest_json,
 )
 from builder.exporters.types import BuildOutput, OutputSpec, SolvedTarget
+from builder.graph.digest import Digest
 
 if TYPE_CHECKING:
     from builder.content.store import ContentStore
     from builder.graph.platform import Platform
+    from builder.worker import Worker
 
 Report = Callable[[str], None]
 IMAGE_KEYS = frozenset(
@@ -84,25 +86,26 @@ class WrittenManifest:
     platform: Platform | None = None
 
 
-def write_image(content: ContentStore, output: BuildOutput, options: ImageOptions, report: Report) -> WrittenImage:
+def write_image(worker: Worker, output: BuildOutput, options: ImageOptions, report: Report) -> WrittenImage:
     """Make every blob of the image; what is already there is not made again."""
     if len(output.targets) > 1 and not output.multi:
         raise UsageError("cannot export multiple platforms without multi-platform enabled")
     report("exporting layers")
-    written = tuple(_write_manifest(content, t, output.epoch, options, report) for t in output.targets)
+    written = tuple(_write_manifest(worker, t, output.epoch, options, report) for t in output.targets)
     if not output.multi:
         return WrittenImage(written[0].manifest, written)
     oci = options.compression.oci_media_types
     index = index_json([(m.manifest, m.platform) for m in written], (), oci=oci)
     top = describe(OCI_INDEX if oci else DOCKER_LIST, index)
     report(f"exporting manifest list {top.digest}")
-    content.put(index)
+    _put(worker, index)
     return WrittenImage(top, written)
 
 
 def _write_manifest(
-    content: ContentStore, target: SolvedTarget, epoch: int | None, options: ImageOptions, report: Report
+    worker: Worker, target: SolvedTarget, epoch: int | None, options: ImageOptions, report: Report
 ) -> WrittenManifest:
+    content = worker.content
     oci = options.compression.oci_media_types
     layers = target.ref.remote(options.compression) if target.ref else ()
     for layer in layers:
@@ -122,10 +125,16 @@ def _write_manifest(
     manifest = manifest_json(config_descriptor, descriptors, options.annotations, oci=oci)
     descriptor = describe(OCI_MANIFEST if oci else DOCKER_MANIFEST, manifest)
     report(f"exporting manifest {descriptor.digest}")
-    content.put(manifest)
+    _put(worker, manifest)
     report(f"exporting config {config_descriptor.digest}")
-    content.put(config)
+    _put(worker, config)
     return WrittenManifest(descriptor, config_descriptor, descriptors, target.platform)
+
+
+def _put(worker: Worker, document: bytes) -> None:
+    """Held first: another process's gc must not take a document that no record names."""
+    worker.cache.hold_blobs([Digest.of(document)])
+    worker.content.put(document)
 
 
 def _facts(target: SolvedTarget, layers: tuple[Layer, ...]) -> list[LayerFact]:

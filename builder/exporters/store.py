@@ -43,9 +43,9 @@ def push_image(worker: Worker, image: WrittenImage, name: Reference, *, by_diges
     """Blobs first, then manifests, the top last: at no time does a tag point to something incomplete."""
     from dataclasses import replace
 
-    from builder.registry.client import RegistryClient
+    from builder.sources.providers import registry_client
 
-    client = RegistryClient(worker.config)
+    client = registry_client(worker)
     untagged = replace(name, tag="")
     for m in image.manifests:
         for blob in (*m.layers, m.config):

@@ -41,8 +41,13 @@ def use_registry_client(worker: Worker, client: RegistryClient) -> None:
         _clients[worker.database] = client
 
 
+def connect(worker: Worker) -> None:
+    """Tell the cache manager where lazy layers of earlier processes come from."""
+    worker.cache.set_provider_resolver(lambda source, descriptor: resolve_provider(worker, source))
+
+
 def resolve_provider(worker: Worker, source: str) -> BlobProvider:
-    """The provider for a remembered ``Layer.source``; for ``CacheManager.set_provider_resolver``."""
+    """The provider for a remembered ``Layer.source``."""
     if source.startswith(LAYOUT_PREFIX):
         return LayoutBlobs(source.removeprefix(LAYOUT_PREFIX))
     return RegistryBlobs(worker, (source,))
