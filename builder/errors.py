@@ -68,4 +68,6 @@ class UnsupportedError(PybuildError):
 
 
 class CancelledError(PybuildError):
-    """The build was interrupted by the user or by the failure of a sibling."""
+    """The build was interrupted by the user or by the failure of a sibling. The exit code is that of SIGINT in a shell."""
+
+    exit_code = 130

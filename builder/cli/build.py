@@ -222,8 +222,7 @@ class Build:
     def _solve_one(self, edge: Edge) -> Readable:
         """For remote contexts, which are read before the graph is there."""
         assert self._solver is None or self.inputs is None
-        ref = cast("Readable", self.solver.build([edge])[0].result)
-        return ref
+        return cast("Readable", self.solver.build([edge])[0].result)
 
     def _session(self, locals_: dict[str, str], layouts: dict[str, str]) -> Session:
         return Session(locals_, layouts, self._secret, self.request.ssh, self.request.allow)
