@@ -1,0 +1,183 @@
+"""What a live process uses stays, what a dead one used is swept; kill -9 at any time leaves a sound store."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from builder.cache.types import PrunePolicy
+from builder.graph.digest import Digest
+
+ALL = PrunePolicy(all=True)
+
+HOLD = """
+import sys
+from tests.builder.cache.test_leases import child_manager
+manager = child_manager(sys.argv[1])
+work = manager.new(None)
+with work.mount() as folder:
+    open(folder + "/f", "w").write("x" * 1000)
+if sys.argv[2] == "commit":
+    ref = work.commit()
+print(work.id, flush=True)
+sys.stdin.read()
+"""
+
+LOOP = """
+import os, sys
+from builder.cache.types import Compression, PrunePolicy
+from tests.builder.cache.conftest import Registry
+from tests.builder.cache.test_leases import child_manager
+manager = child_manager(sys.argv[1])
+registry = Registry()
+print("ready", flush=True)
+for n in range(10_000):
+    lower = manager.get_by_blob(registry.layer({"common": "c" * 5000}), None)
+    base = manager.get_by_blob(registry.layer({f"d/{i}": str(n % 5) * 2000 for i in range(10)}), lower)
+    work = manager.new(base)
+    with work.mount() as folder:
+        for i in range(5):
+            open(f"{folder}/{i}", "w").write(str(os.getpid()) * 100)
+    ref = work.commit() if n % 3 else work.release()
+    if ref is not None:
+        ref.remote(Compression("gzip" if n % 2 else "zstd"))
+        merged = manager.merge([lower, ref])
+        merged.unlazy()
+        merged.release()
+        ref.release()
+    manager.cache_mount("k", "shared" if n % 2 else "private").release()
+    base.release()
+    lower.release()
+    if n % 4 == 3:
+        manager.prune([PrunePolicy(keep_duration=0)])
+"""
+
+
+def child_manager(root: str):
+    from builder.cache.manager import CacheManager
+    from builder.content.store import ContentStore
+    from builder.snapshots.native import NativeSnapshotter
+    from builder.state.database import Database
+    from builder.state.layout import Layout
+
+    layout = Layout(root)
+    layout.create()
+    database = Database(layout.database)
+    return CacheManager(layout, database, ContentStore(layout), NativeSnapshotter(layout, database, bind=False), warn=lambda _: None)
+
+
+def start(script: str, *arguments: str) -> subprocess.Popen[str]:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    return subprocess.Popen([sys.executable, "-c", script, *arguments], cwd=top, **pipes)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def test_a_live_process_keeps_what_it_holds_and_a_killed_one_does_not(manager, opened):
+    child = start(HOLD, manager.layout.root, "commit")
+    record = child.stdout.readline().strip()
+    try:
+        assert manager.prune([ALL]) == []
+        assert next(x for x in manager.disk_usage() if x.id == record).in_use
+    finally:
+        kill(child)
+    assert [x.id for x in opened().prune([ALL])] == [record]
+
+
+def test_what_a_killed_process_was_writing_is_swept_at_the_next_start(manager, opened):
+    child = start(HOLD, manager.layout.root, "write")
+    record = child.stdout.readline().strip()
+    kill(child)
+    assert manager.snapshotter.exists(record)
+    other = opened()
+    assert not other.snapshotter.exists(record)
+    assert other.fsck() == []
+    assert [n for n in os.listdir(manager.layout.locks) if n.startswith("lease-")] == []
+
+
+def test_a_committed_step_of_a_killed_process_is_a_result(manager, opened, files_of):
+    child = start(HOLD, manager.layout.root, "commit")
+    record = child.stdout.readline().strip()
+    kill(child)
+    assert files_of(opened().load(record)) == {"f": "x" * 1000}
+
+
+def test_a_lease_without_its_file_is_dead(manager, step):
+    step(manager, None, {"a": "1"}).release()
+    with manager.database.transaction() as c:
+        c.execute("INSERT INTO leases VALUES ('gone', 1.0)")
+        c.execute("INSERT INTO lease_records SELECT id, 'gone' FROM records")
+    assert len(manager.prune([ALL])) == 1
+
+
+def test_closing_gives_back_everything(manager, opened, step):
+    ref = step(manager, None, {"a": "1"})
+    manager.hold_blobs([Digest.of(b"x")])
+    manager.close()
+    other = opened()
+    assert os.listdir(manager.layout.locks) == [] or not any(n.startswith("lease-") for n in os.listdir(manager.layout.locks))
+    assert [x.id for x in other.prune([ALL])] == [ref.id]
+
+
+def test_nothing_is_held_after_a_rolled_back_transaction(manager, step):
+    ref = step(manager, None, {"a": "1"})
+    with pytest.raises(RuntimeError), manager.lease.transaction() as c:
+        manager.lease.hold(c, "something")
+        raise RuntimeError
+    assert not manager.lease.holds("something")
+    assert manager.lease.holds(ref.id)
+
+
+def test_held_blobs_stay_and_others_go(manager, opened):
+    held, orphan = manager.content.put(b"held"), manager.content.put(b"orphan")
+    long_ago = time.time() - 90_000
+    for digest in (held, orphan):
+        os.utime(manager.content.path(digest), (long_ago, long_ago))
+    manager.hold_blobs([held])
+    with manager.database.transaction() as c:
+        c.execute("UPDATE leases SET started = ?", (time.time(),))
+    opened().prune([ALL])
+    assert manager.content.has(held)
+    assert not manager.content.has(orphan)
+
+
+def test_a_blob_that_a_live_process_may_have_just_put_stays(manager, opened, step):
+    step(manager, None, {"a": "1"})
+    fresh = manager.content.put(b"a manifest that no row names yet")
+    opened().prune([ALL])
+    assert manager.content.has(fresh)
+
+
+def test_kill_nine_at_random_instants_leaves_a_sound_store(manager, opened):
+    instants = random.Random(4)
+    root = manager.layout.root
+    for _ in range(4):
+        children = [start(LOOP, root) for _ in range(2)]
+        for child in children:
+            assert child.stdout.readline() == "ready\n", child.stderr.read()
+        for child in children:
+            try:
+                child.wait(instants.uniform(0.05, 0.4))
+                pytest.fail(child.stderr.read())
+            except subprocess.TimeoutExpired:
+                kill(child)
+    other = opened()
+    # What is lazy can't be had again here: its registry was the child's memory.
+    problems = [p for p in other.fsck(verify=True) if "not known where it came from" not in p and "nothing names it" not in p]
+    assert problems == []
+    other.prune([ALL])
+    assert other.fsck(verify=True) == []
+    assert list(other.snapshotter.keys()) == []
+    assert list(other.content.walk()) == []
+    leftover = [n for n in os.listdir(other.layout.snapshots) if not n.startswith(".overlay")]
+    assert leftover == []
