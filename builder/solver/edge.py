@@ -111,7 +111,7 @@ class ActiveEdge:
         return self.error is not None or self.state.result is not None
 
     def __repr__(self) -> str:
-        return f"<edge {self.vertex.vertex.meta.name or self.vertex.vertex.op.kind}[{self.index}] {self.state.status.name}>"
+        return f"<edge {self.vertex.name}[{self.index}] {self.state.status.name}>"
 
     # -------------------------------------------------------------------------------------------- the step
     def unpark(

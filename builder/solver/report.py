@@ -32,11 +32,11 @@ class Reporter:
         now = time.monotonic()
         with self._lock:
             for below in self._unseen_below(state):
-                name = _name(below)
+                name = below.name
                 self._sink(VertexStarted(below.vertex.digest, name, now))
                 self._sink(VertexCompleted(below.vertex.digest, name, now, cached=True))
             self._seen.add(state.vertex.digest)
-            self._sink(VertexStarted(state.vertex.digest, _name(state), now))
+            self._sink(VertexStarted(state.vertex.digest, state.name, now))
 
     def completed(self, state: VertexState, error: BaseException | None = None, *, cached: bool = False) -> None:
         cancelled = isinstance(error, CancelledError)
@@ -45,7 +45,7 @@ class Reporter:
             self._sink(
                 VertexCompleted(
                     state.vertex.digest,
-                    _name(state),
+                    state.name,
                     time.monotonic(),
                     cached=cached and error is None,
                     error=text,
@@ -70,7 +70,3 @@ class Reporter:
                 stack.append((s, True))
                 stack += [(i, False) for i, _ in reversed(s.inputs)]
         return out
-
-
-def _name(state: VertexState) -> str:
-    return state.vertex.meta.name or state.vertex.op.kind

@@ -22,7 +22,7 @@ from builder.solver.result import SharedResult
 from builder.solver.types import CacheMap, Op, OpContext, Result
 
 if TYPE_CHECKING:
-    from builder.solver.explain import Explanations
+    from builder.solver.explain import Explanations, StepRecord
     from builder.solver.keycache import CombinedKeyCache
     from builder.solver.plan import Planner
     from builder.solver.report import Reporter
@@ -57,6 +57,11 @@ class VertexState:
         self.caches = around.caches
         self.op = SharedOp(self, around)
         self._edges: dict[int, ActiveEdge] = {}
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return self.vertex.meta.name or self.vertex.op.kind
 
     def edge(self, index: int) -> ActiveEdge:
         """The edge of an output, or the one it was merged into."""
@@ -218,8 +223,7 @@ class SharedOp:
         try:
             result = self._around.caches.load(record)
         except (PybuildError, OSError) as e:
-            name = self._state.vertex.meta.name or self._state.vertex.op.kind
-            self._around.sink(Warned(f"cached result of {name} can't be loaded: {e}"))
+            self._around.sink(Warned(f"cached result of {self._state.name} can't be loaded: {e}"))
             raise
         if result is None:
             raise KeyError(record.id)
@@ -270,6 +274,9 @@ class SharedOp:
         around = self._around
         if around.planner is not None and not around.planner.may_execute(self._maps):
             results = around.planner.would_execute(self._state, edge.index)
+            if around.explanations is not None:
+                step = self._step_record(edge, None)
+                around.explanations.would_run(self._state.vertex.digest, step, ignored=self._state.ignore_cache)
             return _Executed(results, {edge.index: SharedResult(results[edge.index], tuple(ExportableKey(k) for k in keys))})
         if around.locks is None or all(key.ephemeral for key in keys):
             return self._execute_locked(cancelled, edge, keys, inputs)
@@ -314,9 +321,26 @@ class SharedOp:
             around.reporter.completed(state, e)
             raise wrap(state.vertex, e) from e
         around.reporter.completed(state)
-        if around.explanations is not None:
-            around.explanations.executed(state, self._maps, self._slow, shared, inputs, context)
+        if around.explanations is not None and not all(m.ephemeral for m in self._maps):
+            around.explanations.ran(state.vertex.digest, self._step_record(edge, context), ignored=state.ignore_cache)
         return _Executed(results, {edge.index: shared})
+
+    def _step_record(self, edge: ActiveEdge, context: OpContext | None) -> StepRecord:
+        """What the key was made of; with ``context`` also the files that were looked at."""
+        from builder.solver.explain import InputRecord, StepRecord
+
+        main = self._around.caches.main
+        inputs = []
+        for dep, (below, _) in zip(edge.deps, self._state.inputs, strict=True):
+            assert dep.result is not None
+            about = self._maps[-1].deps[dep.index]
+            files = about.manifest(dep.result.result, context) if about.manifest is not None and context is not None else ()
+            content = dep.slow_key.key.digest if dep.slow_key is not None and not dep.slow_key.key.ephemeral else ""
+            keys = tuple(main.id_of(k.key) for k in dep.result.keys if not k.key.ephemeral)
+            inputs.append(InputRecord(below.name, about.selector, keys, content, tuple(files)))
+        parts = tuple(part for m in self._maps for part in m.parts)
+        meta = self._state.vertex.meta
+        return StepRecord(self._state.vertex.op.kind, meta.stage, meta.instruction or self._state.name, parts, tuple(inputs))
 
     def _commit(self, edge: ActiveEdge, keys: list[CacheKey], results: Sequence[Result]) -> SharedResult:
         if edge.index >= len(results):

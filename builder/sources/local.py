@@ -165,7 +165,8 @@ class LocalSourceOp:
     def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap, bool]:
         """``include`` and ``follow_paths`` only spare BuildKit transfers; here nothing is transferred."""
         source = self._source
-        return CacheMap(digest_parts(_PROCESS, "local", source.name, *source.exclude), parts=(("context", source.name),)), True
+        digest = digest_parts(_PROCESS, "local", source.name, *source.exclude)
+        return CacheMap(digest, parts=(("context", source.name),), ephemeral=True), True
 
     def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
         folder = self._session.locals.get(self._source.name)

@@ -73,7 +73,7 @@ def test_the_error_names_its_vertex(world: Any) -> None:
         raise StepError("exit code: 1", hint="look there")
 
     broken = world.vertex("broken", on_exec=fail)
-    with pytest.raises(SolveError, match="^exit code: 1$") as caught:
+    with pytest.raises(SolveError, match=r"^exit code: 1$") as caught:
         world.build(world.vertex("top", broken))
     assert caught.value.vertex is broken
     assert isinstance(caught.value.cause, StepError)
@@ -87,7 +87,7 @@ def test_an_error_of_a_key_is_one_too(world: Any) -> None:
     def fail(_: Any) -> None:
         raise StepError("no such tag")
 
-    with pytest.raises(SolveError, match="^failed to load cache key: no such tag$"):
+    with pytest.raises(SolveError, match=r"^failed to load cache key: no such tag$"):
         world.build(world.vertex("top", world.vertex("a", on_map=fail)))
     assert world.executed == {}
 
@@ -99,7 +99,7 @@ def test_an_error_of_a_content_key_belongs_to_the_consumer(world: Any) -> None:
         raise StepError('"/x": not found')
 
     copy = world.vertex("copy", world.vertex("a"), slow={0: missing})
-    with pytest.raises(SolveError, match='^failed to compute cache key: "/x": not found$') as caught:
+    with pytest.raises(SolveError, match=r'^failed to compute cache key: "/x": not found$') as caught:
         world.build(copy)
     assert caught.value.vertex is copy
     assert world.executed == {"a": 1}
@@ -111,7 +111,7 @@ def test_an_error_of_the_system_has_one_line(world: Any) -> None:
     def fail(_: Any) -> None:
         raise OSError(28, "No space left on device", "/f")
 
-    with pytest.raises(SolveError, match="^/f: No space left on device$") as caught:
+    with pytest.raises(SolveError, match=r"^/f: No space left on device$") as caught:
         world.build(world.vertex("a", on_exec=fail))
     assert "prune" in caught.value.hint
 

@@ -1,0 +1,266 @@
+"""Keys, where they are stored, and the index of equal edges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builder.graph.digest import framed
+from builder.solver.cachekey import CacheKey, ExportableKey, KeyWithSelector, Link, StoredResult, root_key
+from builder.solver.index import EdgeIndex
+from builder.solver.keycache import KeyCache
+from builder.solver.keystore import KeyStore, MemoryKeyStore, SqliteKeyStore, release_unreferenced
+from builder.state.database import Database
+
+
+class Store:
+    """A result store that has everything it was given."""
+
+    def __init__(self) -> None:
+        self.ids: set[str] = set()
+
+    def save(self, result: Any) -> str:
+        self.ids.add(result)
+        return str(result)
+
+    def load(self, result_id: str) -> Any:
+        return result_id if result_id in self.ids else None
+
+    def exists(self, result_id: str) -> bool:
+        return result_id in self.ids
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Any) -> KeyStore:
+    return MemoryKeyStore() if request.param == "memory" else SqliteKeyStore(Database(str(tmp_path / "db")))
+
+
+@pytest.fixture
+def cache(store: KeyStore) -> KeyCache:
+    return KeyCache(store, Store())
+
+
+def root(name: str, output: int = 0) -> CacheKey:
+    return CacheKey.new(name, "", output)
+
+
+def on(name: str, *inputs: list[CacheKey | tuple[CacheKey, str]]) -> CacheKey:
+    """A key of ``name`` on inputs, each with its alternatives: keys, or (key, selector)."""
+    deps = [
+        [KeyWithSelector(ExportableKey(a[0]), a[1]) if isinstance(a, tuple) else KeyWithSelector(ExportableKey(a)) for a in i]
+        for i in inputs
+    ]
+    return CacheKey.new(name, "", 0, deps)
+
+
+def found(cache: KeyCache, name: str, *inputs: list[CacheKey | tuple[CacheKey, str]]) -> set[str]:
+    """Results that the solver would find for the key, asking input by input as it does."""
+    key = on(name, *inputs)
+    ids: set[str] | None = None
+    for i, alternatives in enumerate(key.deps):
+        here = {k.id for k in cache.query(alternatives, i, name, 0)}
+        ids = here if ids is None else ids & here
+    return {r.id for id in ids or () for r in cache.keys.results(id)}
+
+
+# ------------------------------------------------------------------------------------------------ keys
+@given(st.lists(st.binary() | st.text()), st.lists(st.binary() | st.text()))
+def test_no_two_sequences_of_parts_have_the_same_bytes(a: list[bytes | str], b: list[bytes | str]) -> None:
+    """Every part is led by its length, so bytes never move from one part to the next."""
+
+    def plain(parts: list[bytes | str]) -> list[bytes]:
+        return [p.encode("utf-8", "surrogateescape") if isinstance(p, str) else p for p in parts]
+
+    assert (framed(*a) == framed(*b)) == (plain(a) == plain(b))
+
+
+@given(st.text(max_size=8), st.integers(-1, 30), st.text(max_size=8), st.integers(-1, 30))
+def test_root_keys_are_equal_for_equal_digest_and_output_only(a: str, i: int, b: str, j: int) -> None:
+    if not a.startswith("random:") and not b.startswith("random:"):
+        assert (root_key(a, i) == root_key(b, j)) == ((a, i) == (b, j))
+
+
+def test_a_key_is_ephemeral_when_one_of_its_inputs_is() -> None:
+    """An input with a lasting alternative is lasting."""
+    local, content = root("random:1"), root("content")
+    assert on("x", [local]).ephemeral
+    assert not on("x", [local, content]).ephemeral
+    assert on("x", [content], [local]).ephemeral
+    assert on("y", [on("x", [local])]).ephemeral
+
+
+# ------------------------------------------------------------------------------------------------ key cache
+def test_a_key_is_found_by_its_inputs(cache: KeyCache) -> None:
+    """By the same digest on the same keys, and by nothing else."""
+    a, b = root("a"), root("b")
+    cache.save([on("x", [a], [b])], "result")  # type: ignore[arg-type]
+    assert found(cache, "x", [root("a")], [root("b")]) == {"result"}
+    assert found(cache, "y", [root("a")], [root("b")]) == set()
+    assert found(cache, "x", [root("b")], [root("a")]) == set()
+    assert found(cache, "x", [root("a")], [root("a")]) == set()
+
+
+def test_any_alternative_of_an_input_leads_to_the_key(cache: KeyCache) -> None:
+    a, slow = root("a"), root("slow", -1)
+    cache.save([on("x", [(a, "sel"), slow])], "result")  # type: ignore[arg-type]
+    assert found(cache, "x", [(root("a"), "sel")]) == {"result"}
+    assert found(cache, "x", [root("slow", -1)]) == {"result"}
+    assert found(cache, "x", [root("a")]) == set()
+
+
+def test_asking_with_several_keys_ties_them_together(cache: KeyCache) -> None:
+    """A new definition came with content that was known: from then on the definition alone leads there."""
+    cache.save([on("x", [root("old"), root("slow", -1)])], "result")  # type: ignore[arg-type]
+    assert found(cache, "x", [root("new")]) == set()
+    assert found(cache, "x", [root("new"), root("slow", -1)]) == {"result"}
+    assert found(cache, "x", [root("new")]) == {"result"}
+
+
+def test_a_result_saved_again_by_other_alternatives_is_under_one_key(cache: KeyCache) -> None:
+    """Saved on (a, slow), then on (b, slow): one key, two results, found by any of the three."""
+    cache.save([on("x", [root("a"), root("slow", -1)])], "r1")  # type: ignore[arg-type]
+    cache.save([on("x", [root("b"), root("slow", -1)])], "r2")  # type: ignore[arg-type]
+    for name, output in (("a", 0), ("b", 0), ("slow", -1)):
+        assert found(cache, "x", [root(name, output)]) == {"r1", "r2"}
+
+
+def test_levels_lead_on(cache: KeyCache) -> None:
+    """A key on a key on a root, looked for from the root upwards."""
+    middle = on("m", [root("a")])
+    cache.save([on("top", [middle])], "result")  # type: ignore[arg-type]
+    (m,) = cache.query([KeyWithSelector(ExportableKey(root("a")))], 0, "m", 0)
+    assert found(cache, "top", [m]) == {"result"}
+
+
+def test_ephemeral_keys_leave_no_trace(cache: KeyCache) -> None:
+    cache.save([root("random:1"), on("x", [root("random:1")])], "r1")  # type: ignore[arg-type]
+    assert cache.keys.result_ids() == []
+    cache.save([on("x", [root("random:1"), root("slow", -1)])], "r2")  # type: ignore[arg-type]
+    assert found(cache, "x", [root("slow", -1)]) == {"r2"}
+    assert not cache.keys.exists("random:1")
+
+
+def test_a_long_chain_needs_no_stack(cache: KeyCache) -> None:
+    """The name of the top of a chain of which nothing is stored yet."""
+    key = root("a")
+    for i in range(2000):
+        key = on(f"x{i}", [key])
+    cache.save([key], "result")  # type: ignore[arg-type]
+    assert cache.keys.exists(root_key("a", 0))
+
+
+# ------------------------------------------------------------------------------------------------ stores
+LINK = Link(0, 0, "d", "")
+
+
+def test_a_released_result_takes_its_branch_along(store: KeyStore) -> None:
+    """a -> b -> c with results on b and c: without c's result the link b -> c goes; without b's everything goes."""
+    store.write([("b", StoredResult("rb", 1.0)), ("c", StoredResult("rc", 2.0))], [("a", LINK, "b"), ("b", LINK, "c")])
+    store.release("rc")
+    assert store.targets("b", LINK) == []
+    assert store.targets("a", LINK) == ["b"]
+    store.release("rb")
+    assert not store.exists("a")
+    assert store.result_ids() == []
+
+
+def test_a_key_between_results_stays(store: KeyStore) -> None:
+    """The result of the middle is released; the key is still the way to the one above."""
+    store.write([("b", StoredResult("rb", 1.0)), ("c", StoredResult("rc", 2.0))], [("a", LINK, "b"), ("b", LINK, "c")])
+    store.release("rb")
+    assert store.targets("a", LINK) == ["b"]
+    assert store.targets("b", LINK) == ["c"]
+
+
+def test_backlinks_and_holders(store: KeyStore) -> None:
+    other = Link(1, 0, "d", "sel")
+    store.write([("t", StoredResult("r", 1.0)), ("u", StoredResult("r", 1.0))], [("a", LINK, "t"), ("b", other, "t")])
+    assert store.backlinks("t") == [("a", LINK), ("b", other)]
+    assert store.keys_of("r") == ["t", "u"]
+    assert store.has_link("b", other, "t")
+    assert not store.has_link("b", LINK, "t")
+
+
+def test_writing_twice_is_writing_once(store: KeyStore) -> None:
+    for _ in range(2):
+        store.write([("t", StoredResult("r", 1.0))], [("a", LINK, "t")])
+    assert store.results("t") == [StoredResult("r", 1.0)]
+    assert store.targets("a", LINK) == ["t"]
+
+
+def test_what_was_pruned_is_forgotten(store: KeyStore) -> None:
+    store.write([("t", StoredResult("r1", 1.0)), ("t", StoredResult("r2", 1.0))])
+    assert release_unreferenced(store, ["r2"]) == 1
+    assert store.result_ids() == ["r2"]
+
+
+def test_few_statements_for_a_cached_vertex(tmp_path: Any, world: Any) -> None:
+    """A cached chain costs a handful of reads for each vertex, and no write at all."""
+    database = Database(str(tmp_path / "db"))
+    world.keys = SqliteKeyStore(database)
+
+    def chain() -> Any:
+        v = world.vertex("0")
+        for i in range(50):
+            v = world.vertex(f"v{i}", v)
+        return v
+
+    world.build(chain())
+    statements: list[str] = []
+    database.connection().set_trace_callback(statements.append)
+    world.build(chain())
+    database.connection().set_trace_callback(None)
+    assert world.executed == {}
+    assert len(statements) <= 51 * 3
+    assert all(s.startswith("SELECT") for s in statements)
+
+
+# ------------------------------------------------------------------------------------------------ index
+class FakeEdge:
+    ignore_cache = False
+
+
+@pytest.fixture
+def edges() -> Callable[[], Any]:
+    return lambda: FakeEdge()
+
+
+def test_the_index_finds_edges_by_any_alternative(edges: Callable[[], Any]) -> None:
+    """An edge is known by (f0, s0); then by s1 for the second input too; then it is found by s1 alone."""
+    index, first, second = EdgeIndex(), edges(), edges()
+    f, s0, s1 = root("f"), root("s0"), root("s1")
+    assert index.load_or_store(on("x", [f], [(s0, "sel")]), first) is None
+    assert index.load_or_store(on("x", [root("f")], [(root("s0"), "sel")]), second) is first
+    assert index.load_or_store(on("x", [root("f")], [root("s0")]), second) is None
+    assert index.load_or_store(on("x", [root("f")], [(root("s0"), "sel"), s1]), edges()) is first
+    assert index.load_or_store(on("x", [root("f")], [root("s1")]), edges()) is first
+
+
+def test_the_index_sees_through_levels(edges: Callable[[], Any]) -> None:
+    """Keys that were made separately on equal keys are equal."""
+    index, first = EdgeIndex(), edges()
+    assert index.load_or_store(on("top", [on("m", [root("a")])]), first) is None
+    assert index.load_or_store(on("top", [on("m", [root("a")])]), edges()) is first
+    assert index.load_or_store(on("top", [on("m", [root("b")])]), edges()) is None
+
+
+def test_a_released_edge_is_not_found(edges: Callable[[], Any]) -> None:
+    """And nothing of it is kept."""
+    index, edge = EdgeIndex(), edges()
+    index.load_or_store(on("x", [root("a")]), edge)
+    index.release(edge)
+    assert len(index) == 0
+    assert index.load_or_store(on("x", [root("a")]), edges()) is None
+
+
+def test_an_ignoring_edge_takes_the_place(edges: Callable[[], Any]) -> None:
+    """What is forced to run gives the newer result: it isn't replaced by what isn't forced."""
+    index, plain, forced = EdgeIndex(), edges(), edges()
+    forced.ignore_cache = True
+    assert index.load_or_store(root("a"), plain) is None
+    assert index.load_or_store(root("a"), forced) is None
+    assert index.load_or_store(root("a"), edges()) is forced
