@@ -98,6 +98,7 @@ class Build:
         self.session = self._session({}, {})
         self.inputs: Inputs | None = None
         self.converted: Converted | None = None
+        self._done = False
         self._solver: Solver | None = None
 
     def run(self) -> None:
@@ -113,6 +114,7 @@ class Build:
                 if target.ref is not None:
                     target.ref.release()
         self._report(next((i for i in images if i is not None), None))
+        self._done = True
         self.worker.cache.prune(self.worker.config.gc_policies(self.worker.layout.root), seconds=GC_SECONDS)
 
     def convert(self) -> Converted:
@@ -210,6 +212,8 @@ class Build:
         """Lint findings and unused build args, after the display."""
         if self.converted is None or self.request.quiet:
             return
+        if any(s.type == "image" and not s.get("name") for s in self.request.outputs) and not self.request.tags and self._done:
+            sys.stderr.write("[Warning] the image has no name and stays in the build cache only: name it with -t\n")
         if image := self.converted.external_frontend:
             sys.stderr.write(f"[Warning] the frontend {image} is not run: pybuild reads the Dockerfile itself\n")
         lines = [w.short() for w in self.converted.warnings]

@@ -13,7 +13,6 @@ from builder.cli.common import state_options
 from builder.errors import UnsupportedError, UsageError
 from builder.exporters.types import OutputSpec
 
-
 BUILD_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("-f", "--file", default="", metavar="PATH", help="The Dockerfile (default: CONTEXT/Dockerfile; - is stdin)."),
     click.option("--target", default="", metavar="STAGE", help="Build stage to build."),

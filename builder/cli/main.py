@@ -19,6 +19,7 @@ _COMMANDS = {
     "prune": "cache_commands",
     "fsck": "cache_commands",
     "graph": "build_command",
+    "compare": "compare_command",
 }
 _INTERRUPTED = 130
 
@@ -90,6 +91,7 @@ def _overview() -> None:
         "commands:\n"
         "  build    build an image (the default): pybuild -f Dockerfile -t NAME .\n"
         "  graph    print the build graph as JSON or Graphviz dot\n"
+        "  compare  build with another builder too, and compare the images\n"
         "  images   list the images of the own store\n"
         "  rmi      remove images from the own store\n"
         "  save     write an image of the own store to an archive\n"
