@@ -42,7 +42,7 @@ def use_registry_client(worker: Worker, client: RegistryClient) -> None:
 
 
 def connect(worker: Worker) -> None:
-    """Tell the cache manager where lazy layers of earlier processes come from."""
+    """Tell the cache manager where lazy layers that an earlier process left come from."""
     worker.cache.set_provider_resolver(lambda source, descriptor: resolve_provider(worker, source))
 
 
