@@ -19,8 +19,9 @@ from builder.errors import AuthError, IntegrityError, NotFoundError, SourceError
 from builder.graph.digest import Digest, digest_parts
 from builder.graph.gitref import is_commit, parse_git_ref
 from builder.graph.ops import GitSource
-from builder.graph.redact import redact_text, redact_url
+from builder.graph.redact import redact_url
 from builder.sources.gitcli import Git
+from builder.sources.gitfiles import move_up, redact_configs, remove_git_files, set_times, unlink
 from builder.state.locks import locked
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ class GitFetcher:
         if not fresh and os.path.isdir(folder):
             # What a killed git left; nobody else is here while we hold the lock.
             for name in ("shallow.lock", "packed-refs.lock", "HEAD.lock", "config.lock"):
-                _unlink(os.path.join(folder, name))
+                unlink(os.path.join(folder, name))
             if git.succeeds("rev-parse", "--git-dir"):
                 return
         import tempfile
@@ -283,7 +284,7 @@ class GitFetcher:
                 except SourceError as e:
                     raise type(e)(f"failed to checkout remote {self._shown}: {e}", hint=e.hint) from e
                 if source.mtime_commit:
-                    _set_times(folder, self._time_of(git))
+                    set_times(folder, self._time_of(git))
             return mutable.commit()
         except OSError as e:
             raise StoreError(f"failed to checkout remote {self._shown}: {e.strerror or e}") from e
@@ -308,7 +309,7 @@ class GitFetcher:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         if subdir:
-            _move_up(work, subdir, folder)
+            move_up(work, subdir, folder)
 
     def _check_out_with_git(self, git: Git, folder: str, target: GitTarget) -> None:
         """A repository of its own with the one commit, fetched from the shared one.
@@ -329,9 +330,9 @@ class GitFetcher:
         own.run("checkout", "--quiet", "FETCH_HEAD", "--")
         own.run("remote", "set-url", "origin", self._shown)
         own.run("reflog", "expire", "--all", "--expire=now")
-        _unlink(os.path.join(dot_git, "FETCH_HEAD"))
+        unlink(os.path.join(dot_git, "FETCH_HEAD"))
         self._submodules(own, folder)
-        _redact_configs(dot_git)
+        redact_configs(dot_git)
 
     def _refspec(self, git: Git, target: GitTarget) -> tuple[str, str]:
         """(what to fetch from the shared repository, a ref that was made for it there or empty)."""
@@ -354,7 +355,7 @@ class GitFetcher:
         except SourceError as e:
             raise type(e)(f"failed to update submodules for {self._shown}: {e}", hint=e.hint) from e
         if not self._source.keep_git_dir:
-            _remove_git_files(work)
+            remove_git_files(work)
 
     # ------------------------------------------------------------------------------------------------ access
     def _remote_git(self) -> Git:
@@ -450,69 +451,7 @@ def _token_scope(remote: str) -> str:
     return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
 
 
-def _move_up(work: str, subdir: str, folder: str) -> None:
-    """The content of ``work/subdir`` to ``folder``. Only true folders lead there: a link of the repository could lead anywhere
-    (CVE-2026-33748)."""
-    import stat
-
-    path = work
-    for part in subdir.split("/"):
-        path = os.path.join(path, part)
-        try:
-            mode = os.lstat(path).st_mode
-        except OSError as e:
-            shown = os.path.relpath(path, work)
-            raise NotFoundError(f'invalid subdir {subdir}: failed to lstat "{shown}": {(e.strerror or "").lower()}') from e
-        if not stat.S_ISDIR(mode):
-            shown = os.path.relpath(path, work)
-            raise SourceError(f'invalid subdir {subdir}: git subpath "{subdir}" contains non-directory "{shown}"')
-    temp = f"{folder}/{os.path.basename(work)}.moved"
-    os.rename(path, temp)
-    shutil.rmtree(work)
-    for name in sorted(os.listdir(temp)):
-        os.rename(os.path.join(temp, name), os.path.join(folder, name))
-    os.rmdir(temp)
-
-
-def _set_times(folder: str, seconds: int) -> None:
-    for path, _, names in os.walk(folder, topdown=False):
-        for name in names:
-            os.utime(os.path.join(path, name), (seconds, seconds), follow_symlinks=False)
-        for entry in os.scandir(path):
-            if entry.is_symlink():
-                os.utime(entry.path, (seconds, seconds), follow_symlinks=False)
-        os.utime(path, (seconds, seconds))
-
-
-def _remove_git_files(work: str) -> None:
-    """The ``.git`` files of submodules: they name a folder of the state root."""
-    for path, folders, names in os.walk(work):
-        if ".git" in names and path != work:
-            os.unlink(os.path.join(path, ".git"))
-        if path == work and ".git" in folders:
-            folders.remove(".git")
-
-
 def _forget_submodules(git: Git) -> None:
     names = git.query("config", "--local", "--name-only", "--get-regexp", "^submodule\\.").splitlines()
     for section in sorted({name.rpartition(".")[0] for name in names}):
         git.succeeds("config", "--local", "--remove-section", section)
-
-
-def _redact_configs(dot_git: str) -> None:
-    """Relative submodule URLs were made absolute with the remote's credentials in them."""
-    for path, _, names in os.walk(dot_git):
-        if "config" in names and "HEAD" in names:
-            name = os.path.join(path, "config")
-            with open(name, encoding="utf-8", errors="surrogateescape") as file:
-                text = file.read()
-            if redact_text(text) != text:
-                with open(name, "w", encoding="utf-8", errors="surrogateescape") as file:
-                    file.write(redact_text(text))
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass

@@ -1,0 +1,73 @@
+"""What is done to the files of a checkout: a subfolder made the root, times set, paths and credentials taken out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from builder.errors import NotFoundError, SourceError
+from builder.graph.redact import redact_text
+
+
+def move_up(work: str, subdir: str, folder: str) -> None:
+    """The content of ``work/subdir`` to ``folder``. Only true folders lead there: a link of the repository could lead anywhere
+    (CVE-2026-33748)."""
+    import stat
+
+    path = work
+    for part in subdir.split("/"):
+        path = os.path.join(path, part)
+        try:
+            mode = os.lstat(path).st_mode
+        except OSError as e:
+            shown = os.path.relpath(path, work)
+            raise NotFoundError(f'invalid subdir {subdir}: failed to lstat "{shown}": {(e.strerror or "").lower()}') from e
+        if not stat.S_ISDIR(mode):
+            shown = os.path.relpath(path, work)
+            raise SourceError(f'invalid subdir {subdir}: git subpath "{subdir}" contains non-directory "{shown}"')
+    temp = f"{folder}/{os.path.basename(work)}.moved"
+    os.rename(path, temp)
+    shutil.rmtree(work)
+    for name in sorted(os.listdir(temp)):
+        os.rename(os.path.join(temp, name), os.path.join(folder, name))
+    os.rmdir(temp)
+
+
+def set_times(folder: str, seconds: int) -> None:
+    """mtime and atime of everything in the folder and of itself; links are not followed."""
+    for path, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            os.utime(os.path.join(path, name), (seconds, seconds), follow_symlinks=False)
+        for entry in os.scandir(path):
+            if entry.is_symlink():
+                os.utime(entry.path, (seconds, seconds), follow_symlinks=False)
+        os.utime(path, (seconds, seconds))
+
+
+def remove_git_files(work: str) -> None:
+    """The ``.git`` files of submodules: they name a folder of the state root."""
+    for path, folders, names in os.walk(work):
+        if ".git" in names and path != work:
+            os.unlink(os.path.join(path, ".git"))
+        if path == work and ".git" in folders:
+            folders.remove(".git")
+
+
+def redact_configs(dot_git: str) -> None:
+    """Relative submodule URLs were made absolute with the remote's credentials in them."""
+    for path, _, names in os.walk(dot_git):
+        if "config" in names and "HEAD" in names:
+            name = os.path.join(path, "config")
+            with open(name, encoding="utf-8", errors="surrogateescape") as file:
+                text = file.read()
+            if redact_text(text) != text:
+                with open(name, "w", encoding="utf-8", errors="surrogateescape") as file:
+                    file.write(redact_text(text))
+
+
+def unlink(path: str) -> None:
+    """Free if there is no such file."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
