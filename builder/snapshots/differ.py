@@ -17,6 +17,7 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from builder.content.background import background
 from builder.content.store import store_error
 from builder.content.tar.entry import BLOCK, CHAR, LINK, REG, SYMLINK, Entry, type_of
 from builder.content.tar.writer import TarWriter
@@ -38,22 +39,24 @@ def write_upperdir(
 ) -> None:
     """The layer tar of an upperdir. ``lower``: mounted parent (None: nothing below); ``opaque``: name of overlayfs's marker.
     StoreError where a file can't be read."""
-    sink = LayerWriter(upper, write, clamp_mtime)
-    try:
-        upperdir_changes(upper, lower, sink, opaque=opaque)
-    except OSError as e:
-        raise store_error(f"can't read the snapshot: {e.filename}", e) from e
-    sink.close()
+    _write(upper, write, clamp_mtime, lambda sink: upperdir_changes(upper, lower, sink, opaque=opaque))
 
 
 def write_difference(upper: str, lower: str | None, write: Callable[[bytes], object], *, clamp_mtime: int | None = None) -> None:
     """The layer tar of the changes between two whole trees."""
-    sink = LayerWriter(upper, write, clamp_mtime)
-    try:
-        tree_changes(upper, lower, sink)
-    except OSError as e:
-        raise store_error(f"can't read the snapshot: {e.filename}", e) from e
-    sink.close()
+    _write(upper, write, clamp_mtime, lambda sink: tree_changes(upper, lower, sink))
+
+
+def _write(upper: str, write: Callable[[bytes], object], clamp_mtime: int | None, walk: Callable[[Sink], None]) -> None:
+    with background(write) as send:
+        sink = LayerWriter(upper, send, clamp_mtime)
+        try:
+            walk(sink)
+        except OSError as e:
+            if e.filename is None:
+                raise  # of ``write``
+            raise store_error(f"can't read the snapshot: {e.filename}", e) from e
+        sink.close()
 
 
 def upperdir_changes(upper: str, lower: str | None, sink: Sink, *, opaque: str) -> None:

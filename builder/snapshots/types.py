@@ -88,7 +88,8 @@ class Snapshotter(Protocol):
     def diff(self, key: str, parent: str | None, write: Callable[[bytes], object], *, clamp_mtime: int | None = None) -> None:
         """The changes from ``parent`` to ``key`` (committed, or active and unmounted) as a layer tar: same files, same bytes.
 
-        ``clamp_mtime`` (seconds since the epoch): later times become this one.
+        ``clamp_mtime`` (seconds since the epoch): later times become this one. ``write`` may be called by another thread, by
+        one at a time and not any more when ``diff`` is left.
         """
         ...
 
