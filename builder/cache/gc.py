@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from builder.cache.manager import CacheManager
 
 METADATA, IMAGES = "metadata", "images"
-"""Ids of two lines of ``du`` that are no records: the database, and blobs that only stored images name."""
+"""Ids of two lines of ``du`` that are no records: the store itself, and blobs that only stored images name."""
 _BATCH = 16
 _SWEEP_BLOBS_AFTER = 24 * 3600
 
@@ -86,14 +86,12 @@ def _sizes(
 
 
 def disk_usage(manager: CacheManager, filters: Sequence[str] = ()) -> list[UsageRecord]:
-    """See ``CacheManager.disk_usage``. The two lines for the database and for images' blobs come last."""
+    """See ``CacheManager.disk_usage``. The lines for the store itself and for images' blobs come last."""
     matches = compile_filters(filters)
     census = _take_census(manager)
     in_use = _with_ancestors(census.records, census.held)
     lines = [_line(census, r, in_use) for r in census.records.values()]
-    database = manager.layout.database
-    size = sum(_bytes(database + suffix) for suffix in ("", "-wal", "-shm"))
-    lines.append(_internal(METADATA, "pybuild's metadata database", size))
+    lines.append(_internal(METADATA, "database, locks and folders of the store", _overhead(manager)))
     named = {b.descriptor.digest for blobs in census.blobs.values() for b in blobs}
     others = sum(_bytes(manager.content.path(d)) for d, _, _ in manager.content.walk() if d not in named)
     if others:
@@ -131,6 +129,17 @@ def _with_ancestors(records: dict[str, CacheRecord], start: Iterable[str]) -> se
             seen.add(at)
             stack += records[at].parents
     return seen
+
+
+def _overhead(manager: CacheManager) -> int:
+    """Bytes on disk of the store itself: what its root holds beside snapshots' files, blobs and git repositories."""
+    layout = manager.layout
+    size = sum(_bytes(layout.database + suffix) for suffix in ("", "-wal", "-shm"))
+    size += sum(_bytes(folder) for folder in (layout.root, layout.tmp, layout.content, layout.path("content", "sha256")))
+    for folder in (layout.locks, layout.ingest, layout.snapshots):
+        with os.scandir(folder) as entries:
+            size += _bytes(folder) + sum(_bytes(entry.path) for entry in entries)
+    return size
 
 
 def _bytes(path: str) -> int:

@@ -88,7 +88,7 @@ class CacheManager:
         roots: Sequence[GCRoot] = (),
         warn: Callable[[str], None] | None = None,
     ) -> None:
-        """``roots`` as for ``add_gc_root``; those that must hold for what dead processes left are given here: it is swept at once."""
+        """``roots`` as for ``add_gc_root``: here, because what dead processes left is swept at once."""
         self.layout = layout
         self.database = database
         self.content = content

@@ -1,4 +1,4 @@
-"""A cache manager on real parts: content store, native snapshotter (needs no mounts), database. Helpers named for what they make."""
+"""A cache manager on real parts: content store, native snapshotter (needs no mounts), database."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def tar_of(files: dict[str, str]) -> bytes:
     for name, text in files.items():
         data = text.encode()
         kind = DIR if name.endswith("/") else REG
-        entry = Entry(name.rstrip("/"), kind, mode=0o755 if kind == DIR else 0o644, size=len(data))
+        entry = Entry(name, kind, mode=0o755 if kind == DIR else 0o644, size=len(data))
         writer.add(entry, [data] if kind == REG else ())
     writer.close()
     return b"".join(out)

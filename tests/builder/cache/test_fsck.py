@@ -57,8 +57,11 @@ def test_leftovers(store):
     digest = manager.content.put(b"orphan")
     manager.snapshotter.prepare("stray", None)
     os.mkdir(manager.layout.path("snapshots", "folder"))
-    problems = manager.fsck()
-    assert problems == [f"blob {digest}: nothing names it", "snapshot folder folder: no snapshot", "snapshot stray: no record names it"]
+    assert manager.fsck() == [
+        f"blob {digest}: nothing names it",
+        "snapshot folder folder: no snapshot",
+        "snapshot stray: no record names it",
+    ]
 
 
 def test_an_image_whose_blob_is_gone(store):

@@ -69,7 +69,8 @@ def child_manager(root: str):
     layout = Layout(root)
     layout.create()
     database = Database(layout.database)
-    return CacheManager(layout, database, ContentStore(layout), NativeSnapshotter(layout, database, bind=False), warn=lambda _: None)
+    snapshotter = NativeSnapshotter(layout, database, bind=False)
+    return CacheManager(layout, database, ContentStore(layout), snapshotter, warn=lambda _: None)
 
 
 def start(script: str, *arguments: str) -> subprocess.Popen[str]:

@@ -1,0 +1,149 @@
+"""Any sequence of new, commit, merge, diff, release and prune behaves like a model made of dicts."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
+
+from builder.cache.refs import ImmutableRef, MutableRef
+from builder.cache.types import PrunePolicy
+from builder.state.layout import Layout
+from tests.builder.cache.conftest import Registry, WatchedSnapshotter, tree
+
+
+class CacheModel(RuleBasedStateMachine):
+    """``files``: record id -> what a mount must show. ``parents``: record id -> ids. ``refs``: record id -> number of refs."""
+
+    mutable = Bundle("mutable")
+    immutable = Bundle("immutable")
+
+    def __init__(self) -> None:
+        super().__init__()
+        from builder.cache.manager import CacheManager
+        from builder.content.store import ContentStore
+        from builder.state.database import Database
+
+        self.folder = tempfile.TemporaryDirectory()
+        layout = Layout(self.folder.name)
+        layout.create()
+        self.warnings: list[str] = []
+        database = Database(layout.database)
+        self.manager = CacheManager(
+            layout, database, ContentStore(layout), WatchedSnapshotter(layout, database), warn=self.warnings.append
+        )
+        self.registry = Registry()
+        self.files: dict[str, dict[str, str]] = {}
+        self.parents: dict[str, tuple[str, ...]] = {}
+        self.refs: dict[str, int] = {}
+
+    def took(self, ref: ImmutableRef | MutableRef, files: dict[str, str], parents: tuple[str, ...]) -> None:
+        if ref.id in self.files:
+            assert self.files[ref.id] == files
+        self.files[ref.id] = files
+        self.parents[ref.id] = parents
+        self.refs[ref.id] = self.refs.get(ref.id, 0) + 1
+
+    @rule(target=mutable, name=st.sampled_from("abc"), text=st.sampled_from("12"))
+    def new_on_nothing(self, name: str, text: str) -> MutableRef:
+        return self.write(self.manager.new(None), {}, (), name, text)
+
+    @rule(target=mutable, parent=immutable, name=st.sampled_from("abc"), text=st.sampled_from("12"))
+    def new_on_parent(self, parent: ImmutableRef, name: str, text: str) -> MutableRef:
+        return self.write(self.manager.new(parent), self.files[parent.id], (parent.id,), name, text)
+
+    def write(self, work: MutableRef, files: dict[str, str], parents: tuple[str, ...], name: str, text: str) -> MutableRef:
+        with work.mount() as root, open(os.path.join(root, name), "w", encoding="utf-8") as file:
+            file.write(text)
+        self.took(work, {**files, name: text}, parents)
+        return work
+
+    @rule(target=immutable, work=consumes(mutable))
+    def commit(self, work: MutableRef) -> ImmutableRef:
+        return work.commit()
+
+    @rule(work=consumes(mutable))
+    def abandon(self, work: MutableRef) -> None:
+        work.release()
+        self.gone({work.id})
+
+    @rule(target=immutable, name=st.sampled_from("abc"), text=st.sampled_from("12"))
+    def pull(self, name: str, text: str) -> ImmutableRef:
+        ref = self.manager.get_by_blob(self.registry.layer({name: text}), None)
+        self.took(ref, {name: text}, ())
+        return ref
+
+    @rule(target=immutable, one=immutable, two=immutable)
+    def merge(self, one: ImmutableRef, two: ImmutableRef) -> ImmutableRef:
+        ref = self.manager.merge([one, two])
+        assert ref is not None
+        self.took(ref, {**self.files[one.id], **self.files[two.id]}, ref.record.parents)
+        return ref
+
+    @rule(target=immutable, ref=immutable)
+    def clone(self, ref: ImmutableRef) -> ImmutableRef:
+        self.refs[ref.id] += 1
+        return ref.clone()
+
+    @rule(target=immutable, ref=immutable)
+    def load(self, ref: ImmutableRef) -> ImmutableRef:
+        loaded = self.manager.load(ref.id)
+        assert loaded is not None
+        self.refs[ref.id] += 1
+        return loaded
+
+    @rule(ref=immutable)
+    def read(self, ref: ImmutableRef) -> None:
+        assert tree(ref) == dict(sorted(self.files[ref.id].items()))
+
+    @rule(ref=immutable)
+    def export(self, ref: ImmutableRef) -> None:
+        layers = ref.remote()
+        assert len(layers) == len(ref.layers())
+        assert ref.remote() == layers
+
+    @rule(target=immutable, ref=consumes(immutable))
+    def release(self, ref: ImmutableRef) -> object:
+        ref.release()
+        self.refs[ref.id] -= 1
+        return multiple()
+
+    @rule()
+    def prune(self) -> None:
+        needed: set[str] = set()
+        stack = [at for at, count in self.refs.items() if count]
+        while stack:
+            at = stack.pop()
+            if at not in needed:
+                needed.add(at)
+                stack += self.parents[at]
+        expected = self.files.keys() - needed
+        assert {x.id for x in self.manager.prune([PrunePolicy(all=True)])} == expected
+        self.gone(expected)
+
+    def gone(self, ids: set[str]) -> None:
+        for at in ids:
+            del self.files[at], self.parents[at], self.refs[at]
+
+    @invariant()
+    def known_results_exist(self) -> None:
+        usage = {x.id: x for x in self.manager.disk_usage() if x.record_type != "internal"}
+        assert usage.keys() == self.files.keys()
+        assert all(usage[at].in_use for at, count in self.refs.items() if count)
+        assert self.warnings == []
+
+    def teardown(self) -> None:
+        assert self.manager.fsck(verify=True) == []
+        self.manager.close()
+        self.manager.database.close()
+        self.folder.cleanup()
+
+
+# ``merge`` with a merge among its inputs has the inputs of that one as parents: see ``took``.
+TestCacheModel = CacheModel.TestCase
+TestCacheModel.settings = settings(
+    max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+)
