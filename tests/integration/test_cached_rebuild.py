@@ -59,8 +59,9 @@ def once_built(pybuild: Pybuild, context: Context, busybox_layout: str, tmp_path
 
 
 def assert_all_cached(done: Done) -> None:
-    endings = done.instructions()
-    assert len(endings) >= 7, done.err
+    """FROM of an image whose digest is known has nothing to do: BuildKit shows that as DONE where every later step is cached."""
+    endings = {name: ending for name, ending in done.instructions().items() if "FROM" not in name}
+    assert len(endings) == 6, done.err
     assert set(endings.values()) == {"CACHED"}, done.err
 
 

@@ -26,9 +26,9 @@ def test_demo_builds_rebuilds_from_cache_and_says_where_the_image_is(pybuild: Py
 
     cold, cached = (part for part in done.stderr.split("load build definition from Dockerfile\n")[1:])
     assert "built 1 time(s)" in cold
-    endings = Done((), 0, "", "#1 [internal] load build definition from Dockerfile\n" + cached).instructions()
-    assert len(endings) >= 7
-    assert set(endings.values()) == {"CACHED"}
+    steps = Done((), 0, "", "#1 [internal] load build definition from Dockerfile\n" + cached).instructions()
+    assert {name: ending for name, ending in steps.items() if "FROM" not in name and ending != "CACHED"} == {}
+    assert sum(ending == "CACHED" for ending in steps.values()) >= 7
     archive = tmp_path / "demo/demo.tar"
     assert archive.exists()
     assert f"docker load -i {archive}" in done.stdout

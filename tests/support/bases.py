@@ -24,7 +24,7 @@ def busybox_layout(folder: str) -> str:
     tools = [Entry("bin"), Entry("bin/busybox", program, 0o755), Entry("etc"), Entry("etc/gone", b"no image has this\n")]
     tools = [Entry(e.path, e.data, 0o755) if e.data is None else e for e in tools]
     tools += [Entry(f"bin/{name}", link="busybox", mode=0o777) for name in names if name != "busybox"]
-    tools += [Entry("tmp", mode=0o1777), Entry("root", mode=0o700), Entry("var", mode=0o755)]
+    tools += [Entry("tmp", mode=0o1777), Entry("root", mode=0o700), *(Entry(n, mode=0o755) for n in ("var", "dev", "proc", "sys"))]
     accounts = [
         Entry("etc", mode=0o755),
         Entry("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001:An App:/home/app:/bin/sh\n"),

@@ -15,10 +15,17 @@ _EVENTS = {"socket.connect": "connect", "socket.getaddrinfo": "connect", "subpro
 
 
 def main() -> int:
-    log = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    log = sys.argv[1]
+    os.close(os.open(log, os.O_WRONLY | os.O_CREAT, 0o600))
 
     def note(kind: str, what: object) -> None:
-        os.write(log, f"{kind} {what}\n".encode())
+        # By name each time: forks close descriptors they don't know. A fork that can't see the name is in a sandbox, and told so before.
+        try:
+            fd = os.open(log, os.O_WRONLY | os.O_APPEND)
+        except OSError:
+            return
+        os.write(fd, f"{kind} {what}\n".encode())
+        os.close(fd)
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
         if event in _EVENTS:
