@@ -94,6 +94,7 @@ class MountTable:
                 os.rmdir(target)
                 if detach is not None:
                     detach()
+                self._tidy()
 
     def _target(self) -> str:
         with self._lock:
@@ -102,19 +103,19 @@ class MountTable:
                     self._base, self._held = locked_folder(self._tmp, _PREFIX)
             self._number += 1
             target = os.path.join(self._base, str(self._number))
-        with store_errors("can't make a mount point"):
-            os.mkdir(target, 0o700)
-        return target
+            with store_errors("can't make a mount point"):
+                os.mkdir(target, 0o700)
+            return target
 
-    def close(self) -> None:
-        """Remove the scratch folder if nothing is mounted any more."""
+    def _tidy(self) -> None:
+        """Remove the scratch folder with the last mount point: a process leaves nothing, without being told to clean up."""
         with self._lock:
-            if self._base and self._pid == os.getpid() and not self._mounts:
-                os.close(self._held)
+            if self._base:
                 try:
                     os.rmdir(self._base)
                 except OSError:
-                    pass
+                    return  # another mount point is in it
+                os.close(self._held)
                 self._base = ""
 
 

@@ -129,9 +129,6 @@ class NativeSnapshotter:
         self._catalog.sweep()
         sweep(self._layout)
 
-    def close(self) -> None:
-        self._mounts.close()
-
     def _fs(self, key: str) -> str:
         return self._catalog.folder(key, "fs")
 

@@ -223,9 +223,6 @@ class OverlaySnapshotter:
         self._catalog.sweep()
         sweep(self._layout)
 
-    def close(self) -> None:
-        self._mounts.close()
-
     def _fs(self, key: str) -> str:
         return self._catalog.folder(key, "fs")
 

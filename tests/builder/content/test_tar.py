@@ -214,9 +214,10 @@ def test_the_pax_header_is_named_after_the_file() -> None:
     assert data[1024 : 1024 + 9] == b"some/dir/"  # without what is not ASCII
 
 
-@given(st.binary(min_size=1, max_size=12).filter(lambda k: b"=" not in k and b"\0" not in k), st.binary(max_size=1200))
+@given(st.binary(max_size=12).filter(lambda k: b"=" not in k and b"\0" not in k), st.binary(max_size=1200))
 def test_records_round_trip(key: bytes, value: bytes) -> None:
-    assert records.parse(records.record(key, value)) in ({key: value}, {})
+    key = b"SCHILY.xattr.user." + key
+    assert records.parse(records.record(key, value) * 2) == {key: value}
 
 
 @given(st.integers(-(10**19), 10**19))

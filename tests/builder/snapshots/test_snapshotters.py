@@ -86,6 +86,7 @@ def test_after_the_last_user_nothing_is_mounted(snapshotter: Snapshotter, state:
     names(snapshotter, "b")
     with open("/proc/self/mountinfo") as file:
         assert state[0].root not in file.read()
+    assert os.listdir(state[0].tmp) == []
 
 
 def test_an_active_snapshot_can_be_mounted_again_and_again(snapshotter: Snapshotter) -> None:
