@@ -139,7 +139,7 @@ def test_no_network(build: Callable[..., dict[str, bytes]]) -> None:
 
 def test_interrupted_while_a_step_runs(pybuild: Pybuild, context: Context, busybox: str, tmp_path: Path) -> None:
     """SIGINT ends the step and the build at once, and the store is whole."""
-    folder = context({"Dockerfile": f"FROM {busybox}\nRUN echo start\'\'ed && sleep 1000\n"})
+    folder = context({"Dockerfile": f"FROM {busybox}\nRUN echo start''ed && sleep 1000\n"})
     log = tmp_path / "log"
     with open(log, "wb") as f:
         process = pybuild.start("--progress", "plain", folder, stderr=f)
