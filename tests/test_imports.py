@@ -35,6 +35,7 @@ ALLOWED = {
     "builder.solver": {"builder.graph", "builder.errors", "builder.state", "builder.progress.events"},
     "builder.exporters": STORAGE
     | {"builder.sources", "builder.cache", "builder.registry", "builder.images", "builder.worker", "builder.config"},
+    "builder.compare": {"builder.errors", "builder.content"},
     "builder.__main__": {"builder.cli"},
     "builder.cli": {"builder", "frontend", "runtime"},
 }
