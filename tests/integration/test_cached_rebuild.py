@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from builder.graph.values import dataclass, replace
 from tests.support import bases, watched
 from tests.support.cli import Done, Pybuild
 from tests.support.oci import read_image
