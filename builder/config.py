@@ -6,10 +6,10 @@ Every key is known or refused: a misspelt key that changes nothing would be foun
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from builder.errors import UsageError
+from builder.graph.values import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

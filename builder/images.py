@@ -11,13 +11,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.cache.types import Descriptor
 from builder.errors import IntegrityError, NotFoundError, PybuildError
 from builder.graph.digest import Digest
 from builder.graph.reference import Reference
+from builder.graph.values import dataclass
 from builder.registry import manifests
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ The rules are those of ``frontend/dockerfile/shell/lex.go``, its oddities includ
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
+from builder.graph.values import dataclass, field
 from frontend.errors import ShellError
 from frontend.gotext import SPACES, quote, replace_invalid
 

@@ -10,10 +10,10 @@ A selector without operator asks whether the field is there. Several filters: on
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from builder.cache.types import UsageRecord
 from builder.errors import UsageError
+from builder.graph.values import dataclass
 
 Matcher = Callable[[UsageRecord], bool]
 

@@ -11,16 +11,18 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from builder.cache import gitrepos
 from builder.cache.filters import Matcher, compile_filters
 from builder.cache.leases import forget_unlocked, sweep
 from builder.cache.mounts import lock_path
 from builder.cache.records import FRONTEND, INTERNAL, LAZY, MUTABLE, CacheRecord, LayerBlob
 from builder.cache.types import PrunePolicy, UsageRecord
 from builder.content.store import store_errors
+from builder.errors import StoreError
 from builder.graph.digest import Digest
+from builder.graph.values import dataclass
 
 if TYPE_CHECKING:
     from builder.cache.manager import CacheManager
@@ -75,8 +77,7 @@ def _sizes(
         changing = record.state == MUTABLE and record.id in held
         if record.state != LAZY and not changing and record.snapshot not in snapshots:
             snapshots.add(record.snapshot)
-            if manager.snapshotter.exists(record.snapshot):
-                size += manager.snapshotter.usage(record.snapshot).size
+            size += _snapshot_size(manager, record)
         for blob in blobs.get(record.id, ()):
             if blob.descriptor.digest not in digests:
                 digests.add(blob.descriptor.digest)
@@ -85,12 +86,24 @@ def _sizes(
     return sizes
 
 
+def _snapshot_size(manager: CacheManager, record: CacheRecord) -> int:
+    def usage() -> int:
+        try:
+            return manager.snapshotter.usage(record.snapshot).size
+        except StoreError:
+            return 0  # lost, or just removed by another process
+
+    if record.state == MUTABLE and record.last_used is not None:
+        return manager.measured(record.id, record.last_used, usage)
+    return usage()
+
+
 def disk_usage(manager: CacheManager, filters: Sequence[str] = ()) -> list[UsageRecord]:
     """See ``CacheManager.disk_usage``. The lines for the store itself and for images' blobs come last."""
     matches = compile_filters(filters)
     census = _take_census(manager)
     in_use = _with_ancestors(census.records, census.held)
-    lines = [_line(census, r, in_use) for r in census.records.values()]
+    lines = [_line(census, r, in_use) for r in census.records.values()] + gitrepos.lines(manager)
     lines.append(_internal(METADATA, "database, locks and folders of the store", _overhead(manager)))
     named = {b.descriptor.digest for blobs in census.blobs.values() for b in blobs}
     others = sum(_bytes(manager.content.path(d)) for d, _, _ in manager.content.walk() if d not in named)
@@ -163,9 +176,13 @@ def prune(
     with manager.lease.transaction() as c:
         forget_unlocked(manager.layout, c)
     out: list[UsageRecord] = []
+    census: _Census | None = None
     for policy in policies:
-        matches = compile_filters(policy.filters)
-        out += _Pruning(manager, policy, matches, deadline, removed).run()
+        census = census or _take_census(manager)
+        gone = _Pruning(manager, policy, census, deadline, removed).run()
+        if gone:
+            out += gone
+            census = None
         if deadline is not None and time.monotonic() > deadline:
             return out
     sweep_leftovers(manager)
@@ -179,20 +196,20 @@ class _Pruning:
         self,
         manager: CacheManager,
         policy: PrunePolicy,
-        matches: Matcher,
+        census: _Census,
         deadline: float | None,
         removed: Callable[[UsageRecord], None] | None,
     ) -> None:
         self._manager = manager
         self._policy = policy
-        self._matches = matches
+        self._matches: Matcher = compile_filters(policy.filters)
         self._deadline = deadline
         self._removed = removed
-        self._census = _take_census(manager)
-        self._in_use = _with_ancestors(self._census.records, self._census.held)
-        self._lines = {r.id: _line(self._census, r, self._in_use) for r in self._census.records.values()}
+        in_use = _with_ancestors(census.records, census.held)
+        self._lines = {r.id: _line(census, r, in_use) for r in census.records.values()}
+        self._lines.update((line.id, line) for line in gitrepos.lines(manager))
         self._children: dict[str, int] = {}
-        for record in self._census.records.values():
+        for record in census.records.values():
             for parent in set(record.parents):
                 self._children[parent] = self._children.get(parent, 0) + 1
 
@@ -279,19 +296,22 @@ def _free(manager: CacheManager) -> int:
 
 # -------------------------------------------------------------------------------------------------------- deleting
 def delete_records(manager: CacheManager, record_ids: Sequence[str]) -> set[str]:
-    """Delete those of the records (children before parents) that nobody holds and nothing stands on; gives their ids."""
+    """Delete those of the records (children before parents) that nobody holds and nothing stands on, and git repositories; gives
+    their ids."""
     gone: set[str] = set()
     snapshots: list[str] = []
     blobs: list[Digest] = []
     with manager.lease.transaction() as c:
         for record_id in record_ids:
-            if _is_needed(c, record_id):
+            if record_id.startswith(gitrepos.PREFIX) or _is_needed(c, record_id):
                 continue
             s, b = manager.records.delete(c, record_id)
             snapshots += s
             blobs += b
             gone.add(record_id)
+        c.executemany("DELETE FROM measured WHERE name = ?", [(r,) for r in record_ids])
     manager.removed(gone)
+    gone.update(r for r in record_ids if r.startswith(gitrepos.PREFIX) and gitrepos.remove(manager.layout, r))
     for snapshot in snapshots:
         manager.snapshotter.remove(snapshot)
     delete_blobs(manager, blobs)

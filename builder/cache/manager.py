@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from builder.cache.leases import Lease, sweep
@@ -33,7 +32,8 @@ from builder.cache.records import (
 from builder.cache.refs import ImmutableRef, MutableRef
 from builder.errors import NotFoundError, StoreError
 from builder.graph.digest import Digest, chain_id
-from builder.state.locks import locked
+from builder.graph.values import dataclass, replace
+from builder.state.locks import locked, try_lock
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 GCRoot = Callable[[], Iterable[Digest]]
 ProviderResolver = Callable[[str, "Descriptor"], "BlobProvider | None"]
 _LOCKS = 256
+_PACE_SECONDS = 60.0
 
 
 @dataclass(slots=True)
@@ -99,6 +100,7 @@ class CacheManager:
         self.gc_roots: list[GCRoot] = list(roots)
         self._lock = threading.RLock()
         self._entries: dict[str, _Entry] = {}
+        self._grown = False
         self._uses: dict[str, tuple[float, int]] = {}
         self._providers: dict[Digest, tuple[BlobProvider, UnlazyProgress | None]] = {}
         self._resolver: ProviderResolver | None = None
@@ -470,6 +472,26 @@ class CacheManager:
         self._flush_uses()
         return disk_usage(self, filters)
 
+    def collect(self, policies: Sequence[PrunePolicy], *, seconds: float) -> list[UsageRecord]:
+        """``prune`` after a build. Nothing to do for a process that added nothing, within a minute of the last collection
+        (buildkitd's pace), or while another process collects."""
+        if not self._grown:
+            return []
+        self._grown = False
+        path = self.layout.path("locks", "collect")
+        lock = try_lock(path)
+        if lock is None:
+            return []
+        try:
+            status = os.fstat(lock)
+            if status.st_size and 0 <= time.time() - status.st_mtime < _PACE_SECONDS:
+                return []
+            removed = self.prune(policies, seconds=seconds)
+            os.pwrite(lock, b"collected\n", 0)
+            return removed
+        finally:
+            os.close(lock)
+
     def prune(
         self,
         policies: Sequence[PrunePolicy],
@@ -522,6 +544,16 @@ class CacheManager:
             for entry in self._entries.values():
                 if entry.record.snapshot == record.snapshot:
                     entry.record = replace(entry.record, state=READY)
+
+    def measured(self, name: str, stamp: float, measure: Callable[[], int]) -> int:
+        """A size that is measured again only when ``stamp`` is another: walking a big cache mount takes seconds."""
+        row = self.records.rows("SELECT size FROM measured WHERE name = ? AND stamp = ?", (name, stamp))
+        if row:
+            return int(row[0][0])
+        size = measure()
+        with self.lease.transaction() as c:
+            c.execute("INSERT OR REPLACE INTO measured VALUES (?, ?, ?)", (name, stamp, size))
+        return size
 
     def damaged(self, record_id: str, reason: str) -> None:
         """Drop a record that can't be used, and all that stands on it: they are cache misses from now on."""
@@ -594,6 +626,7 @@ class CacheManager:
 
     def _enter(self, record: CacheRecord) -> None:
         with self._lock:
+            self._grown = True
             self._entries[record.id] = _Entry(record, refs=1, used=True, sound=True)
 
     def _discard(self, record_id: str) -> None:

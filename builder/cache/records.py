@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Container, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from builder.cache.types import Descriptor
 from builder.errors import StoreError
 from builder.graph.digest import Digest
+from builder.graph.values import dataclass
 
 if TYPE_CHECKING:
     from builder.state.database import Database
@@ -51,7 +51,8 @@ CREATE TABLE IF NOT EXISTS record_blobs (
     record TEXT NOT NULL, position INTEGER NOT NULL, digest TEXT NOT NULL, media_type TEXT NOT NULL, size INTEGER NOT NULL,
     annotations TEXT NOT NULL, source TEXT NOT NULL, PRIMARY KEY (record, position)
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS record_blob_digest ON record_blobs (digest)
+CREATE INDEX IF NOT EXISTS record_blob_digest ON record_blobs (digest);
+CREATE TABLE IF NOT EXISTS measured (name TEXT PRIMARY KEY, stamp REAL NOT NULL, size INTEGER NOT NULL) WITHOUT ROWID
 """
 
 _COLUMNS = (

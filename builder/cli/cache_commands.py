@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 import time
@@ -13,6 +12,7 @@ import click
 from builder.cli.common import open_root, state_options
 from builder.cli.tables import ago, human_size, table
 from builder.errors import UsageError
+from builder.graph.values import asdict
 
 if TYPE_CHECKING:
     from builder.cache.types import UsageRecord
@@ -29,11 +29,11 @@ def du(filters: tuple[str, ...], verbose: bool, form: str, **flags: Any) -> int:
         records = worker.cache.disk_usage(filters)
     if _is_json(form):
         for record in records:
-            print(json.dumps(dataclasses.asdict(record)))
+            print(json.dumps(asdict(record)))
         return 0
     if verbose:
         for record in records:
-            print("".join(f"{k}:\t{v}\n" for k, v in dataclasses.asdict(record).items()))
+            print("".join(f"{k}:\t{v}\n" for k, v in asdict(record).items()))
     else:
         print(table(("ID", "RECLAIMABLE", "SIZE", "LAST ACCESSED"), [_row(r) for r in records]), end="")
     free = sum(r.size for r in records if not r.in_use)
@@ -81,7 +81,7 @@ def prune(filters: tuple[str, ...], force: bool, verbose: bool, form: str, every
         removed = worker.cache.prune([policy])
     if as_json:
         for record in removed:
-            print(json.dumps(dataclasses.asdict(record)))
+            print(json.dumps(asdict(record)))
         return 0
     if verbose or removed:
         print(table(("ID", "RECLAIMABLE", "SIZE", "LAST ACCESSED"), [_row(r) for r in removed]), end="")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Literal
 
 from builder.errors import UsageError
@@ -11,6 +10,7 @@ from builder.exporters.types import OutputSpec
 from builder.graph.ops import Ulimit
 from builder.graph.platform import Platform
 from builder.graph.reference import Reference
+from builder.graph.values import dataclass, field
 
 _SIZES = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _ULIMITS = frozenset(

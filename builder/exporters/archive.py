@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import UsageError
 from builder.exporters.image import WrittenImage
 from builder.exporters.manifest import OCI_INDEX, descriptor_json
 from builder.graph.reference import Reference
+from builder.graph.values import dataclass, replace
 
 if TYPE_CHECKING:
     from builder.content.store import ContentStore

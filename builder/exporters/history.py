@@ -6,10 +6,10 @@ Pure: from a converted config and facts of the layers to the config document's v
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 from builder.graph.image import History, ImageConfig
 from builder.graph.times import NS, format_rfc3339, parse_rfc3339
+from builder.graph.values import dataclass, replace
 
 COMMENT = "buildkit.exporter.image.v0"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from builder.cache.types import Compression, Descriptor, Layer
@@ -23,6 +22,7 @@ from builder.exporters.manifest import (
 )
 from builder.exporters.types import BuildOutput, OutputSpec, SolvedTarget
 from builder.graph.digest import Digest
+from builder.graph.values import dataclass, field, replace
 
 if TYPE_CHECKING:
     from builder.content.store import ContentStore

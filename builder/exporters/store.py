@@ -41,8 +41,7 @@ def stored_image(worker: Worker, name: Reference) -> tuple[StoredImage, WrittenI
 
 def push_image(worker: Worker, image: WrittenImage, name: Reference, *, by_digest: bool) -> None:
     """Blobs first, then manifests, the top last: at no time does a tag point to something incomplete."""
-    from dataclasses import replace
-
+    from builder.graph.values import replace
     from builder.sources.providers import registry_client
 
     client = registry_client(worker)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from builder.errors import UsageError
+from builder.graph.values import dataclass, field
 
 if TYPE_CHECKING:
     from builder.cache.refs import ImmutableRef

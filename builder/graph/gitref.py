@@ -10,8 +10,9 @@ What counts as one, and how it is read, is BuildKit's rule (frontend/dockerfile/
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from builder.graph.values import dataclass, replace
 
 if TYPE_CHECKING:
     from builder.graph.ops import GitSource

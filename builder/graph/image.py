@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from typing import Any
 
 from builder.graph.platform import Platform
+from builder.graph.values import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ where LLB has an identifier string with attributes. Modes are permission bits as
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from builder.graph.digest import Digest
+from builder.graph.values import dataclass, field
 
 NO_INPUT = -1
 """Index for "no input" (an empty root) and "no output"."""

@@ -8,11 +8,11 @@ matched. A pattern that matches a folder matches all below it. The last pattern 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from posixpath import normpath
 from typing import TypeAlias
 
 from builder.errors import UsageError
+from builder.graph.values import dataclass
 
 Match: TypeAlias = Callable[[str], bool]
 MatchInfo: TypeAlias = tuple[bool, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from builder.graph.values import dataclass
 
 _OS = frozenset(
     (

@@ -4,7 +4,7 @@ A cached build takes its time in starting up, and most of that was the standard 
 each class from text (0.5 ms a class, about 170 classes), and imports ``inspect``. Here one method is compiled, ``__init__``; the others
 are shared functions over the names of the fields. To the type checker these are the standard ones.
 
-Supported: ``frozen``, ``slots``, ``eq``, ``kw_only``, defaults, ``field(default, default_factory, metadata, compare)``,
+Supported: ``frozen``, ``slots``, ``eq``, ``kw_only``, defaults, ``field(default, default_factory, metadata, compare, repr)``,
 ``__post_init__``, ``ClassVar``, inheritance. Annotations are text (``from __future__ import annotations``).
 """
 
@@ -27,18 +27,19 @@ else:
     class Field:
         """One field; ``default`` and ``default_factory`` are ``_MISSING`` where they are not given."""
 
-        __slots__ = ("compare", "default", "default_factory", "kw_only", "metadata", "name")
+        __slots__ = ("compare", "default", "default_factory", "kw_only", "metadata", "name", "repr")
 
-        def __init__(self, default, default_factory, metadata, compare):
+        def __init__(self, default, default_factory, metadata, compare, repr):
             self.name = ""
             self.default = default
             self.default_factory = default_factory
             self.metadata = metadata
             self.compare = compare
+            self.repr = repr
             self.kw_only = False
 
-    def field(*, default=_MISSING, default_factory=_MISSING, metadata=None, compare=True):
-        return Field(default, default_factory, metadata or {}, compare)
+    def field(*, default=_MISSING, default_factory=_MISSING, metadata=None, compare=True, repr=True):
+        return Field(default, default_factory, metadata or {}, compare, repr)
 
     def fields(value):
         """The fields of a class made here, or of an instance of one; TypeError for anything else."""
@@ -96,7 +97,7 @@ else:
     def _field(cls, name, kw_only):
         default = cls.__dict__.get(name, _MISSING)
         if not isinstance(default, Field):
-            default = Field(default, _MISSING, {}, True)
+            default = Field(default, _MISSING, {}, True, True)
         if default.default is _MISSING:
             if name in cls.__dict__:
                 delattr(cls, name)
@@ -150,7 +151,7 @@ else:
         return lambda self: (get(self),)
 
     def _repr(self):
-        inner = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__value_fields__)
+        inner = ", ".join(f"{name}={getattr(self, name)!r}" for name, f in self.__value_fields__.items() if f.repr)
         return f"{self.__class__.__qualname__}({inner})"
 
     def _frozen_setattr(self, name, value):

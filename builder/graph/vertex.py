@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import json
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from builder.graph.digest import Digest
+from builder.graph.values import dataclass, field, fields, is_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,9 +119,9 @@ def encode(value: Any, *, full: bool = False) -> Any:
 
     Fields marked ``digest: False`` are left out unless ``full``.
     """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if is_value(value):
         out = {"kind": value.kind} if hasattr(value, "kind") else {"type": type(value).__name__}
-        for f in dataclasses.fields(value):
+        for f in fields(value):
             if full or f.metadata.get("digest", True):
                 out[f.name] = encode(getattr(value, f.name), full=full)
         return out

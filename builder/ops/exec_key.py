@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import posixpath
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from builder.cache.types import ChecksumOptions
@@ -14,6 +13,7 @@ from builder.errors import StepError
 from builder.graph.digest import Digest, digest_parts
 from builder.graph.ops import NO_INPUT, CacheMount, Exec, Mount
 from builder.graph.platform import Platform
+from builder.graph.values import replace
 from builder.graph.vertex import canonical_json, encode
 from builder.solver.types import CacheMap, CacheMapDep, OpContext, Result
 

@@ -6,9 +6,9 @@ A sink is any callable that takes an event; it is called from several threads an
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from builder.graph.digest import Digest
+from builder.graph.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 
 from builder.graph.digest import Digest
+from builder.graph.values import dataclass, field
 from builder.progress.events import Event, Log, Status, VertexCompleted, VertexStarted, Warned
 
 KEPT_LINES = 10

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from builder.errors import SourceError
 from builder.graph.redact import redact_url
+from builder.graph.values import replace
 from builder.registry.transport import Request, Response, Transport, TransportError
 
 MAX_REDIRECTS = 10

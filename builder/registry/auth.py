@@ -12,11 +12,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from builder.errors import AuthError, SourceError, UsageError
 from builder.graph.reference import DOCKER_HUB
+from builder.graph.values import dataclass, field
 from builder.registry.agent import Agent
 from builder.registry.transport import TLS, Request
 

@@ -11,7 +11,6 @@ import hashlib
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from builder.cache.types import Descriptor
@@ -19,6 +18,7 @@ from builder.errors import AuthError, IntegrityError, NotFoundError, SourceError
 from builder.graph.digest import Digest
 from builder.graph.redact import redact_url
 from builder.graph.reference import DOCKER_HUB, Reference
+from builder.graph.values import dataclass, field, replace
 from builder.registry import manifests
 from builder.registry.agent import BACKOFF_SECONDS, Agent, same_origin
 from builder.registry.auth import Authorizer, Credentials, DockerConfig, Scope

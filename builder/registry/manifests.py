@@ -7,13 +7,13 @@ reads only one of them, and is refused (CVE-2021-41190); so is a media type that
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from builder.cache.types import Descriptor
 from builder.errors import IntegrityError, UnsupportedError
 from builder.graph.digest import Digest
 from builder.graph.platform import Platform, preference
+from builder.graph.values import dataclass
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from builder.errors import SourceError
 from builder.graph.redact import redact_text, redact_url
+from builder.graph.values import dataclass, field
 
 if TYPE_CHECKING:
     import ssl

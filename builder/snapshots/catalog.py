@@ -11,11 +11,11 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.content.store import store_error, store_errors
 from builder.errors import StoreError
+from builder.graph.values import dataclass
 from builder.snapshots.types import Applied
 
 if TYPE_CHECKING:

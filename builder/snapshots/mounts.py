@@ -7,11 +7,11 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from builder.content.store import store_errors
 from builder.errors import StoreError
+from builder.graph.values import dataclass, field
 from builder.snapshots.catalog import locked_folder
 from runtime.linux.mounts import MountError, unmount
 

@@ -26,10 +26,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Protocol
 
 from builder.errors import LayerError
+from builder.graph.values import dataclass
 
 
 class NeedsParent(LayerError):

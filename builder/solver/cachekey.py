@@ -9,10 +9,10 @@ alternatives leads to the same name.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from builder.graph.digest import Digest, digest_parts
+from builder.graph.values import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,10 +11,10 @@ import json
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from builder.graph.digest import Digest
+from builder.graph.values import dataclass, field
 
 if TYPE_CHECKING:
     from builder.state.database import Database

@@ -7,9 +7,9 @@ blobs, write a manifest) is a later step's, in ``builder.cache``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from builder.graph.values import dataclass, field
 from builder.solver.cachekey import best_record, root_key
 
 if TYPE_CHECKING:

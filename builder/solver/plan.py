@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from builder.graph.digest import Digest
+from builder.graph.values import dataclass
 from builder.graph.vertex import Graph, Vertex
 from builder.solver.types import CacheMap, Result
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from builder.graph.values import dataclass
 from builder.solver.cachekey import ExportableKey
 from builder.solver.types import Result
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from builder.graph.digest import Digest
+from builder.graph.values import dataclass, field
 from builder.graph.vertex import Vertex
 from builder.progress.events import Event, Sink
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import CancelledError, PybuildError
 from builder.graph.digest import Digest, digest_parts
+from builder.graph.values import dataclass, field
 from builder.graph.vertex import Vertex
 from builder.progress.events import Sink, Warned
 from builder.solver.cachekey import CacheKey, CacheRecord, ExportableKey

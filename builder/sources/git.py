@@ -12,7 +12,6 @@ import posixpath
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.errors import AuthError, IntegrityError, NotFoundError, SourceError, StoreError
@@ -20,6 +19,7 @@ from builder.graph.digest import Digest, digest_parts
 from builder.graph.gitref import is_commit, parse_git_ref
 from builder.graph.ops import GitSource
 from builder.graph.redact import redact_url
+from builder.graph.values import dataclass
 from builder.sources.gitcli import Git
 from builder.sources.gitfiles import move_up, redact_configs, remove_git_files, set_times, unlink
 from builder.state.locks import locked

@@ -12,12 +12,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from builder.errors import AuthError, CancelledError, NotFoundError, SourceError, UnsupportedError
 from builder.graph.gitref import is_commit
 from builder.graph.redact import redact_text
+from builder.graph.values import dataclass, field, replace
 
 if TYPE_CHECKING:
     import subprocess

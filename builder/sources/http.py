@@ -11,13 +11,13 @@ import os
 import posixpath
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from builder.errors import AuthError, CancelledError, IntegrityError, NotFoundError, SourceError, StoreError
 from builder.graph.digest import Digest, digest_parts
 from builder.graph.ops import HTTPSource
 from builder.graph.redact import redact_url
+from builder.graph.values import dataclass, field
 from builder.registry.transport import Request, Response
 
 if TYPE_CHECKING:

@@ -7,13 +7,13 @@ downloads a layer, and both find manifest and config in the content store when t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from builder.cache.types import Descriptor, Layer
 from builder.errors import PybuildError, UsageError
 from builder.graph.digest import Digest
 from builder.graph.reference import Reference
+from builder.graph.values import dataclass, replace
 from builder.images import ImageStore
 from builder.registry import manifests
 from builder.sources.platform_image import PlatformImage, find_platform

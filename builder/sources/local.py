@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.cache.contenthash import tree_checksum
@@ -22,6 +21,7 @@ from builder.errors import NotFoundError, SourceError
 from builder.graph.digest import Digest, digest_parts
 from builder.graph.ops import LocalSource
 from builder.graph.patterns import MatchInfo, PatternMatcher
+from builder.graph.values import dataclass
 from builder.solver.types import CacheMap, OpContext, Result
 
 if TYPE_CHECKING:

@@ -6,13 +6,13 @@ The same for registries, the own store and OCI layouts: they differ in how a doc
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from builder.cache.types import Descriptor
 from builder.errors import IntegrityError, NotFoundError
 from builder.graph.digest import Digest
 from builder.graph.platform import Platform, preference
+from builder.graph.values import dataclass
 from builder.registry import manifests
 
 MAX_NESTING = 2

@@ -13,9 +13,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from builder.errors import StoreError
+from builder.graph.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

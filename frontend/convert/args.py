@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from builder.graph.values import dataclass, replace
 from frontend.convert.state import with_variable
 from frontend.errors import ConvertError, ShellError
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from builder.graph.values import dataclass, replace
 
 if TYPE_CHECKING:
     from builder.graph.patterns import PatternMatcher

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from builder.graph.gitref import parse_git_ref
@@ -11,6 +10,7 @@ from builder.graph.image import ImageConfig
 from builder.graph.ops import NO_INPUT, CopyAction, GitSource, HTTPSource, ImageSource, LocalSource, OCILayoutSource
 from builder.graph.platform import normalize
 from builder.graph.reference import Reference
+from builder.graph.values import dataclass, replace
 from builder.graph.vertex import Edge, Vertex, VertexMeta
 from frontend.convert.args import parse_bool
 from frontend.convert.state import SourcedCopy, State, copy_edge

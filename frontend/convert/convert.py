@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from builder.graph.ops import LocalSource
 from builder.graph.platform import Platform
+from builder.graph.values import dataclass, replace
 from frontend.convert import args, epoch, lintrules
 from frontend.convert.context import ConvertContext
 from frontend.convert.contexts import NamedContexts, main_edge

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.graph.ops import GitSource, HTTPSource
+from builder.graph.values import replace
 from builder.graph.vertex import Edge
 from frontend.convert.remote import git_ref, http_source, is_http_source
 from frontend.convert.state import with_variable

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.graph.image import ContainerConfig, ImageConfig
 from builder.graph.platform import normalize
+from builder.graph.values import replace
 
 if TYPE_CHECKING:
     from builder.graph.platform import Platform

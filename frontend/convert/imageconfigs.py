@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from builder.graph.image import ImageConfig
+from builder.graph.values import dataclass
 from frontend.convert.options import ResolveError
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from builder.graph.ops import (
@@ -17,6 +16,7 @@ from builder.graph.ops import (
     SSHMount,
     TmpfsMount,
 )
+from builder.graph.values import dataclass, field
 from builder.graph.vertex import VertexMeta
 from frontend.convert.outline_capture import MountInfo
 from frontend.convert.paths import clean, join

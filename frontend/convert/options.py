@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from builder.graph.ops import LocalSource
 from builder.graph.platform import Platform, host
+from builder.graph.values import dataclass, field
 
 if TYPE_CHECKING:
     from builder.graph.image import ImageConfig

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.graph.ops import ImageSource
 from builder.graph.reference import Reference
+from builder.graph.values import replace
 from builder.graph.vertex import Edge, Vertex, VertexMeta
 from frontend import suggest
 from frontend.convert import contexts

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from builder.graph.ops import NO_INPUT, CopyAction, File, MkdirAction, MkfileAction
+from builder.graph.values import dataclass, field, replace
 from builder.graph.vertex import Edge, Location, Vertex, VertexMeta
 
 if TYPE_CHECKING:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from builder.graph.values import dataclass
 from frontend import suggest
 from frontend.errors import ParseError
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar, cast, get_args
 
+from builder.graph.values import dataclass
 from frontend import suggest
 from frontend.errors import ParseError
 from frontend.gotext import quote

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 
+from builder.graph.values import replace
 from frontend import suggest
 from frontend.errors import FrontendError, ParseError
 from frontend.gotext import SPACE, quote

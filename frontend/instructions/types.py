@@ -11,9 +11,9 @@ variables gives a new value (see ``expand.py``). Fields that every command has:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
+from builder.graph.values import dataclass
 from frontend.errors import Range
 
 Location: TypeAlias = tuple[Range, ...]

@@ -8,9 +8,9 @@ an instruction adds to it for that instruction.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from builder.graph.values import dataclass, field, replace
 from frontend.errors import FrontendError, Range
 from frontend.gotext import SPACE, quote
 from frontend.instructions.values import parse_bool

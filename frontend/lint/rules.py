@@ -6,8 +6,8 @@ A rule's ``message`` is called with the facts of one finding, in the order its t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from builder.graph.values import dataclass
 from frontend.gotext import quote
 
 _DOCS = "https://docs.docker.com/go/dockerfile/rule/"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from builder.graph.values import dataclass
 from frontend.errors import ParseError, Range
 from frontend.gotext import SPACE
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from builder.graph.values import dataclass
 from frontend.errors import ParseError
 from frontend.gotext import SPACE, byte_length
 from frontend.parser.directives import DirectiveParser

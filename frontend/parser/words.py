@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+from builder.graph.values import dataclass
 from frontend.errors import ParseError
 from frontend.gotext import SPACE, SPACES, byte_chars, from_byte_chars, quote, replace_invalid
 

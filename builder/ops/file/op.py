@@ -6,7 +6,6 @@ import os
 import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from builder.cache.contenthash_glob import contains_wildcards
@@ -14,6 +13,7 @@ from builder.cache.types import ChecksumOptions
 from builder.errors import PybuildError, StepError
 from builder.graph.digest import Digest, digest_parts
 from builder.graph.ops import NO_INPUT, CopyAction, File, FileAction, MkdirAction, MkfileAction, Owner, RmAction, SymlinkAction
+from builder.graph.values import dataclass, replace
 from builder.graph.vertex import canonical_json, encode
 from builder.solver.types import CacheMap, CacheMapDep, OpContext, Result
 from builder.sources.local import LocalRef, read_view

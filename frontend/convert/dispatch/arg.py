@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from builder.graph.values import replace
 from frontend.convert import lintrules
 from frontend.convert.args import NOT_IN_ENVIRONMENT, ArgInfo
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.graph.ops import NO_INPUT, CopyAction, Merge
+from builder.graph.values import replace
 from builder.graph.vertex import Edge, Vertex, VertexMeta
 from frontend.convert import lintrules, names
 from frontend.convert.owner import parse_mode, parse_owner

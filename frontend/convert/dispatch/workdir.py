@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.graph.ops import NO_INPUT, MkdirAction
 from builder.graph.times import NS
+from builder.graph.values import replace
 from builder.graph.vertex import VertexMeta
 from frontend.convert import names
 from frontend.convert.owner import parse_owner

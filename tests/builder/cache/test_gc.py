@@ -235,3 +235,66 @@ def test_one_of_several_filters_is_enough():
 def test_malformed_filters_are_refused(text):
     with pytest.raises(UsageError, match="filter"):
         parse(text)
+
+
+# ---------------------------------------------------------------------------------------------------- git repositories
+def repository(manager, name="r"):
+    path = os.path.join(manager.layout.git, name)
+    os.makedirs(path)
+    with open(os.path.join(path, "pack"), "w", encoding="utf-8") as file:
+        file.write("x" * 100_000)
+    return path
+
+
+def test_git_repositories_are_counted_and_pruned(manager):
+    path = repository(manager)
+    assert records(manager)["git-r"].size > 100_000
+    assert [x.id for x in manager.prune([ALL])] == ["git-r"]
+    assert not os.path.exists(path)
+    assert os.listdir(manager.layout.tmp) == []
+
+
+def test_a_git_repository_in_use_stays(manager):
+    from builder.state.locks import locked
+
+    path = repository(manager)
+    with locked(os.path.join(manager.layout.locks, "git-r")):
+        assert records(manager)["git-r"].in_use
+        assert manager.prune([ALL]) == []
+    assert os.path.exists(path)
+
+
+# ----------------------------------------------------------------------------------------------------- after each build
+def test_after_a_build_that_added_nothing_nothing_is_collected(manager, opened, step):
+    step(manager, None, {"a": "1"}).release()
+    manager.close()
+    assert opened().collect([ALL], seconds=9) == []
+    assert len(opened().prune([ALL])) == 1
+
+
+def test_builds_collect_once_a_minute(manager, step):
+    first = step(manager, None, {"a": "1"})
+    first.release()
+    assert [x.id for x in manager.collect([ALL], seconds=9)] == [first.id]
+    second = step(manager, None, {"b": "1"})
+    second.release()
+    assert manager.collect([ALL], seconds=9) == []
+    long_ago = time.time() - 61
+    os.utime(manager.layout.path("locks", "collect"), (long_ago, long_ago))
+    third = step(manager, None, {"c": "1"})
+    third.release()
+    assert {x.id for x in manager.collect([ALL], seconds=9)} == {second.id, third.id}
+
+
+def test_a_big_cache_mount_is_measured_once_after_each_use(manager):
+    ref = manager.cache_mount("k", "shared")
+    ref.release()
+    records(manager)
+    walked: list[str] = []
+    usage = manager.snapshotter.usage
+    manager.snapshotter.usage = lambda key: walked.append(key) or usage(key)
+    records(manager)
+    assert walked == []
+    manager.cache_mount("k", "shared").release()
+    records(manager)
+    assert walked == [ref.record.snapshot]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 
 import pytest
 
 from builder.cache.types import Compression
 from builder.errors import IntegrityError, LayerError, NotFoundError, StoreError
 from builder.graph.digest import Digest, chain_id
+from builder.graph.values import replace
 
 
 def chain(manager, layers, **options):

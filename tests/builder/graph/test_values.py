@@ -154,6 +154,15 @@ def test_identity_equality_can_be_kept() -> None:
     assert hash(a) == hash(a)
 
 
+def test_a_field_can_be_kept_out_of_the_repr() -> None:
+    @values.dataclass(frozen=True, slots=True)
+    class Login:
+        user: str
+        password: str = values.field(default="", repr=False)
+
+    assert "hunter2" not in repr(Login("me", "hunter2"))
+
+
 def test_metadata_is_kept() -> None:
     @values.dataclass(frozen=True)
     class Marked:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 from builder.graph.ops import CopyAction, Exec, File, ImageSource, LocalSource, MkfileAction
 from builder.graph.platform import Platform
+from builder.graph.values import replace
 from builder.graph.vertex import Edge, Graph, Vertex, VertexMeta
 
 BASE = Vertex(ImageSource("docker.io/library/busybox:latest@sha256:" + "0" * 64), platform=Platform("linux", "amd64"))

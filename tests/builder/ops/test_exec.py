@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 
 from builder.errors import CancelledError, StepError, UnsupportedError, UsageError
 from builder.graph.ops import CacheMount, Exec, Mount, SecretEnv, SecretMount, SSHMount, TmpfsMount, Ulimit
+from builder.graph.values import dataclass, field, replace
 from builder.graph.vertex import Edge, Vertex
 from builder.ops.exec import DEFAULT_PATH, ExecOp, quote
 from builder.progress.events import Log

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from builder.errors import StepError
 from builder.graph.digest import Digest
 from builder.graph.ops import CacheMount, Exec, Mount, SecretEnv, SecretMount, SSHMount, TmpfsMount
 from builder.graph.platform import Platform
+from builder.graph.values import replace
 from builder.ops.exec_key import cache_map_of, minimal
 from builder.solver.types import CacheMap
 

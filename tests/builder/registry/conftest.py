@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from builder.config import Config
 from builder.graph.digest import Digest
 from builder.graph.reference import Reference
+from builder.graph.values import dataclass, field
 from builder.registry.agent import Agent
 from builder.registry.auth import NONE, Credentials
 from builder.registry.client import RegistryClient

@@ -6,10 +6,10 @@ import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from builder.graph.digest import Digest
+from builder.graph.values import dataclass, field
 from builder.graph.vertex import Edge, Vertex, VertexMeta
 from builder.progress.events import Event
 from builder.solver.keycache import KeyCache

@@ -10,12 +10,12 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
 from builder.errors import AuthError, CancelledError, IntegrityError, NotFoundError, SourceError
 from builder.graph.ops import GitSource
+from builder.graph.values import replace
 from builder.session import Session
 from builder.sources.git import GitFetcher
 from builder.worker import Worker

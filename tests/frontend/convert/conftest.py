@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -13,6 +11,7 @@ import pytest
 from builder.graph.digest import Digest
 from builder.graph.ops import GitSource, HTTPSource, Owner
 from builder.graph.platform import Platform
+from builder.graph.values import dataclass, field, fields, is_value
 from builder.graph.vertex import Edge, Graph
 from frontend.convert import Converted, ConvertOptions, ResolvedImage, ResolveError, convert
 
@@ -104,7 +103,7 @@ def render(edge: Edge | None) -> list[str]:
 
 def _fields(value: Any) -> list[str]:
     found = []
-    for item in dataclasses.fields(value):
+    for item in fields(value):
         given = getattr(value, item.name)
         default = item.default_factory() if callable(item.default_factory) else item.default  # type: ignore[misc]
         if given != default and item.name != "actions":
@@ -115,7 +114,7 @@ def _fields(value: Any) -> list[str]:
 def _short(value: Any) -> str:
     if isinstance(value, Owner):
         return f"{value.user}:{'' if value.group is None else value.group}"
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if is_value(value):
         return f"{type(value).__name__}({' '.join(_fields(value))})"
     if isinstance(value, tuple):
         return "[" + ", ".join(map(_short, value)) + "]"

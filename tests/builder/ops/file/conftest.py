@@ -8,7 +8,6 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 from builder.cache.contenthash import checksum
 from builder.cache.types import ChecksumOptions
 from builder.graph.digest import Digest
+from builder.graph.values import dataclass, field
 from builder.ops.file.op import FileOp
 from builder.state.database import Database
 

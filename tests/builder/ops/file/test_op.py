@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from builder.cache.contenthash_tree import ChangedError
 from builder.cache.types import ChecksumOptions
 from builder.errors import CancelledError, StepError
 from builder.graph.ops import CopyAction, MkdirAction, MkfileAction, Owner, RmAction, SymlinkAction
+from builder.graph.values import replace
 from builder.ops.file.op import Selection, dedupe
 from builder.solver.types import OpContext
 from builder.sources.local import LocalRef
