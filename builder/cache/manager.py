@@ -100,7 +100,7 @@ class CacheManager:
         self.gc_roots: list[GCRoot] = list(roots)
         self._lock = threading.RLock()
         self._entries: dict[str, _Entry] = {}
-        self._grown = False
+        self.grown = False  # did this process add anything that ``collect`` should look at?
         self._uses: dict[str, tuple[float, int]] = {}
         self._providers: dict[Digest, tuple[BlobProvider, UnlazyProgress | None]] = {}
         self._resolver: ProviderResolver | None = None
@@ -475,9 +475,9 @@ class CacheManager:
     def collect(self, policies: Sequence[PrunePolicy], *, seconds: float) -> list[UsageRecord]:
         """``prune`` after a build. Nothing to do for a process that added nothing, within a minute of the last collection
         (buildkitd's pace), or while another process collects."""
-        if not self._grown:
+        if not self.grown:
             return []
-        self._grown = False
+        self.grown = False
         path = self.layout.path("locks", "collect")
         lock = try_lock(path)
         if lock is None:
@@ -538,6 +538,7 @@ class CacheManager:
 
     def set_ready(self, record: CacheRecord) -> None:
         """The record's snapshot is committed now."""
+        self.grown = True
         with self.lease.transaction() as c:
             self.records.set_state(c, record.snapshot, READY)
         with self._lock:
@@ -626,7 +627,7 @@ class CacheManager:
 
     def _enter(self, record: CacheRecord) -> None:
         with self._lock:
-            self._grown = True
+            self.grown = True
             self._entries[record.id] = _Entry(record, refs=1, used=True, sound=True)
 
     def _discard(self, record_id: str) -> None:

@@ -46,6 +46,7 @@ def acquire(
     cancelled = cancelled or threading.Event()
     from builder.cache.manager import hash_bucket
 
+    manager.grown = True
     gate = manager.layout.path("locks", f"mounts-{hash_bucket(full_key)}")
     while True:
         with locked(gate):
