@@ -118,6 +118,9 @@ def _blob_name(digest: str) -> str:
 
 def _blobs(content: ContentStore, image: WrittenImage) -> list[_Member]:
     def member(d: Any) -> _Member:
+        document = image.documents.get(d.digest)
+        if document is not None:
+            return _data(_blob_name(d.digest), 0o444, document)
         return _Member(_blob_name(d.digest), 0o444, d.size, lambda: content.chunks(d.digest))
 
     return sorted((member(d) for d in image.blobs()), key=lambda m: m.name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from builder.cache.types import Compression, Descriptor, Layer
@@ -68,6 +68,8 @@ class WrittenImage:
 
     top: Descriptor
     manifests: tuple[WrittenManifest, ...]
+    documents: Mapping[Digest, bytes] = field(default_factory=dict)
+    """Manifests, configs and the index. In the content store only if the image is stored there (``store_documents``)."""
 
     def blobs(self) -> tuple[Descriptor, ...]:
         """Everything the image consists of, each once, the top first."""
@@ -87,23 +89,36 @@ class WrittenManifest:
 
 
 def write_image(worker: Worker, output: BuildOutput, options: ImageOptions, report: Report) -> WrittenImage:
-    """Make every blob of the image; what is already there is not made again."""
+    """Make every layer blob of the image, and its documents; what is already there is not made again."""
     if len(output.targets) > 1 and not output.multi:
         raise UsageError("cannot export multiple platforms without multi-platform enabled")
     report("exporting layers")
-    written = tuple(_write_manifest(worker, t, output.epoch, options, report) for t in output.targets)
+    documents: dict[Digest, bytes] = {}
+    written = tuple(_write_manifest(worker, t, output.epoch, options, report, documents) for t in output.targets)
     if not output.multi:
-        return WrittenImage(written[0].manifest, written)
+        return WrittenImage(written[0].manifest, written, documents)
     oci = options.compression.oci_media_types
     index = index_json([(m.manifest, m.platform) for m in written], (), oci=oci)
     top = describe(OCI_INDEX if oci else DOCKER_LIST, index)
     report(f"exporting manifest list {top.digest}")
-    _put(worker, index)
-    return WrittenImage(top, written)
+    documents[top.digest] = index
+    return WrittenImage(top, written, documents)
+
+
+def store_documents(worker: Worker, image: WrittenImage) -> None:
+    """Into the content store. Held first: another process's gc must not take a document that nothing names yet."""
+    worker.cache.hold_blobs(image.documents)
+    for document in image.documents.values():
+        worker.content.put(document)
 
 
 def _write_manifest(
-    worker: Worker, target: SolvedTarget, epoch: int | None, options: ImageOptions, report: Report
+    worker: Worker,
+    target: SolvedTarget,
+    epoch: int | None,
+    options: ImageOptions,
+    report: Report,
+    documents: dict[Digest, bytes],
 ) -> WrittenManifest:
     content = worker.content
     oci = options.compression.oci_media_types
@@ -125,16 +140,10 @@ def _write_manifest(
     manifest = manifest_json(config_descriptor, descriptors, options.annotations, oci=oci)
     descriptor = describe(OCI_MANIFEST if oci else DOCKER_MANIFEST, manifest)
     report(f"exporting manifest {descriptor.digest}")
-    _put(worker, manifest)
+    documents[descriptor.digest] = manifest
     report(f"exporting config {config_descriptor.digest}")
-    _put(worker, config)
+    documents[config_descriptor.digest] = config
     return WrittenManifest(descriptor, config_descriptor, descriptors, target.platform)
-
-
-def _put(worker: Worker, document: bytes) -> None:
-    """Held first: another process's gc must not take a document that no record names."""
-    worker.cache.hold_blobs([Digest.of(document)])
-    worker.content.put(document)
 
 
 def _facts(target: SolvedTarget, layers: tuple[Layer, ...]) -> list[LayerFact]:
@@ -146,7 +155,5 @@ def _facts(target: SolvedTarget, layers: tuple[Layer, ...]) -> list[LayerFact]:
 
 def _ensure(content: ContentStore, layer: Layer) -> None:
     """Bring the blob of a lazy layer: an exported image is whole."""
-    if layer.provider is not None and not content.has(layer.descriptor.digest):
-        offset = content.partial_size(layer.descriptor.digest)
-        with layer.provider.open(layer.descriptor, offset) as chunks:
-            content.ingest(layer.descriptor, chunks, offset=offset)
+    if layer.provider is not None:
+        content.fetch(layer.descriptor, layer.provider)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 def store_image(worker: Worker, image: WrittenImage, name: Reference) -> None:
     """Name the image; whatever had the name before loses it."""
+    from builder.exporters.image import store_documents
+
+    store_documents(worker, image)
     ImageStore(worker.database, worker.content).put(name, image.top)
 
 
@@ -44,14 +47,26 @@ def push_image(worker: Worker, image: WrittenImage, name: Reference, *, by_diges
     from builder.graph.values import replace
     from builder.sources.providers import registry_client
 
-    client = registry_client(worker)
+    client, store = registry_client(worker), ImageStore(worker.database, worker.content)
     untagged = replace(name, tag="")
     for m in image.manifests:
-        for blob in (*m.layers, m.config):
-            client.push_blob(name, blob, lambda blob=blob: worker.content.chunks(blob.digest))  # type: ignore[misc]
+        for blob in m.layers:
+            client.push_blob(
+                name,
+                blob,
+                lambda blob=blob: worker.content.chunks(blob.digest),  # type: ignore[misc]
+                mount_from=_same_registry(store, name, blob),
+            )
+        client.push_blob(name, m.config, lambda m=m: [image.documents[m.config.digest]])  # type: ignore[misc]
         if m.manifest != image.top:
-            client.push_manifest(untagged, worker.content.read(m.manifest.digest), m.manifest.media_type)
-    client.push_manifest(untagged if by_digest else name, worker.content.read(image.top.digest), image.top.media_type)
+            client.push_manifest(untagged, image.documents[m.manifest.digest], m.manifest.media_type)
+    client.push_manifest(untagged if by_digest else name, image.documents[image.top.digest], image.top.media_type)
+
+
+def _same_registry(store: ImageStore, name: Reference, blob: Descriptor) -> str:
+    """A repository of the same registry that has the blob: then it is mounted from there and not sent."""
+    found = (s.repository for s in store.sources(blob.digest) if s.registry == name.registry and s.repository != name.repository)
+    return next(found, "")
 
 
 def _document(worker: Worker, digest: str) -> Any:
