@@ -44,8 +44,8 @@ class PlainDisplay:
     def close(self) -> None:
         with self._lock:
             for v in self.trace.vertexes.values():
-                if v.dirty:
-                    self._print(v)
+                if v.dirty or v is self._open:
+                    self._print(v, final=True)
             self._out.flush()
 
     def _next(self) -> None:
@@ -54,7 +54,7 @@ class PlainDisplay:
         if waiting:
             self._print(max(waiting, key=lambda v: v.active))
 
-    def _print(self, v: VertexView) -> None:
+    def _print(self, v: VertexView, *, final: bool = False) -> None:
         if not v.index:
             self._count += 1
             v.index = self._count
@@ -72,7 +72,8 @@ class PlainDisplay:
         v.pending.clear()
         v.dirty = False
         self._open = v
-        if v.completed is not None and not open_status:
+        # Layers of a base image are pulled when a step needs them, after its vertex has ended: it ends when they are there.
+        if v.completed is not None and (final or not open_status):
             self._open = None
             self._line(head + _ending(v))
 
@@ -90,7 +91,7 @@ class PlainDisplay:
             took = s.updated - s.started
             text = s.id + amount(s) + (f" {took:.1f}s" if took > 0.01 else "") + (" done" if s.completed else "")
             self._line(head + text.encode("utf-8", "replace"))
-        return is_open and v.completed is None
+        return is_open
 
     def _line(self, data: bytes) -> None:
         self._out.write(data + b"\n")

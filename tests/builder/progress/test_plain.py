@@ -83,6 +83,26 @@ def test_statuses_show_amounts_and_their_end() -> None:
     ]
 
 
+def test_a_vertex_with_an_open_status_is_done_when_the_status_is() -> None:
+    lines = shown(
+        VertexStarted(A, "FROM x", 0),
+        VertexCompleted(A, "FROM x", 1),
+        Status(A, "layer", 0, 100, 2),
+        Status(A, "layer", 50, 100, 3),
+        Status(A, "layer", 100, 100, 4, completed=True),
+    )
+    assert lines == [
+        "#1 FROM x",
+        "#1 DONE 1.0s",
+        "",
+        "#1 FROM x",
+        "#1 layer 0.00B / 100.00B",
+        "#1 layer 50.00B / 100.00B 1.0s",
+        "#1 layer 100.00B / 100.00B 2.0s done",
+        "#1 DONE 1.0s",
+    ]
+
+
 events = st.one_of(
     st.builds(VertexStarted, st.sampled_from([A, B]), st.text(), st.floats(0, 100)),
     st.builds(VertexCompleted, st.sampled_from([A, B]), st.text(), st.floats(0, 100), st.booleans(), st.text(), st.booleans()),
