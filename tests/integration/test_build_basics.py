@@ -352,7 +352,7 @@ def test_every_runtime_makes_the_same_layers(
 ) -> None:
     if shutil.which(runtime) is None:
         pytest.skip(f"{runtime} is not installed")
-    folder = context({"Dockerfile": f"FROM {busybox}\nRUN echo hi > /hi && touch -d @0 /hi && touch -d @0 / && id -u > /dev/null\n"})
+    folder = context({"Dockerfile": f"FROM {busybox}\nRUN echo hi > /hi && touch -d @0 /hi && touch -d @0 /\n"})
     pybuild.ok("--runtime", runtime, "-o", f"type=oci,dest={tmp_path}/i.tar", folder)
     layer = read_image(tmp_path / "i.tar").layers[-1]
     assert _members(layer) - {""} == {"hi"}, "no mount point and no file of the sandbox is left in the layer"

@@ -59,14 +59,14 @@ def once_built(pybuild: Pybuild, context: Context, busybox_layout: str, tmp_path
 
 
 def assert_all_cached(done: Done) -> None:
-    """FROM of an image whose digest is known has nothing to do: BuildKit shows that as DONE where every later step is cached."""
-    endings = {name: ending for name, ending in done.instructions().items() if "FROM" not in name}
-    assert len(endings) == 6, done.err
-    assert set(endings.values()) == {"CACHED"}, done.err
+    assert len(done.instructions()) >= 7, done.err
+    assert done.not_cached() == {}, done.err
 
 
 def test_second_build_needs_no_registry_and_no_runtime(pybuild: Pybuild, once_built: str, tmp_path: Path) -> None:
-    done = pybuild.ok("-t", "app", "-o", f"type=oci,dest={tmp_path}/second.tar", "--runtime", "crun", once_built, env={"PATH": "/nowhere"})
+    done = pybuild.ok(
+        "-t", "app", "-o", f"type=oci,dest={tmp_path}/second.tar", "--runtime", "crun", once_built, env={"PATH": "/nowhere"}
+    )
     assert_all_cached(done)
     assert read_image(tmp_path / "second.tar") == read_image(tmp_path / "first.tar")
 

@@ -28,7 +28,8 @@ def test_flask_example_serves_its_page(pybuild: Pybuild, debian: str, tmp_path: 
     assert page.startswith("Hello from pybuild: uid 1001, Python 3.")
 
     again = pybuild.ok(*flags, "-o", f"type=oci,dest={tmp_path}/again.tar", example)
-    assert set(again.instructions().values()) == {"CACHED"}
+    assert len(again.instructions()) >= 9
+    assert again.not_cached() == {}
     assert not list((tmp_path / "bundle/rootfs/var/lib/apt/lists").iterdir()), "what a step removed is not in the image"
 
 
@@ -43,7 +44,11 @@ def _page_of_container(bundle: Path) -> str:
     path.write_text(json.dumps(config))
     name, state = f"flask-{os.getpid()}", str(bundle / "state")
     container = subprocess.Popen(
-        ["runc", "--root", state, "run", name], cwd=bundle, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        ["runc", "--root", state, "run", name],
+        cwd=bundle,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     )
     log = []
     try:

@@ -75,9 +75,13 @@ def test_docker_runs_what_save_wrote(pybuild: Pybuild, app: str, tmp_path: Path,
 def test_docker_archive_goes_to_standard_output(pybuild: Pybuild, context: Context, dockerd: Dockerd) -> None:
     import subprocess
 
-    folder = context({"Dockerfile": "FROM scratch\nCOPY Dockerfile /\nCMD [\"/none\"]\n"})
+    folder = context({"Dockerfile": 'FROM scratch\nCOPY Dockerfile /\nCMD ["/none"]\n'})
     done = subprocess.run(
-        pybuild.command("-t", "piped", "-o", "type=docker", folder), env=pybuild.environment(), capture_output=True, timeout=120, check=True
+        pybuild.command("-t", "piped", "-o", "type=docker", folder),
+        env=pybuild.environment(),
+        capture_output=True,
+        timeout=120,
+        check=True,
     )
     assert b"piped:latest" in dockerd.docker("load", input=done.stdout).stdout
 

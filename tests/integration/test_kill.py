@@ -127,8 +127,9 @@ def interruptible(context: Context, busybox: str) -> Callable[[Beacon], str]:
     """A context whose build runs two steps that never end, after one that does."""
 
     def make(beacon: Beacon) -> str:
-        dockerfile = f"FROM {busybox} AS a\nRUN echo first > /first\nRUN {beacon.hold}\nFROM {busybox}\nRUN {beacon.hold} ; echo second\n"
-        return context({"Dockerfile": dockerfile + "COPY --from=a /first /\n"})
+        one = f"FROM {busybox} AS one\nRUN echo first > /first\nRUN {beacon.hold}\n"
+        two = f"FROM {busybox}\nRUN {beacon.hold} ; echo second\nCOPY --from=one /first /\n"
+        return context({"Dockerfile": one + two})
 
     return make
 
@@ -156,7 +157,7 @@ def test_ctrl_c_stops_running_steps_and_keeps_the_finished(
     assert "CANCELED" in err
     assert re.search(r"^ERROR: .*cancell?ed", err, re.MULTILINE)
     assert cgroups_of(pid) == []
-    Path(folder, "Dockerfile").write_text(f"FROM {busybox} AS a\nRUN echo first > /first\n")
+    Path(folder, "Dockerfile").write_text(f"FROM {busybox} AS one\nRUN echo first > /first\n")
     assert pybuild.ok(folder).ending("RUN echo first") == "CACHED"
 
 
@@ -185,7 +186,9 @@ def test_a_failing_step_stops_its_siblings(pybuild: Pybuild, context: Context, b
     assert "CANCELED" in err.decode()
 
 
-def test_sigkill_during_a_pull_leaves_a_valid_store(pybuild: Pybuild, context: Context, tmp_path: Path, busybox_layout: str) -> None:
+def test_sigkill_during_a_pull_leaves_a_valid_store(
+    pybuild: Pybuild, context: Context, tmp_path: Path, busybox_layout: str
+) -> None:
     from tests.support.registries import StallingRegistry
 
     with StallingRegistry(busybox_layout) as server:

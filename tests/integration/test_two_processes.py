@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +32,8 @@ def test_four_builds_of_one_dockerfile_run_each_step_once(pybuild: Pybuild, cont
     with Beacon() as beacon:
         folder = context({"Dockerfile": f"FROM {busybox}\nRUN {beacon.call} ; echo one > /one\nRUN {beacon.call} ; cp /one /two\n"})
         builds = [
-            pybuild.start("-t", f"app{n}", "-o", f"type=oci,dest={tmp_path}/{n}.tar", folder, stderr=subprocess.PIPE) for n in range(4)
+            pybuild.start("-t", f"app{n}", "-o", f"type=oci,dest={tmp_path}/{n}.tar", folder, stderr=subprocess.PIPE)
+            for n in range(4)
         ]
         beacon.wait_for_calls(1)
         beacon.hang_up()
@@ -72,9 +74,11 @@ def test_a_locked_cache_mount_is_used_by_one_process_at_a_time(pybuild: Pybuild,
     """Each step reads, waits for a bit of work, writes one more: with two at once a count would be lost."""
     step = 'n=$(cat /c/n 2>/dev/null || echo 0); for i in $(seq 2000); do :; done; echo $((n+1)) > /c/n; echo "count $n"'
     folders = [
-        context({"Dockerfile": f"FROM {busybox}\nARG N={n}\nRUN --mount=type=cache,target=/c,sharing=locked {step} # {n}\n"}) for n in range(4)
+        context({"Dockerfile": f"FROM {busybox}\nARG N={n}\nRUN --mount=type=cache,target=/c,sharing=locked {step} # {n}\n"})
+        for n in range(4)
     ]
     builds = [pybuild.start(folder, stderr=subprocess.PIPE) for folder in folders]
     progress = finish(builds)
-    counts = sorted(int(line.rsplit(" ", 1)[1]) for text in progress for line in text.splitlines() if " count " in line and "RUN" not in line)
+    lines = [line for text in progress for line in text.splitlines()]
+    counts = sorted(int(found.group(1)) for line in lines if (found := re.fullmatch(r"#\d+ \d+\.\d+ count (\d+)", line)))
     assert counts == [0, 1, 2, 3]

@@ -40,14 +40,16 @@ def debian_layout(folder: str) -> str:
     release = _os_release()
     archive = folder + ".tar"
     sources = [p for p in ("/etc/apt/sources.list", f"/etc/apt/sources.list.d/{release['ID']}.sources") if _has_sources(p)]
-    command = ["mmdebstrap", "--mode=root", "--variant=minbase", "--include=ca-certificates", "--dpkgopt=force-unsafe-io"]
+    command = ["mmdebstrap", "--mode=root", "--variant=apt", "--include=ca-certificates", "--dpkgopt=force-unsafe-io"]
     command += [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "locale", "info")]
     for name in ("/etc/apt/apt.conf.d/99artifact-registry", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt"):
         if os.path.exists(name):
             if name.startswith("/etc/apt/"):
                 command.append(f"--aptopt={name}")
             command.append(f"--customize-hook=copy-in {name} {os.path.dirname(name)}")
-    done = subprocess.run([*command, release["VERSION_CODENAME"], archive, *sources], capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(
+        [*command, release["VERSION_CODENAME"], archive, *sources], capture_output=True, text=True, timeout=240, check=False
+    )
     assert done.returncode == 0, f"mmdebstrap: {done.stderr[-3000:]}"
     with open(archive, "rb") as f:
         layer = f.read()

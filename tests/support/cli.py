@@ -53,6 +53,11 @@ class Done:
         """The steps of the Dockerfile alone: those named ``[stage n/m] ...``."""
         return {name: ending for name, ending in self.steps().items() if re.match(r"\[.*\d+/\d+\] ", name)}
 
+    def not_cached(self) -> dict[str, str]:
+        """The steps of the Dockerfile that did not come from the cache. Without FROM: an image whose digest is known has nothing
+        to do, which BuildKit shows as DONE where every later step is cached."""
+        return {name: ending for name, ending in self.instructions().items() if ending != "CACHED" and "] FROM " not in name}
+
 
 @dataclass(frozen=True)
 class Pybuild:
@@ -62,7 +67,11 @@ class Pybuild:
     env: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(
-        self, *args: str, cwd: str | os.PathLike[str] | None = None, env: Mapping[str, str | None] | None = None, input: str | bytes = b""
+        self,
+        *args: str,
+        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str | None] | None = None,
+        input: str | bytes = b"",
     ) -> Done:
         """Run to the end, whatever the exit code. ``env`` adds to the environment, None takes a variable away."""
         data = input.encode() if isinstance(input, str) else input
@@ -73,14 +82,20 @@ class Pybuild:
         return Done(tuple(args), done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 
     def ok(
-        self, *args: str, cwd: str | os.PathLike[str] | None = None, env: Mapping[str, str | None] | None = None, input: str | bytes = b""
+        self,
+        *args: str,
+        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str | None] | None = None,
+        input: str | bytes = b"",
     ) -> Done:
         """Run; it has to succeed."""
         done = self(*args, cwd=cwd, env=env, input=input)
         assert done.code == 0, f"pybuild {' '.join(args)} gave {done.code}:\n{done.err}\n{done.out}"
         return done
 
-    def start(self, *args: str, env: Mapping[str, str | None] | None = None, stderr: IO[bytes] | int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+    def start(
+        self, *args: str, env: Mapping[str, str | None] | None = None, stderr: IO[bytes] | int = subprocess.DEVNULL
+    ) -> subprocess.Popen[bytes]:
         """Start and come back at once; in a session of its own, so that signals reach what the test names and nothing else."""
         return subprocess.Popen(
             self.command(*args),

@@ -1,7 +1,7 @@
-"""pybuild with a watcher inside: ``python watched.py LOG ARGS...`` writes what the process and its forks do to LOG, a line each.
+"""pybuild with a watcher inside: ``python watched.py LOG ARGS...`` writes what the process and its forks do to LOG, line by line.
 
-``connect ADDRESS``, ``exec PROGRAM`` and ``mount CALL`` are what a cached build must not do. Audit hooks see what Python itself does;
-mounts go through ctypes and are watched at pybuild's one door to those system calls.
+``connect ADDRESS``, ``exec PROGRAM`` and ``mount CALL`` are what a cached build must not do. Audit hooks see what Python itself
+does; mounts go through ctypes and are watched at pybuild's one door to those system calls.
 """
 
 from __future__ import annotations
@@ -11,7 +11,13 @@ import os
 import sys
 from typing import Any
 
-_EVENTS = {"socket.connect": "connect", "socket.getaddrinfo": "connect", "subprocess.Popen": "exec", "os.posix_spawn": "exec", "os.exec": "exec"}
+_EVENTS = {
+    "socket.connect": "connect",
+    "socket.getaddrinfo": "connect",
+    "subprocess.Popen": "exec",
+    "os.posix_spawn": "exec",
+    "os.exec": "exec",
+}
 
 
 def main() -> int:
@@ -19,7 +25,7 @@ def main() -> int:
     os.close(os.open(log, os.O_WRONLY | os.O_CREAT, 0o600))
 
     def note(kind: str, what: object) -> None:
-        # By name each time: forks close descriptors they don't know. A fork that can't see the name is in a sandbox, and told so before.
+        # By name each time: forks close descriptors they don't know. One that can't see the name is in a sandbox: it told so before.
         try:
             fd = os.open(log, os.O_WRONLY | os.O_APPEND)
         except OSError:
