@@ -35,6 +35,8 @@ ALLOWED = {
     "builder.solver": {"builder.graph", "builder.errors", "builder.state", "builder.progress.events"},
     "builder.exporters": STORAGE
     | {"builder.sources", "builder.cache", "builder.registry", "builder.images", "builder.worker", "builder.config"},
+    "builder.remotecache": STORAGE
+    | {"builder.cache", "builder.registry", "builder.sources", "builder.exporters", "builder.worker", "builder.solver"},
     "builder.compare": {"builder.errors", "builder.content"},
     "builder.__main__": {"builder.cli"},
     "builder.cli": {"builder", "frontend", "runtime"},

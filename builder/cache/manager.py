@@ -177,10 +177,12 @@ class CacheManager:
         parent: ImmutableRef | None,
         *,
         description: str = "",
+        created_at: float | None = None,
         progress: UnlazyProgress | None = None,
     ) -> ImmutableRef:
         """The record of ``layer`` on ``parent``. One of the same blobChainID is the record; one of the same chainID lends its
-        snapshot to a new record; else the new record is blob-only: nothing is downloaded.
+        snapshot to a new record; else the new record is blob-only: nothing is downloaded. ``created_at``: when the layer was made,
+        if that is known; it was now otherwise.
 
         StoreError if the parent's layers have no digests yet. NotFoundError if nobody can provide the blob.
         """
@@ -196,7 +198,8 @@ class CacheManager:
         blob = LayerBlob(layer.descriptor, layer.source)
         below = () if parent is None else (parent.id,)
         record = self._record(LAYER, LAZY, below, description, REGULAR)
-        record = replace(record, diff_id=diff_id, chain_id=chain, blob_chain_id=blob_chain)
+        created = record.created_at if created_at is None else created_at
+        record = replace(record, diff_id=diff_id, chain_id=chain, blob_chain_id=blob_chain, created_at=created)
         while True:
             for found in self.records.by_blob_chain(blob_chain):
                 try:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, cast
 
 from builder.cli.common import open_root
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from builder.exporters.image import WrittenImage
     from builder.exporters.types import BuildOutput
     from builder.graph.vertex import Edge
+    from builder.remotecache.session import RemoteCaches
+    from builder.solver.result import CachedResult, SharedResult
     from builder.solver.solver import Solver
     from builder.worker import Worker
     from frontend.convert import Converted, ConvertOptions
@@ -100,19 +102,21 @@ class Build:
         self.converted: Converted | None = None
         self._done = False
         self._solver: Solver | None = None
+        self._solved: list[CachedResult] = []
+        self._caches = self._remote_caches()
 
     def run(self) -> None:
         """Everything, up to the last output."""
         from builder.exporters.export import export
 
         converted = self.convert()
-        output = self.solve(converted)
         try:
-            images = [export(self.worker, output, s, self.request.tags, self.display) for s in self.request.outputs]
+            with self._caches.exporting(self._finished) if self._caches else nullcontext():
+                output = self.solve(converted)
+                images = [export(self.worker, output, s, self.request.tags, self.display) for s in self.request.outputs]
         finally:
-            for target in output.targets:
-                if target.ref is not None:
-                    target.ref.release()
+            for solved in self._solved:
+                solved.release()
         self._report(next((i for i in images if i is not None), None))
         self._done = True
         self.worker.cache.prune(self.worker.config.gc_policies(self.worker.layout.root), seconds=GC_SECONDS)
@@ -173,12 +177,16 @@ class Build:
         from builder.exporters.types import BuildOutput, SolvedTarget
 
         edges = [t.edge for t in converted.targets if t.edge is not None]
-        refs = iter([cast("ImmutableRef", r.result) for r in self.solver.build(edges)])
-        targets = tuple(
-            SolvedTarget(t.platform, next(refs) if t.edge is not None else None, t.config, t.base_config) for t in converted.targets
-        )
+        self._solved = self.solver.build(edges)
+        solved = iter(self._solved)
+        targets = []
+        for t in converted.targets:
+            result = next(solved) if t.edge is not None else None
+            ref = None if result is None else cast("ImmutableRef", result.result)
+            inline = self._caches.inline_cache(result) if self._caches and result else None
+            targets.append(SolvedTarget(t.platform, ref, t.config, t.base_config, inline))
         epochs = [t.epoch for t in converted.targets]
-        return BuildOutput(targets, converted.multi_platform, epochs[0] if epochs else None)
+        return BuildOutput(tuple(targets), converted.multi_platform, epochs[0] if epochs else None)
 
     @property
     def solver(self) -> Solver:
@@ -195,6 +203,7 @@ class Build:
                 self.display,
                 parallelism=self.worker.config.max_parallelism or None,
                 locks=self.worker.layout.locks,
+                imported=self._caches.key_caches() if self._caches else (),
             )
         return self._solver
 
@@ -216,12 +225,27 @@ class Build:
             sys.stderr.write("[Warning] the image has no name and stays in the build cache only: name it with -t\n")
         if image := self.converted.external_frontend:
             sys.stderr.write(f"[Warning] the frontend {image} is not run: pybuild reads the Dockerfile itself\n")
+        for text in self._caches.warnings if self._caches else ():
+            sys.stderr.write(f"[Warning] {text}\n")
         lines = [w.short() for w in self.converted.warnings]
         if unused := self.converted.unused_build_args:
             sys.stderr.write(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed\n")
         if lines:
             count = f"{len(lines)} warning{'s' if len(lines) > 1 else ''} found (use --debug to expand):"
             sys.stderr.write(f"\n {count}\n" + "".join(f" - {line}\n" for line in lines))
+
+    def _remote_caches(self) -> RemoteCaches | None:
+        request = self.request
+        if not request.cache_from and not request.cache_to:
+            return None
+        from builder.remotecache.session import RemoteCaches
+
+        images = any(s.type in ("image", "oci", "docker") for s in request.outputs)
+        return RemoteCaches(self.worker, request.cache_from, request.cache_to, self.display, images=images)
+
+    def _finished(self) -> Sequence[CachedResult | SharedResult]:
+        """The targets; of a build that failed, what came to an end nevertheless."""
+        return self._solved or self.solver.finished
 
     def _solve_one(self, edge: Edge) -> Readable:
         """For remote contexts, which are read before the graph is there."""

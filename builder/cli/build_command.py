@@ -42,6 +42,8 @@ OUTPUT_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--push", is_flag=True, help="Same as --output=type=image,push=true."),
     click.option("--annotation", multiple=True, metavar="K=V", help="Annotation of the manifest."),
     click.option("--iidfile", default="", metavar="FILE", help="Write the image's config digest to a file."),
+    click.option("--cache-from", multiple=True, metavar="SPEC", help="type=registry,ref=R | type=local,src=FOLDER | REF."),
+    click.option("--cache-to", multiple=True, metavar="SPEC", help="type=registry,ref=R | local,dest=FOLDER | inline[,mode=max]."),
     click.option("--metadata-file", default="", metavar="FILE", help="Write build result metadata to a file."),
     click.option("--progress", default="auto", metavar="TYPE", help="auto, plain, tty, rawjson, quiet."),
     click.option("-q", "--quiet", is_flag=True, help="Print only the image's digest."),
@@ -53,8 +55,6 @@ OUTPUT_OPTIONS: list[Callable[[Any], Any]] = [
 _UNSUPPORTED = {
     "attest": "attestations",
     "builder": "there is one builder, this process",
-    "cache-from": "remote cache",
-    "cache-to": "remote cache",
     "policy": "source policies",
 }
 
@@ -132,7 +132,22 @@ def _request(context: str, flags: dict[str, Any]) -> r.BuildRequest:
         quiet=flags.get("quiet", False),
         iidfile=flags.get("iidfile", ""),
         metadata_file=flags.get("metadata_file", ""),
+        **_caches(flags),
     )
+
+
+def _caches(flags: dict[str, Any]) -> dict[str, Any]:
+    """Remote caches; nothing of them is imported where none is asked for."""
+    asked = flags.get("cache_from") or flags.get("cache_to")
+    if not asked and not any(t.startswith("BUILDKIT_INLINE_CACHE") for t in flags["build_arg"]):
+        return {}
+    from builder.cli.cache_flags import parse_cache_from, parse_cache_to
+
+    build_args = r.parse_build_args(flags["build_arg"], os.environ)
+    return {
+        "cache_from": parse_cache_from(flags.get("cache_from", ())),
+        "cache_to": parse_cache_to(flags.get("cache_to", ()), build_args),
+    }
 
 
 def _outputs(flags: dict[str, Any]) -> tuple[OutputSpec, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from builder.errors import UsageError
 from builder.exporters.types import OutputSpec
@@ -11,6 +11,9 @@ from builder.graph.ops import Ulimit
 from builder.graph.platform import Platform
 from builder.graph.reference import Reference
 from builder.graph.values import dataclass, field
+
+if TYPE_CHECKING:
+    from builder.remotecache.types import CacheExport, Place
 
 _SIZES = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _ULIMITS = frozenset(
@@ -57,6 +60,8 @@ class BuildRequest:
     quiet: bool = False
     iidfile: str = ""
     metadata_file: str = ""
+    cache_from: tuple[Place, ...] = ()
+    cache_to: tuple[CacheExport, ...] = ()
 
 
 def parse_pairs(values: Sequence[str], flag: str) -> dict[str, str]:

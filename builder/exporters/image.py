@@ -125,6 +125,7 @@ def _write_manifest(
     layers = target.ref.remote(options.compression) if target.ref else ()
     for layer in layers:
         _ensure(content, layer)
+    cache = target.inline_cache(layers, options.compression) if target.inline_cache else {}
     if options.rewrite_timestamp and epoch is not None:
         from builder.exporters.rewrite import rewrite_layers
 
@@ -132,7 +133,7 @@ def _write_manifest(
         own = frozenset(target.base.diff_ids if target.base else ())
         layers = rewrite_layers(content, layers, own, epoch, options.compression)
     facts = _facts(target, layers)
-    config = complete_config(target.config, facts, target.base, epoch).to_json()
+    config = complete_config(target.config, facts, target.base, epoch).to_json(cache)
     config_descriptor = describe(OCI_CONFIG if oci else DOCKER_CONFIG, config)
     descriptors = tuple(
         replace(x.descriptor, media_type=layer_type(x.descriptor.media_type, oci=oci), annotations=()) for x in layers

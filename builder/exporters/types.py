@@ -8,19 +8,26 @@ from builder.errors import UsageError
 from builder.graph.values import dataclass, field
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from builder.cache.refs import ImmutableRef
+    from builder.cache.types import Compression, Layer
     from builder.graph.image import ImageConfig
     from builder.graph.platform import Platform
+
+    InlineCache = Callable[[Sequence[Layer], Compression], Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class SolvedTarget:
-    """A target that was built. ``ref`` is None for an image without layers; ``base`` is the config of its FROM image, if any."""
+    """A target that was built. ``ref`` is None for an image without layers; ``base`` is the config of its FROM image, if any.
+    ``inline_cache`` makes what is written into the config for later builds."""
 
     platform: Platform
     ref: ImmutableRef | None
     config: ImageConfig
     base: ImageConfig | None = None
+    inline_cache: InlineCache | None = None
 
 
 @dataclass(frozen=True, slots=True)

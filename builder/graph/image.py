@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from builder.graph.platform import Platform
@@ -71,8 +72,9 @@ class ImageConfig:
         except (TypeError, AttributeError, KeyError, RecursionError, UnicodeDecodeError) as e:
             raise ValueError(f"malformed image config: {e}") from e
 
-    def to_json(self) -> bytes:
-        """Go's JSON form with the top level sorted: what BuildKit's exporter writes (exporter/containerimage/writer.go)."""
+    def to_json(self, more: Mapping[str, str] | None = None) -> bytes:
+        """Go's JSON form with the top level sorted: what BuildKit's exporter writes (exporter/containerimage/writer.go).
+        ``more``: fields that the image-spec does not know."""
         c, p = self.config, self.platform
         inner = _drop_empty(
             User=c.user,
@@ -99,6 +101,7 @@ class ImageConfig:
         }
         if self.history:
             doc["history"] = [_history(h) for h in self.history]
+        doc.update(more or {})
         text = json.dumps(dict(sorted(doc.items())), separators=(",", ":"), ensure_ascii=False)
         # Go's encoder escapes these five; everything else stays UTF-8.
         for char, escape in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"), ("\u2028", "\\u2028"), ("\u2029", "\\u2029")):

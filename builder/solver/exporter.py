@@ -7,17 +7,23 @@ blobs, write a manifest) is a later step's, in ``builder.cache``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from builder.graph.values import dataclass, field
 from builder.solver.cachekey import best_record, root_key
 
 if TYPE_CHECKING:
-    from builder.solver.cachekey import CacheKey, CacheRecord
+    from builder.solver.cachekey import CacheKey, CacheRecord, ExportableKey
     from builder.solver.edge import ActiveEdge
-    from builder.solver.result import CachedResult
 
 Mode = Literal["min", "max"]
+
+
+class HasKeys(Protocol):
+    """A result of a build, of which only the keys matter here: CachedResult, or SharedResult."""
+
+    @property
+    def keys(self) -> tuple[ExportableKey, ...]: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +70,7 @@ class _Visit:
     inputs: list[list[tuple[int, str]]] = field(default_factory=list)
 
 
-def export_chains(results: Sequence[CachedResult], mode: Mode = "min", *, roots: bool = False) -> tuple[ExportedRecord, ...]:
+def export_chains(results: Sequence[HasKeys], mode: Mode = "min", *, roots: bool = False) -> tuple[ExportedRecord, ...]:
     """Records in order, inputs first. Chains of ephemeral keys are left out: nobody could ask for them.
 
     min: results of the targets, and those below that have blobs anyway (a base image's). max: of every step. ``roots``: of

@@ -14,7 +14,7 @@ from builder.solver.index import EdgeIndex
 from builder.solver.keycache import CombinedKeyCache, KeyCache
 from builder.solver.keystore import KeyStore
 from builder.solver.report import Reporter
-from builder.solver.result import CachedResult
+from builder.solver.result import CachedResult, SharedResult
 from builder.solver.scheduler import Scheduler
 from builder.solver.types import Op, ResultStore
 from builder.solver.vertexstate import Surroundings, VertexState
@@ -55,6 +55,7 @@ class Solver:
         self._interrupted = threading.Event()
         self._around = self._surroundings(None)
         self._states: dict[str, VertexState] = {}
+        self._finished: tuple[SharedResult, ...] = ()
 
     def __enter__(self) -> Solver:
         return self
@@ -88,6 +89,12 @@ class Solver:
             assert edge.state.result is not None
             results.append(edge.state.result.clone())
         return results
+
+    @property
+    def finished(self) -> tuple[SharedResult, ...]:
+        """After a ``build`` that failed: what was finished until then, consumers before their inputs. For their keys: the results
+        are given back already."""
+        return self._finished
 
     def plan(self, edges: Sequence[Edge]) -> Plan:
         """What ``build`` would execute, without executing it. Keys of sources are asked for, and content of what is there is
@@ -139,6 +146,8 @@ class Solver:
         around.workers.drain()
         # Nothing may go on from half-done decisions; a later build of this solver starts from the stores.
         states, self._states = self._states, {}
+        by_depth = sorted(states.values(), key=lambda s: -s.depth)
+        self._finished = tuple(result for state in by_depth for result in state.results())
         for state in states.values():
             state.op.release()
         around.workers.close()

@@ -72,6 +72,10 @@ class VertexState:
             edge = edge.owner
         return edge
 
+    def results(self) -> list[SharedResult]:
+        """Of the own edges that are complete."""
+        return [e.state.result for e in self._edges.values() if e.owner is None and e.state.result is not None]
+
     def depends_on(self, other: VertexState) -> bool:
         """Is ``other`` this vertex, or anywhere below it?"""
         seen: set[VertexState] = set()

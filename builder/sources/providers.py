@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Iterator
@@ -43,7 +44,15 @@ def use_registry_client(worker: Worker, client: RegistryClient) -> None:
 
 def connect(worker: Worker) -> None:
     """Tell the cache manager where lazy layers that an earlier process left come from."""
-    worker.cache.set_provider_resolver(lambda source, descriptor: resolve_provider(worker, source))
+
+
+    def resolve(source: str, descriptor: Descriptor) -> BlobProvider | None:
+        folder = source.removeprefix(LAYOUT_PREFIX)
+        if folder != source and not os.path.exists(blob_path(folder, descriptor.digest)):
+            return None  # the user's folder, gone since: the record is a miss, not an error
+        return resolve_provider(worker, source)
+
+    worker.cache.set_provider_resolver(resolve)
 
 
 def resolve_provider(worker: Worker, source: str) -> BlobProvider:

@@ -1,0 +1,126 @@
+"""The manifest around a cache config: an image manifest whose config it is, or an index that lists it with the layers (BuildKit:
+cache/remotecache/export.go, import.go). Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from builder.cache.types import Descriptor, Layer
+from builder.errors import IntegrityError
+from builder.exporters.manifest import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST, describe, descriptor_json, layer_type
+from builder.graph.digest import Digest
+from builder.graph.times import format_rfc3339, parse_rfc3339
+from builder.graph.values import dataclass, replace
+from builder.registry import manifests
+from builder.remotecache import config as v0
+from builder.remotecache.types import RemoteLayer
+
+_DIFF_ID = "containerd.io/uncompressed"
+_CREATED = "buildkit/createdat"
+_DESCRIPTION = "buildkit/description"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheManifest:
+    """What a cache manifest names."""
+
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InlineImage:
+    """An image manifest that may have a cache in its config."""
+
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageIndex:
+    """An index of image manifests."""
+
+    manifests: tuple[Descriptor, ...]
+
+
+def write(config: Descriptor, layers: Sequence[RemoteLayer], *, image_manifest: bool, oci: bool) -> tuple[Descriptor, bytes]:
+    """(descriptor, document)."""
+    described = [descriptor_json(_annotated(x, oci)) for x in layers]
+    doc: dict[str, Any]
+    if image_manifest:
+        media_type = OCI_MANIFEST
+        doc = {"schemaVersion": 2, "mediaType": media_type, "config": descriptor_json(config), "layers": described}
+    else:
+        media_type = OCI_INDEX if oci else DOCKER_LIST
+        doc = {"schemaVersion": 2, "mediaType": media_type, "manifests": [*described, descriptor_json(config)]}
+    data = json.dumps(doc, separators=(",", ":"), ensure_ascii=False).encode()
+    return describe(media_type, data), data
+
+
+def read(data: bytes, media_type: str, what: str) -> CacheManifest | InlineImage | ImageIndex:
+    """IntegrityError for what is no manifest or index."""
+    found = manifests.parse(data, media_type, what=what, image_only=False)
+    if isinstance(found, manifests.Manifest):
+        kind = CacheManifest if found.config.media_type == v0.MEDIA_TYPE else InlineImage
+        return kind(found.config, found.layers)
+    entries = [e.descriptor for e in found.entries]
+    for entry in entries:
+        if entry.media_type == v0.MEDIA_TYPE:
+            return CacheManifest(entry, tuple(d for d in entries if d.media_type != v0.MEDIA_TYPE))
+    return ImageIndex(tuple(e.descriptor for e in found.entries if not e.attestation))
+
+
+def remote_layers(manifest: CacheManifest) -> dict[Digest, RemoteLayer]:
+    """Layers by blob digest; those whose diffID is not said can't be used and are left out."""
+    out: dict[Digest, RemoteLayer] = {}
+    for descriptor in manifest.layers:
+        notes = dict(descriptor.annotations)
+        try:
+            diff_id = Digest.parse(notes.get(_DIFF_ID, ""))
+        except ValueError:
+            continue
+        layer = Layer(replace(descriptor, media_type=layer_type(descriptor.media_type, oci=True), annotations=()), diff_id)
+        out[descriptor.digest] = RemoteLayer(layer, _created(notes), notes.get(_DESCRIPTION, ""))
+    return out
+
+
+def inline_cache(image: InlineImage, config: bytes) -> tuple[v0.CacheConfig, dict[Digest, RemoteLayer]] | None:
+    """The cache in an image's config, on the image's layers; None if there is none."""
+    try:
+        doc = json.loads(config)
+        encoded = doc.get(v0.INLINE_KEY)
+        if encoded is None:
+            return None
+        diff_ids = [Digest.parse(d) for d in (doc.get("rootfs") or {}).get("diff_ids") or ()]
+        history = [h for h in doc.get("history") or () if not h.get("empty_layer")]
+        import base64
+
+        records = base64.b64decode(encoded, validate=True)
+    except (ValueError, TypeError, AttributeError, RecursionError) as e:
+        raise IntegrityError(f"inline cache: malformed image config: {e}") from e
+    if len(diff_ids) != len(image.layers):
+        raise IntegrityError("inline cache: the image's config and manifest differ in their layers")
+    layers: dict[Digest, RemoteLayer] = {}
+    for i, (descriptor, diff_id) in enumerate(zip(image.layers, diff_ids, strict=True)):
+        entry = history[i] if i < len(history) else {}
+        layer = Layer(replace(descriptor, media_type=layer_type(descriptor.media_type, oci=True), annotations=()), diff_id)
+        layers[descriptor.digest] = RemoteLayer(layer, _created(entry, "created"), str(entry.get("created_by") or ""))
+    chain = tuple(v0.CacheLayer(d.digest, i - 1) for i, d in enumerate(image.layers))
+    return v0.parse_records(records, chain), layers
+
+
+def _annotated(remote: RemoteLayer, oci: bool) -> Descriptor:
+    notes = [(_DIFF_ID, str(remote.layer.diff_id))]
+    if remote.created_ns is not None:
+        notes.append((_CREATED, format_rfc3339(remote.created_ns)))
+    d = remote.layer.descriptor
+    return replace(d, media_type=layer_type(d.media_type, oci=oci), annotations=tuple(sorted(notes)))
+
+
+def _created(notes: Mapping[str, str], key: str = _CREATED) -> int | None:
+    try:
+        return parse_rfc3339(notes[key])
+    except (KeyError, ValueError, TypeError):
+        return None

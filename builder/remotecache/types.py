@@ -1,0 +1,78 @@
+"""What ``--cache-from`` and ``--cache-to`` ask for, and layers as remote caches know them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from builder.cache.types import Compression, Layer
+from builder.graph.digest import Digest
+from builder.graph.reference import Reference
+from builder.graph.values import dataclass, field
+
+CacheMode = Literal["min", "max"]
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryPlace:
+    """A tag (or, to import, a digest) in a registry."""
+
+    ref: Reference
+
+    def __str__(self) -> str:
+        return str(self.ref)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPlace:
+    """A manifest of an OCI layout in ``folder`` (absolute): by ``digest``, else by ``tag``."""
+
+    folder: str
+    tag: str = "latest"
+    digest: Digest | None = None
+
+    def __str__(self) -> str:
+        return f"local:{self.folder}"
+
+
+Place = RegistryPlace | LocalPlace
+
+
+@dataclass(frozen=True, slots=True)
+class CacheExport:
+    """One ``--cache-to``. ``place`` None is the image itself (type=inline).
+
+    ``image_manifest``: as an image manifest that registries take for an image, else as an index of blobs. ``reset``: blobs of a
+    folder that no manifest there names are deleted afterwards.
+    """
+
+    place: Place | None
+    mode: CacheMode = "min"
+    ignore_error: bool = False
+    image_manifest: bool = True
+    compression: Compression = field(default_factory=Compression)
+    reset: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteLayer:
+    """A layer with the time it was made (nanoseconds since the epoch, None: not known) and what for."""
+
+    layer: Layer
+    created_ns: int | None = None
+    description: str = ""
+
+    @property
+    def digest(self) -> Digest:
+        return self.layer.descriptor.digest
+
+
+def seconds(ns: int) -> float:
+    """As a float whose nanoseconds are ``ns`` again, if there is one: times of layers go into images, and must not change on a
+    way through a cache."""
+    import math
+
+    near = ns / 1_000_000_000
+    for value in (near, math.nextafter(near, math.inf), math.nextafter(near, -math.inf)):
+        if int(value * 1e9) == ns:
+            return value
+    return near
