@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from builder.snapshots.types import Snapshotter
     from builder.state.database import Database
     from builder.state.layout import Layout
+    from builder.state.scratch import Scratch
     from runtime.executor import Executor
 
 
@@ -31,6 +32,7 @@ class Worker:
     config: Config
     runtime: str | None = None
     _executor: Executor | None = None
+    _scratch: Scratch | None = None
 
     @property
     def executor(self) -> Executor:
@@ -44,6 +46,8 @@ class Worker:
         """End the lease and write what is still in memory. A process that dies without it leaves that to the next one's sweep."""
         self.cache.close()
         self.database.close()
+        if self._scratch is not None:
+            self._scratch.close()
 
     def __enter__(self) -> Worker:
         return self
@@ -62,6 +66,7 @@ def open_worker(root: str | None, config: Config, runtime: str | None = None) ->
     from builder.cache.manager import CacheManager
     from builder.content.store import ContentStore
     from builder.snapshots.select import open_snapshotter
+    from builder.state import scratch
     from builder.state.database import Database
     from builder.state.layout import Layout, default_root
 
@@ -71,6 +76,8 @@ def open_worker(root: str | None, config: Config, runtime: str | None = None) ->
     zygote.start()
     layout = Layout(root or default_root())
     layout.create()
+    own = scratch.enter(layout)
+    layout = own.layout
     database = Database(layout.database)
     content = ContentStore(layout)
     snapshotter = open_snapshotter(layout, database, config.snapshotter)
@@ -81,7 +88,7 @@ def open_worker(root: str | None, config: Config, runtime: str | None = None) ->
         return gc_roots(database, content)
 
     cache = CacheManager(layout, database, content, snapshotter, roots=[image_roots])
-    return Worker(layout, database, content, snapshotter, cache, config, runtime)
+    return Worker(layout, database, content, snapshotter, cache, config, runtime, _scratch=own)
 
 
 def _enter_namespaces() -> None:

@@ -148,7 +148,7 @@ def _overhead(manager: CacheManager) -> int:
     """Bytes on disk of the store itself: what its root holds beside snapshots' files, blobs and git repositories."""
     layout = manager.layout
     size = sum(_bytes(layout.database + suffix) for suffix in ("", "-wal", "-shm"))
-    size += sum(_bytes(folder) for folder in (layout.root, layout.tmp, layout.content, layout.path("content", "sha256")))
+    size += sum(_bytes(folder) for folder in (layout.root, layout.path("tmp"), layout.tmp, layout.content, layout.path("content", "sha256")))
     for folder in (layout.locks, layout.ingest, layout.snapshots):
         with os.scandir(folder) as entries:
             size += _bytes(folder) + sum(_bytes(entry.path) for entry in entries)

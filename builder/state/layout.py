@@ -7,7 +7,7 @@
     ROOT/snapshots/ID/work    overlay workdir while it is mutable
     ROOT/git/                 bare repositories, one a remote
     ROOT/locks/               flock files: cache keys, leases, remotes
-    ROOT/tmp/                 per-process scratch; swept when its process is gone
+    ROOT/tmp/p-ID/            scratch of one process; swept when it is gone (see ``scratch``)
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from builder.graph.values import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Paths below a state root. ``create`` makes the folders."""
+    """Paths below a state root. ``create`` makes the folders. ``scratch``: the process's own folder, once it has one."""
 
     root: str
+    scratch: str = ""
 
     def path(self, *names: str) -> str:
         return os.path.join(self.root, *names)
@@ -53,14 +54,15 @@ class Layout:
 
     @property
     def tmp(self) -> str:
-        return self.path("tmp")
+        """Where this process keeps what lives no longer than itself."""
+        return self.scratch or self.path("tmp")
 
     def create(self) -> None:
         """Make the root and its folders, private to the user; StoreError when that can't be done."""
         try:
             os.makedirs(self.root, mode=0o700, exist_ok=True)
             blobs = self.path("content", "sha256")
-            for folder in (blobs, self.ingest, self.snapshots, self.git, self.locks, self.tmp):
+            for folder in (blobs, self.ingest, self.snapshots, self.git, self.locks, self.path("tmp")):
                 if not os.path.isdir(folder):
                     os.makedirs(folder, mode=0o700, exist_ok=True)
         except OSError as e:

@@ -13,6 +13,20 @@ def try_lock(path: str, *, shared: bool = False) -> int | None:
     return _lock(path, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
 
 
+def try_lock_folder(path: str) -> int | None:
+    """As ``try_lock`` for a folder; None also if it is gone."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
 @contextmanager
 def locked(path: str) -> Iterator[None]:
     """Hold the exclusive lock, waiting for it. The file stays: unlinking it would let two holders in."""
