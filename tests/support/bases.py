@@ -47,10 +47,14 @@ def debian_layout(folder: str) -> str:
             if name.startswith("/etc/apt/"):
                 command.append(f"--aptopt={name}")
             command.append(f"--customize-hook=copy-in {name} {os.path.dirname(name)}")
-    done = subprocess.run(
-        [*command, release["VERSION_CODENAME"], archive, *sources], capture_output=True, text=True, timeout=240, check=False
-    )
+    # On a tmpfs that goes with the command: thousands of small files are made, packed and thrown away.
+    os.makedirs(folder + ".tmp")
+    on_tmpfs = 'mount -t tmpfs -o mode=1777 tmpfs "$TMPDIR" && exec "$@"'
+    command = ["unshare", "--mount", "sh", "-c", on_tmpfs, "sh", *command, release["VERSION_CODENAME"], archive, *sources]
+    environment = {**os.environ, "TMPDIR": folder + ".tmp"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, f"mmdebstrap: {done.stderr[-3000:]}"
+    os.rmdir(folder + ".tmp")
     with open(archive, "rb") as f:
         layer = f.read()
     os.unlink(archive)

@@ -8,7 +8,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from builder.graph.values import dataclass
@@ -189,7 +189,7 @@ def _remove_below(files: dict[str, File], folder: str) -> None:
         del files[path]
 
 
-def _reader(path: str) -> Any:
+def _reader(path: str) -> Callable[[str], bytes]:
     if os.path.isdir(path):
 
         def from_folder(name: str) -> bytes:

@@ -37,7 +37,7 @@ class Server:
         if self._match is None:
             self.stop()
             raise RuntimeError(f"{command[0]} did not start:\n{''.join(self.log[-30:])}")
-        self.match = self._match
+        self.match: re.Match[str] = self._match
 
     @property
     def pid(self) -> int:

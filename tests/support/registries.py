@@ -7,6 +7,7 @@ import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
+from typing import Self
 
 from tests.support.beacon import WAIT
 from tests.support.oci import MANIFEST
@@ -55,7 +56,7 @@ class LayoutRegistry:
         except (FileNotFoundError, ValueError):
             return None
 
-    def __enter__(self) -> LayoutRegistry:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

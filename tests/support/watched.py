@@ -25,7 +25,7 @@ def main() -> int:
     os.close(os.open(log, os.O_WRONLY | os.O_CREAT, 0o600))
 
     def note(kind: str, what: object) -> None:
-        # By name each time: forks close descriptors they don't know. One that can't see the name is in a sandbox: it told so before.
+        # By name each time: forks close descriptors they don't know. One that can't see the name is in a sandbox.
         try:
             fd = os.open(log, os.O_WRONLY | os.O_APPEND)
         except OSError:
