@@ -29,17 +29,36 @@ def marshal(records: Sequence[ExportedRecord], layers: Layers) -> Chains:
     """The config of ``records`` (inputs first), without those that lead to no result."""
     table = _LayerTable()
     results = [_results(r.results, layers, table) for r in records]
-    kept = _useful(records, results)
-    new_place = {old: new for new, old in enumerate(kept)}
-    unsorted = [
-        CacheRecord(
-            records[i].digest,
-            tuple(tuple(CacheInput(new_place[at], selector) for at, selector in x) for x in records[i].inputs),
-            results[i],
-        )
-        for i in kept
-    ]
-    return Chains(_sorted(table.layers, unsorted), table.blobs)
+    names = _Names()
+    place_of: dict[int, int] = {}
+    unsorted: list[CacheRecord] = []
+    for i in _useful(records, results):
+        inputs = tuple(tuple({CacheInput(place_of[at], s): None for at, s in x}) for x in records[i].inputs)
+        record = CacheRecord(records[i].digest, inputs, results[i])
+        at = place_of[i] = names.place(record)
+        if at == len(unsorted):
+            unsorted.append(record)
+        elif record.results and not unsorted[at].results:
+            unsorted[at] = record
+    return Chains(_sorted(table.layers, unsorted, names.all), table.blobs)
+
+
+class _Names:
+    """A record is named by its digest and the names of what leads to it; of the same name there is one."""
+
+    def __init__(self) -> None:
+        self.all: list[Digest] = []
+        self._places: dict[Digest, int] = {}
+
+    def place(self, record: CacheRecord) -> int:
+        parts = [record.digest]
+        for alternatives in record.inputs:
+            parts += ["input", *sorted(f"{self.all[x.record]} {x.selector}" for x in alternatives)]
+        name = digest_parts(*parts)
+        at = self._places.setdefault(name, len(self.all))
+        if at == len(self.all):
+            self.all.append(name)
+        return at
 
 
 class _LayerTable:
@@ -82,15 +101,9 @@ def _useful(records: Sequence[ExportedRecord], results: Sequence[Sequence[CacheR
     return sorted(needed)
 
 
-def _sorted(layers: Sequence[CacheLayer], records: Sequence[CacheRecord]) -> CacheConfig:
+def _sorted(layers: Sequence[CacheLayer], records: Sequence[CacheRecord], names: Sequence[Digest]) -> CacheConfig:
     layer_order = sorted(range(len(layers)), key=lambda i: (layers[i].blob, _chain_name(layers, i)))
     layer_place = {old: new for new, old in enumerate(layer_order)} | {NO_PARENT: NO_PARENT}
-    names: list[Digest] = []
-    for r in records:  # inputs come first, so their names are there
-        parts = [r.digest]
-        for alternatives in r.inputs:
-            parts += ["input", *sorted(f"{names[x.record]} {x.selector}" for x in alternatives)]
-        names.append(digest_parts(*parts))
     record_order = sorted(range(len(records)), key=lambda i: (records[i].digest, len(records[i].inputs), names[i]))
     record_place = {old: new for new, old in enumerate(record_order)}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from builder.errors import StoreError
@@ -10,7 +10,7 @@ from builder.graph.digest import Digest, digest_parts
 from builder.graph.values import replace
 from builder.remotecache.config import NO_PARENT, CacheConfig, order
 from builder.remotecache.types import RemoteLayer, seconds
-from builder.solver.cachekey import Link, StoredResult, root_key
+from builder.solver.cachekey import ROOTED, CacheKey, CacheRecord, Link, StoredResult, record_digest
 from builder.solver.keycache import KeyCache
 from builder.solver.keystore import MemoryKeyStore
 
@@ -31,10 +31,6 @@ class ImportedKeys(MemoryKeyStore):
 
     def write(self, results: Iterable[tuple[str, StoredResult]] = (), links: Iterable[tuple[str, Link, str]] = ()) -> None:
         super().write(results, [(key, _stored(link), target) for key, link, target in links])
-
-    def fill(self, results: Iterable[tuple[str, StoredResult]], links: Iterable[tuple[str, Link, str]]) -> None:
-        """``write`` for links as the config has them."""
-        super().write(results, links)
 
 
 class ImportedResults:
@@ -85,6 +81,30 @@ class ImportedResults:
         return () if parent == NO_PARENT else (parent,)
 
 
+class ImportedKeyCache(KeyCache):
+    """Who loads a result gets those of the steps below it too, as far as they are its own lower layers: they cost nothing."""
+
+    def parents(self, record: CacheRecord) -> Iterator[tuple[CacheKey, Result, float]]:
+        assert isinstance(self.results, ImportedResults)
+        top = self.results.layers(record.id) or ()
+        seen = {record.key}
+        stack = [record.key]
+        while stack:
+            for below in [d.key.key for alternatives in stack.pop().deps for d in alternatives if d.key.key not in seen]:
+                if below in seen:
+                    continue
+                seen.add(below)
+                stack.append(below)
+                if not below.deps or self not in below.ids:
+                    continue
+                for stored in self.keys.results(below.ids[self]):
+                    layers = self.results.layers(stored.id)
+                    if layers and [x.digest for x in layers] == [x.digest for x in top[: len(layers)]]:
+                        result = self.results.load(stored.id)
+                        if result is not None:
+                            yield below, result, stored.created
+
+
 def load_layers(cache: CacheManager, layers: Sequence[RemoteLayer]) -> ImmutableRef | None:
     """A ref on layers, blob-only where they are not here yet."""
     current: ImmutableRef | None = None
@@ -116,12 +136,12 @@ def key_cache(
             parts += ["input", *sorted(f"{names[x.record]} {x.selector}" for x in alternatives)]
         target = names[i] = "imported:" + digest_parts(*parts).hex if record.inputs else record.digest
         for index, alternatives in enumerate(record.inputs):
-            links += [(names[x.record], Link(index, 0, record.digest, x.selector), target) for x in alternatives]
+            links += [(names[x.record], Link(index, ROOTED, record.digest, x.selector), target) for x in alternatives]
         found = [(results.id([x.layer], chain=False), x.created_ns) for x in record.results]
         found += [(results.id(x.layers, chain=True), x.created_ns) for x in record.chains]
         stored += [(target, StoredResult(id, seconds(ns or 0))) for id, ns in found if id is not None]
-    keys.fill(stored, links)
-    return KeyCache(keys, results, priority=priority)
+    keys.write(stored, links)
+    return ImportedKeyCache(keys, results, priority=priority)
 
 
 def with_provider(layers: Mapping[Digest, RemoteLayer], provider: object, source: str) -> dict[Digest, RemoteLayer]:
@@ -133,4 +153,4 @@ def with_provider(layers: Mapping[Digest, RemoteLayer], provider: object, source
 
 
 def _stored(link: Link) -> Link:
-    return Link(link.input, 0, root_key(link.digest, link.output), link.selector)
+    return Link(link.input, ROOTED, record_digest(link), link.selector)

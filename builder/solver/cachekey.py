@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from builder.solver.exporter import Exporter
     from builder.solver.keycache import KeyCache
 
+ROOTED = -2
+"""The output index of a link whose digest names op and output together, as ``root_key`` does: all that a remote cache knows."""
 CONTENT_OUTPUT = -1
 """The output index of a content-based key: the content has no producer."""
 _RANDOM = "random:"
@@ -46,6 +48,11 @@ def root_key(digest: str, output: int) -> str:
     if digest.startswith(_RANDOM):
         return digest
     return digest_parts("key", digest, str(output))
+
+
+def record_digest(link: Link) -> str:
+    """What the key that ``link`` leads to is called in a chain of records."""
+    return link.digest if link.output == ROOTED else root_key(link.digest, link.output)
 
 
 def new_id() -> str:

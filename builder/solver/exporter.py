@@ -6,15 +6,16 @@ blobs, write a manifest) is a later step's, in ``builder.cache``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from builder.graph.values import dataclass, field
-from builder.solver.cachekey import best_record, root_key
+from builder.solver.cachekey import best_record, record_digest, root_key
 
 if TYPE_CHECKING:
     from builder.solver.cachekey import CacheKey, CacheRecord, ExportableKey
     from builder.solver.edge import ActiveEdge
+    from builder.solver.keycache import KeyCache
 
 Mode = Literal["min", "max"]
 
@@ -93,6 +94,7 @@ class _Walk:
         self.records: list[ExportedRecord] = []
         self._places: dict[ExportedRecord, int] = {}
         self._of: dict[Exporter, int | None] = {}
+        self._stored = _StoredWays(self._add)
 
     def visit(self, top: Exporter) -> None:
         if top in self._of:
@@ -134,7 +136,14 @@ class _Walk:
 
     def _leave(self, frame: _Visit) -> int | None:
         exporter = frame.exporter
-        if exporter.key.ephemeral or not all(frame.inputs):
+        if exporter.key.ephemeral:
+            return None
+        for cache, id in exporter.key.ids.items():
+            # A hit by definitions has seen one way in; the stores remember the others (by content, by what was before).
+            for input, link in self._stored.ways(cache, id):
+                if input < len(frame.inputs):
+                    frame.inputs[input].append(link)
+        if not all(frame.inputs):
             return None
         results: tuple[ExportedResult, ...] = ()
         record = exporter.best
@@ -142,9 +151,58 @@ class _Walk:
             key = exporter.key
             results = (ExportedResult(record.id, record.created, key.vertex, key.output, frame.make),)
         inputs = tuple(tuple(sorted(set(links))) for links in frame.inputs)
-        exported = ExportedRecord(root_key(exporter.key.digest, exporter.key.output), inputs, results)
+        place = self._add(ExportedRecord(root_key(exporter.key.digest, exporter.key.output), inputs, results))
+        for cache, id in exporter.key.ids.items():
+            self._stored.places[cache, id] = place
+        return place
+
+    def _add(self, exported: ExportedRecord) -> int:
         place = self._places.get(exported)
         if place is None:
             place = self._places[exported] = len(self.records)
             self.records.append(exported)
         return place
+
+
+class _StoredWays:
+    """Keys as the stores know them: with everything that ever led there (BuildKit: addBacklinks). ``places``: those that are in
+    the chain; None for those that can't be."""
+
+    def __init__(self, add: Callable[[ExportedRecord], int]) -> None:
+        self._add = add
+        self.places: dict[tuple[KeyCache, str], int | None] = {}
+
+    def ways(self, cache: KeyCache, id: str) -> Iterator[tuple[int, tuple[int, str]]]:
+        """(input, (place, selector)) of each known way to the key."""
+        for source, link in cache.keys.backlinks(id):
+            place = self._place(cache, source)
+            if place is not None:
+                yield link.input, (place, link.selector)
+
+    def _place(self, cache: KeyCache, top: str) -> int | None:
+        stack = [] if (cache, top) in self.places else [top]
+        done: set[str] = set()
+        while stack:
+            id = stack[-1]
+            if (cache, id) not in self.places:
+                self.places[cache, id] = None  # a circle ends here
+                stack += [source for source, _ in cache.keys.backlinks(id) if (cache, source) not in self.places]
+                continue
+            stack.pop()
+            if id not in done and self.places[cache, id] is None:
+                done.add(id)
+                self.places[cache, id] = self._record(cache, id)
+        return self.places[cache, top]
+
+    def _record(self, cache: KeyCache, id: str) -> int | None:
+        links = cache.keys.backlinks(id)
+        if not links:
+            return self._add(ExportedRecord(id, (), ())) if id.startswith("sha256:") else None
+        inputs: list[set[tuple[int, str]]] = [set() for _ in range(1 + max(link.input for _, link in links))]
+        for source, link in links:
+            place = self.places.get((cache, source))
+            if place is not None:
+                inputs[link.input].add((place, link.selector))
+        if not all(inputs):
+            return None
+        return self._add(ExportedRecord(record_digest(links[0][1]), tuple(tuple(sorted(x)) for x in inputs), ()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from builder.solver.cachekey import CacheKey, CacheRecord, KeyWithSelector, Link, StoredResult, new_id, root_key
 from builder.solver.keystore import KeyStore
@@ -67,6 +67,11 @@ class KeyCache:
             links = [link for key in lasting for link in self._missing_links(key)]
             self.keys.write([(self.id_of(key), stored) for key in lasting], links)
         return [CacheRecord(id, stored.created, key, self) for key in lasting]
+
+    def parents(self, record: CacheRecord) -> Iterable[tuple[CacheKey, Result, float]]:
+        """Results below ``record`` that come with it, the caller's to release. An imported cache has such (BuildKit:
+        LoadWithParents)."""
+        return ()
 
     def id_of(self, key: CacheKey) -> str:
         """The key's name here: known, found by links, or new."""
@@ -157,6 +162,11 @@ class CombinedKeyCache:
         if record.source is not self.main:
             try:
                 self.main.save([record.key], result, record.created)
+                for key, below, created in record.source.parents(record):
+                    try:
+                        self.main.save([key], below, created)
+                    finally:
+                        below.release()
             except BaseException:
                 result.release()
                 raise
