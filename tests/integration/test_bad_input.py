@@ -85,7 +85,8 @@ def test_a_build_arg_that_from_needs_and_nobody_gives(refused: Callable[..., Don
         (("--secret", "id=x,src=/no/such/file"), "/no/such/file"),
         (("--build-context", "x=/no/such/folder"), "/no/such/folder"),
         (("--runtime", "floppy"), "floppy"),
-        (("--cache-to", "type=inline"), "cache-to"),
+        (("--cache-to", "type=floppy"), "floppy"),
+        (("--attest", "type=sbom"), "attest"),
     ],
 )
 def test_bad_flags_are_named(pybuild: Pybuild, context: Context, busybox: str, flags: tuple[str, ...], cause: str) -> None:
