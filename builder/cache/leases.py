@@ -64,6 +64,11 @@ class Lease:
         with self._lock:
             self._held.update(pending)
 
+    def begin(self, c: sqlite3.Connection) -> None:
+        """From now on a kill is noticed by the next process, which then looks for leftovers."""
+        with self._lock:
+            self._begin(c)
+
     def hold(self, c: sqlite3.Connection, record_id: str) -> None:
         """Hold the record from the end of this ``transaction`` on."""
         with self._lock:
@@ -153,13 +158,18 @@ def forget_unlocked(layout: Layout, c: sqlite3.Connection) -> None:
 
 
 def _make_file(layout: Layout) -> tuple[str, int]:
-    """A sweep may lock the new file before we do and unlink it: then another one."""
+    """A sweep may lock the new file before we do, and unlink it: then another one. Never wait for it here: the sweep waits for
+    the write transaction that we are in."""
     while True:
         lease = os.urandom(8).hex()
         path = layout.path("locks", _PREFIX + lease)
         with store_errors("can't write to the state folder"):
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            continue
         if os.fstat(fd).st_nlink:
             return lease, fd
         os.close(fd)

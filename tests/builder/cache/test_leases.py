@@ -182,3 +182,26 @@ def test_kill_nine_at_random_instants_leaves_a_sound_store(manager, opened):
     assert list(other.content.walk()) == []
     leftover = [n for n in os.listdir(other.layout.snapshots) if not n.startswith(".overlay")]
     assert leftover == []
+
+
+def test_a_sweep_that_takes_a_new_lease_for_a_dead_one_stops_nobody(manager, opened, step, monkeypatch):
+    """The sweep holds the lock of the file and waits for the write transaction in which the lease is being made."""
+    import fcntl
+
+    from builder.cache import leases
+
+    taken: list[int] = []
+    real = os.open
+
+    def open_and_lose(path, flags, *rest):
+        fd = real(path, flags, *rest)
+        if os.path.basename(path).startswith("lease-") and not taken:
+            taken.append(real(path, os.O_RDWR))
+            fcntl.flock(taken[0], fcntl.LOCK_EX)
+        return fd
+
+    monkeypatch.setattr(leases.os, "open", open_and_lose)
+    ref = step(manager, None, {"a": "1"})
+    os.close(taken[0])
+    assert opened().prune([ALL]) == []
+    assert manager.exists(ref.id)
