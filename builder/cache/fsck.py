@@ -1,4 +1,8 @@
-"""Checks of the whole store; nothing is changed."""
+"""Checks of the whole store; nothing is changed.
+
+Damage is what a step of the store's own making could never lead to. Garbage is no damage: blobs of an image whose name went to
+another one, and what a killed process left. The next collection takes it.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +19,13 @@ if TYPE_CHECKING:
 
 
 def fsck(manager: CacheManager, *, verify: bool) -> list[str]:
-    """A line for each problem, sorted. Fewer while other processes work: what they are making looks unfinished to us."""
-    problems = [*_integrity(manager), *_records(manager), *_snapshots(manager), *_blobs(manager, verify)]
-    return sorted(problems)
+    """A line for each piece of damage, sorted. Call it while no other process works: what they are making looks unfinished to us."""
+    return sorted([*_integrity(manager), *_records(manager), *_blobs(manager, verify)])
+
+
+def garbage(manager: CacheManager) -> list[str]:
+    """A line for each thing that nothing needs, sorted."""
+    return sorted([*_stray_snapshots(manager), *_unnamed_blobs(manager)])
 
 
 def _integrity(manager: CacheManager) -> list[str]:
@@ -56,7 +64,7 @@ def _files(manager: CacheManager, record: CacheRecord, has_blob: bool) -> list[s
     return [f"record {record.id}: its blob is not here, and it is not known where it came from"]
 
 
-def _snapshots(manager: CacheManager) -> list[str]:
+def _stray_snapshots(manager: CacheManager) -> list[str]:
     keys = set(manager.snapshotter.keys())
     known = {s for (s,) in manager.records.rows("SELECT DISTINCT snapshot FROM records")}
     out = [f"snapshot {key}: no record names it" for key in keys - known]
@@ -65,21 +73,24 @@ def _snapshots(manager: CacheManager) -> list[str]:
     return out + [f"snapshot folder {name}: no snapshot" for name in names - keys]
 
 
+def _unnamed_blobs(manager: CacheManager) -> list[str]:
+    named = {d for root in manager.gc_roots for d in root()}
+    named |= {d for (d,) in manager.records.rows("SELECT digest FROM record_blobs UNION SELECT digest FROM lease_blobs")}
+    return [f"blob {digest}: nothing names it" for digest, _, _ in manager.content.walk() if digest not in named]
+
+
 def _blobs(manager: CacheManager, verify: bool) -> list[str]:
     out: list[str] = []
-    roots = {d for root in manager.gc_roots for d in root()}
     sizes = dict(manager.records.rows("SELECT digest, size FROM record_blobs"))
-    leased = {d for (d,) in manager.records.rows("SELECT digest FROM lease_blobs")}
     there: set[Digest] = set()
     for digest, size, _ in manager.content.walk():
         there.add(digest)
-        if digest not in sizes and digest not in roots and digest not in leased:
-            out.append(f"blob {digest}: nothing names it")
         if sizes.get(digest, size) != size:
             out.append(f"blob {digest}: {size} bytes, expected {sizes[digest]}")
         elif verify and not _intact(manager, digest):
             out.append(f"blob {digest}: its bytes have another digest")
-    return out + [f"blob {d}: an image names it, and it is missing" for d in roots - there]
+    lost = {d for root in manager.gc_roots for d in root()} - there
+    return out + [f"blob {d}: an image names it, and it is missing" for d in lost]
 
 
 def _intact(manager: CacheManager, digest: Digest) -> bool:

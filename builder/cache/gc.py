@@ -148,7 +148,8 @@ def _overhead(manager: CacheManager) -> int:
     """Bytes on disk of the store itself: what its root holds beside snapshots' files, blobs and git repositories."""
     layout = manager.layout
     size = sum(_bytes(layout.database + suffix) for suffix in ("", "-wal", "-shm"))
-    size += sum(_bytes(folder) for folder in (layout.root, layout.path("tmp"), layout.tmp, layout.content, layout.path("content", "sha256")))
+    folders = (layout.root, layout.path("tmp"), layout.tmp, layout.content, layout.path("content", "sha256"))
+    size += sum(_bytes(folder) for folder in folders)
     for folder in (layout.locks, layout.ingest, layout.snapshots):
         with os.scandir(folder) as entries:
             size += _bytes(folder) + sum(_bytes(entry.path) for entry in entries)
@@ -175,6 +176,7 @@ def prune(
     sweep(manager.layout, manager.database, manager.lease.id)
     with manager.lease.transaction() as c:
         forget_unlocked(manager.layout, c)
+        manager.lease.begin(c)
     out: list[UsageRecord] = []
     census: _Census | None = None
     for policy in policies:
@@ -365,7 +367,7 @@ def sweep_leftovers(manager: CacheManager) -> None:
         sweep_folders()
     now = time.time()
     manager.content.sweep(now)
-    started = [s for (s,) in manager.records.rows("SELECT started FROM leases")]
+    started = [s for (s,) in manager.records.rows("SELECT started FROM leases WHERE id <> ?", (manager.lease.id,))]
     # Blobs that a living process may have just put, or found there: without a row yet.
     before = min([*started, now]) - (_SWEEP_BLOBS_AFTER if started else 0)
     named = {d for (d,) in manager.records.rows("SELECT digest FROM record_blobs UNION SELECT digest FROM lease_blobs")}

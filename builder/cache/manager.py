@@ -509,10 +509,16 @@ class CacheManager:
         return prune(self, policies, seconds, removed)
 
     def fsck(self, *, verify: bool = False) -> list[str]:
-        """What is wrong in the store, a line each; nothing is changed. ``verify``: read every blob and compare its digest."""
+        """What is damaged in the store, a line each; nothing is changed. ``verify``: read every blob and compare its digest."""
         from builder.cache.fsck import fsck
 
         return fsck(self, verify=verify)
+
+    def garbage(self) -> list[str]:
+        """What nothing needs and the next ``prune`` takes, a line each."""
+        from builder.cache.fsck import garbage
+
+        return garbage(self)
 
     def removed(self, record_ids: Iterable[str]) -> None:
         """For gc: these rows are gone."""

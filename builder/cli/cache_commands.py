@@ -93,11 +93,12 @@ def prune(filters: tuple[str, ...], force: bool, verbose: bool, form: str, every
 @click.option("--verify", is_flag=True, help="Read every blob and compare its digest.")
 @state_options
 def fsck(verify: bool, **flags: Any) -> int:
-    """Check the state folder: exit code 1 and a line for each problem."""
+    """Check the state folder: exit code 1 and a line for each problem. What the next prune takes is listed, and no problem."""
     with open_root(flags["root"], flags["config"]) as worker:
         problems = worker.cache.fsck(verify=verify)
-    for problem in problems:
-        print(problem)
+        garbage = worker.cache.garbage()
+    for line in [*problems, *(f"unused {line}" for line in garbage)]:
+        print(line)
     print(f"{len(problems)} problem{'' if len(problems) == 1 else 's'} found" if problems else "No problem found")
     return 1 if problems else 0
 

@@ -51,7 +51,7 @@ def images(as_json: bool, quiet: bool, **flags: Any) -> int:
 @click.argument("names", nargs=-1, required=True)
 @state_options
 def rmi(names: tuple[str, ...], **flags: Any) -> int:
-    """Remove images from the own store; `pybuild prune` frees what nothing else uses."""
+    """Remove images from the own store. Their layers stay in the cache; `pybuild prune` frees them."""
     from builder.cli.request import parse_tag
     from builder.images import ImageStore
 
@@ -61,6 +61,7 @@ def rmi(names: tuple[str, ...], **flags: Any) -> int:
             if not store.remove(parse_tag(name)):
                 raise NotFoundError(f"no such image: {name}", hint="`pybuild images` lists them")
             print(f"Untagged: {parse_tag(name).familiar}")
+        worker.cache.prune(())
     return 0
 
 

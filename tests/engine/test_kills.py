@@ -80,7 +80,7 @@ def test_kills_at_random_instants_leave_a_valid_store(pybuild: Pybuild, context:
     choose = random.Random(seed)
     folder = context({"Dockerfile": DOCKERFILE.format(base=busybox), **{f"files/files/{n}": f"{n}\n" * 1000 for n in range(40)}})
     kills = rounds = 0
-    while kills < KILLS:
+    while kills < KILLS:  # a round starts AT_ONCE processes
         processes = [pybuild.start(*command) for command in commands(folder, str(tmp_path), choose, rounds)]
         kills += kill_at_random(processes, choose)
         rounds += 1
