@@ -205,3 +205,9 @@ def test_a_sweep_that_takes_a_new_lease_for_a_dead_one_stops_nobody(manager, ope
     os.close(taken[0])
     assert opened().prune([ALL]) == []
     assert manager.exists(ref.id)
+
+
+def test_while_nobody_holds_anything_every_blob_without_a_name_goes(manager):
+    orphan = manager.content.put(b"orphan")
+    manager.prune([ALL])
+    assert not manager.content.has(orphan)
