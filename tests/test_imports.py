@@ -37,7 +37,7 @@ ALLOWED = {
     | {"builder.sources", "builder.cache", "builder.registry", "builder.images", "builder.worker", "builder.config"},
     "builder.remotecache": STORAGE
     | {"builder.cache", "builder.registry", "builder.sources", "builder.exporters", "builder.worker", "builder.solver"},
-    "builder.compare": {"builder.errors", "builder.content"},
+    "builder.compare": {"builder.errors", "builder.graph", "builder.content"},
     "builder.__main__": {"builder.cli"},
     "builder.cli": {"builder", "frontend", "runtime"},
 }

@@ -5,7 +5,7 @@
 
 from builder.compare.diff import Difference, diff
 from builder.compare.image import Image, read_image
-from builder.compare.rules import Rule, Sorted, load_rules, sort_out
+from builder.compare.rules import Facts, Rule, Sorted, load_rules, sort_out
 from builder.compare.run import Comparison, compare
 from builder.compare.types import BuildSpec, CompareError
 
@@ -14,6 +14,7 @@ __all__ = [
     "CompareError",
     "Comparison",
     "Difference",
+    "Facts",
     "Image",
     "Rule",
     "Sorted",

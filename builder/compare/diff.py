@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
 
 from builder.compare.image import File, Image, Step
+from builder.graph.values import dataclass, fields
 
 ABSENT = "(absent)"
 AREAS = ("config", "history", "layer", "file")
 
 _SECOND = 1_000_000_000
+_NOTHING = File("", 0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,8 @@ class Difference:
     ``area`` config: ``subject`` is the key, ``config.Env``, ``created``; ``field`` is ``value``.
     ``area`` history: ``subject`` is the entry's number from 0 and ``field`` one of Step's, or ``entry`` if it is missing;
     ``area`` layer: ``subject`` is the layer's number and ``field`` the name of a member, or ``layer``.
-    ``area`` file: ``subject`` is the path, ``field`` one of File's, or ``file``.
+    ``area`` file: ``subject`` is the path, ``field`` one of File's, or ``file``; ``kind`` the type of what is there (pybuild's, if
+    the types differ), empty in the other areas.
     """
 
     area: str
@@ -29,6 +31,7 @@ class Difference:
     field: str
     left: str
     right: str
+    kind: str = ""
 
 
 def diff(left: Image, right: Image) -> tuple[Difference, ...]:
@@ -70,14 +73,14 @@ def _files(left: Image, right: Image) -> Iterator[Difference]:
     for path in sorted({*left.files, *right.files}):
         a, b = left.files.get(path), right.files.get(path)
         if a is None or b is None:
-            yield Difference("file", path, "file", _kind(a), _kind(b))
+            yield Difference("file", path, "file", _kind(a), _kind(b), (a or b or _NOTHING).type)
             continue
         if a == b:
             continue
         for name in (f.name for f in fields(File)):
             x, y = getattr(a, name), getattr(b, name)
             if x != y:
-                yield Difference("file", path, name, _value(name, x), _value(name, y))
+                yield Difference("file", path, name, _value(name, x), _value(name, y), a.type)
 
 
 def _json(value: object) -> str:

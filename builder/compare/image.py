@@ -11,13 +11,13 @@ import json
 import os
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from builder.compare.types import CompareError
 from builder.content.compression import decompress
 from builder.content.tar import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry, TarReader
 from builder.errors import LayerError
+from builder.graph.values import dataclass, field
 
 _TYPES = {REG: "file", DIR: "directory", SYMLINK: "symlink", CHAR: "char", BLOCK: "block", FIFO: "fifo"}
 _PIECE = 1 << 20
@@ -193,8 +193,8 @@ def _image(config: dict[str, Any], blobs: _Layers) -> Image:
 
 
 def _step(entry: dict[str, Any]) -> Step:
-    texts = (entry.get(key) or "" for key in ("created_by", "comment", "author", "created"))
-    return Step(*texts, empty_layer=bool(entry.get("empty_layer")))
+    texts = {key: entry.get(key) or "" for key in ("created_by", "comment", "author", "created")}
+    return Step(**texts, empty_layer=bool(entry.get("empty_layer")))
 
 
 def _flat(prefix: str, value: object) -> Iterator[tuple[str, object]]:

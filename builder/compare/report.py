@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from builder.compare.diff import Difference
+from builder.graph.values import asdict
 
 if TYPE_CHECKING:
     from builder.compare.run import Comparison

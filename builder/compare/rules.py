@@ -3,16 +3,22 @@
 A file of rules is a list of tables ``[[rule]]``:
 
     builder = "buildah 1.*"         glob over the other builder's name and version, as the report shows them; default "*"
+    dockerfile = "*/Dockerfile"     glob over the Dockerfile's path as it was given; default "*"
     area = "history"                config, history, layer or file
     subject = "*"                   glob over Difference.subject; * also matches "/"; default "*"
     field = "created_by"            glob over Difference.field; default "*"
+    kind = "directory"              glob over Difference.kind; default "*"
     when = "made-by-build"          condition on the two values; default: none
     pybuild = "..."                 regular expression that pybuild's whole value matches; default: any
     other = "..."                   and the other builder's
     reason = "..."                  why this is no mistake; required
 
-Conditions: ``made-by-build``: both are times, and neither lies before the comparison began. ``both-empty``: both sides say nothing,
-one by leaving the key out and the other by null, "", [], {} or false, or each in its way.
+Conditions:
+    made-by-build         both values are times, and neither lies before the comparison began
+    other-made-by-build   both are times, and the other builder's does not lie before that
+    next-second           both are times, and the other builder's is a second later at most
+    both-empty            both sides say nothing, one by leaving the key out and the other by null, "", [], {} or false
+    mount-point           the path is the target of a RUN --mount of the Dockerfile, or a folder above one
 """
 
 from __future__ import annotations
@@ -20,15 +26,26 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from builder.compare.diff import ABSENT, AREAS, Difference
 from builder.compare.types import CompareError
+from builder.graph.values import dataclass
 
 RIGHTFUL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "rightful.toml")
 
 _EMPTY = {ABSENT, "null", '""', "[]", "{}", "false", ""}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What conditions are about: name and version of the other builder, when the comparison began (seconds of the epoch), the path
+    of the Dockerfile, and the targets of its mounts with the folders above them."""
+
+    builder: str
+    since: float
+    dockerfile: str = ""
+    mount_points: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +55,25 @@ class Rule:
     area: str
     reason: str
     builder: str = "*"
+    dockerfile: str = "*"
     subject: str = "*"
     field: str = "*"
+    kind: str = "*"
     when: str = ""
     pybuild: str = ""
     other: str = ""
 
-    def covers(self, difference: Difference, builder: str, since: float) -> bool:
-        """``since``: when the comparison began, in seconds of the epoch."""
+    def covers(self, difference: Difference, facts: Facts) -> bool:
         return (
             self.area == difference.area
-            and fnmatchcase(builder, self.builder)
+            and fnmatchcase(facts.builder, self.builder)
+            and fnmatchcase(facts.dockerfile, self.dockerfile)
             and fnmatchcase(difference.subject, self.subject)
             and fnmatchcase(difference.field, self.field)
+            and fnmatchcase(difference.kind, self.kind)
             and (not self.pybuild or re.fullmatch(self.pybuild, difference.left, re.DOTALL) is not None)
             and (not self.other or re.fullmatch(self.other, difference.right, re.DOTALL) is not None)
-            and _CONDITIONS[self.when](difference, since)
+            and _CONDITIONS[self.when](difference, facts)
         )
 
 
@@ -65,12 +85,12 @@ class Sorted:
     rightful: tuple[tuple[Difference, Rule], ...]
 
 
-def sort_out(differences: Iterable[Difference], rules: Sequence[Rule], *, builder: str, since: float) -> Sorted:
+def sort_out(differences: Iterable[Difference], rules: Sequence[Rule], facts: Facts) -> Sorted:
     """The first rule that covers a difference has it."""
     wrong: list[Difference] = []
     rightful: list[tuple[Difference, Rule]] = []
     for difference in differences:
-        rule = next((r for r in rules if r.covers(difference, builder, since)), None)
+        rule = next((r for r in rules if r.covers(difference, facts)), None)
         if rule is None:
             wrong.append(difference)
         else:
@@ -120,9 +140,19 @@ def _rule(table: object, where: str) -> Rule:
     return rule
 
 
-def _made_by_build(difference: Difference, since: float) -> bool:
-    times = [_seconds(text) for text in (difference.left, difference.right)]
-    return all(t is not None and t >= int(since) for t in times)
+def _made_by_build(difference: Difference, facts: Facts) -> bool:
+    ours = _seconds(difference.left)
+    return ours is not None and ours >= int(facts.since) and _other_made_by_build(difference, facts)
+
+
+def _other_made_by_build(difference: Difference, facts: Facts) -> bool:
+    ours, other = _seconds(difference.left), _seconds(difference.right)
+    return ours is not None and other is not None and other >= int(facts.since)
+
+
+def _next_second(difference: Difference, facts: Facts) -> bool:
+    ours, other = _seconds(difference.left), _seconds(difference.right)
+    return ours is not None and other is not None and 0 < other - ours <= 1
 
 
 def _seconds(text: str) -> float | None:
@@ -137,8 +167,11 @@ def _seconds(text: str) -> float | None:
     return moment.timestamp() if moment.tzinfo else None
 
 
-_CONDITIONS: dict[str, Callable[[Difference, float], bool]] = {
-    "": lambda difference, since: True,
+_CONDITIONS: dict[str, Callable[[Difference, Facts], bool]] = {
+    "": lambda difference, facts: True,
     "made-by-build": _made_by_build,
-    "both-empty": lambda difference, since: difference.left in _EMPTY and difference.right in _EMPTY,
+    "next-second": _next_second,
+    "other-made-by-build": _other_made_by_build,
+    "both-empty": lambda difference, facts: difference.left in _EMPTY and difference.right in _EMPTY,
+    "mount-point": lambda difference, facts: difference.subject in facts.mount_points,
 }

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from builder.compare.arguments import dockerfile
 from builder.compare.diff import diff
 from builder.compare.image import Image, read_image
-from builder.compare.rules import Rule, Sorted, sort_out
+from builder.compare.rules import Facts, Rule, Sorted, sort_out
 from builder.compare.types import Builder, BuildSpec, CompareError
+from builder.graph.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,9 @@ def compare(
         right, right_times = _built(other, spec, runs, scratch)
     finally:
         shutil.rmtree(scratch)
-    result = sort_out(diff(left, right), rules, builder=versions[1], since=started)
+    path = dockerfile(spec)
+    facts = Facts(versions[1], started, path, mount_points(_text_of(path)))
+    result = sort_out(diff(left, right), rules, facts)
     return Comparison(
         Timing(pybuild.name, versions[0], *left_times),
         Timing(other.name, versions[1], *right_times),
@@ -72,6 +76,26 @@ def check_spec(spec: BuildSpec) -> None:
         raise CompareError("standard input can't be compared: every builder has to read it", hint="put it into a folder")
     if "," in spec.platform:
         raise CompareError("one platform is compared at a time", hint=f"--platform {spec.platform.partition(',')[0]}")
+
+
+def mount_points(text: str) -> frozenset[str]:
+    """Absolute targets of ``--mount`` in a Dockerfile and all folders above them, but for the root. Variables are not expanded."""
+    found: set[str] = set()
+    for target in re.findall(r"--mount=\S*?\b(?:target|dst|destination)=(/[^\s,]+)", text):
+        path = os.path.normpath(target)
+        while path != "/":
+            found.add(path)
+            path = os.path.dirname(path)
+    return frozenset(found)
+
+
+def _text_of(path: str) -> str:
+    """"" for a Dockerfile that is inside a remote context."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as f:
+            return f.read()
+    except OSError:
+        return ""
 
 
 _Times = tuple[float | None, float | None]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from builder.errors import PybuildError
+from builder.graph.values import dataclass
 
 
 class CompareError(PybuildError):

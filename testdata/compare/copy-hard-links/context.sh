@@ -1,0 +1,2 @@
+# git knows no hard links.
+ln first second; mkdir sub; ln first sub/third
