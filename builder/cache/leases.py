@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from builder.content.store import store_errors
+from builder.errors import StoreError
 from builder.graph.digest import Digest
 from builder.state.locks import try_lock
 
@@ -139,6 +140,8 @@ def sweep(layout: Layout, database: Database, own: str) -> list[str]:
                 _forget(c, name.removeprefix(_PREFIX))
             _unlink(path)
             dead.append(name.removeprefix(_PREFIX))
+        except StoreError:
+            break  # the disk is full: a later sweep does it; what frees space must get past here
         finally:
             os.close(fd)
     return dead

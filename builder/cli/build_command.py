@@ -126,7 +126,7 @@ def _request(context: str, flags: dict[str, Any]) -> r.BuildRequest:
         build_contexts=r.parse_pairs(flags["build_context"], "build-context"),
         secrets=tuple(r.parse_secret(t) for t in flags["secret"]),
         ssh=r.parse_ssh(flags["ssh"], os.environ),
-        allow=r.parse_allow(flags["allow"]),
+        allow=r.parse_allow(flags["allow"]) | ({"network.host"} if flags["network"] == "host" else set()),  # as buildx does
         call="check" if flags.get("check") else flags.get("call", "build"),
         progress=flags.get("progress", "auto"),
         quiet=flags.get("quiet", False),

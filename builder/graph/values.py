@@ -1,7 +1,7 @@
 """The subset of ``dataclasses`` that pybuild uses, made at a tenth of the cost.
 
-A cached build takes its time in starting up, and most of that was the standard library's ``dataclass``: it compiles six methods for
-each class from text (0.5 ms a class, about 170 classes), and imports ``inspect``. Here one method is compiled, ``__init__``; the others
+A cached build takes its time in starting up, and most of that was the standard library's ``dataclass``: it compiles six methods
+of each class from text (0.5 ms a class, about 170 classes), and imports ``inspect``. Here one is compiled, ``__init__``; the others
 are shared functions over the names of the fields. To the type checker these are the standard ones.
 
 Supported: ``frozen``, ``slots``, ``eq``, ``kw_only``, defaults, ``field(default, default_factory, metadata, compare, repr)``,
@@ -73,7 +73,7 @@ else:
 
         def make(cls):
             own = {}
-            for name, annotation in cls.__dict__.get("__annotations__", {}).items():
+            for name, annotation in cls.__dict__.get("__annotations__", {}).items():  # noqa: RUF063 - inspect costs more than this module
                 if not annotation.startswith(("ClassVar", "typing.ClassVar")):
                     own[name] = _field(cls, name, kw_only)
             every = {}
@@ -175,7 +175,7 @@ else:
         return [getattr(self, name) for name in self.__value_fields__]
 
     def _setstate(self, state):
-        for name, value in zip(self.__value_fields__, state):
+        for name, value in zip(self.__value_fields__, state, strict=True):
             object.__setattr__(self, name, value)
 
 

@@ -144,10 +144,19 @@ class Catalog:
         _delete_aside(old)
 
     def remove(self, key: str) -> None:
-        path = self.folder(key)
+        try:
+            self._forget(key)
+        except StoreError:
+            # A full disk has no room for the transaction: the files go first then, and make some. A crash in between leaves a row
+            # without a folder, which counts as a damaged record: a miss.
+            _delete_aside(self._set_aside(self.folder(key)))
+            self._forget(key)
+        else:
+            _delete_aside(self._set_aside(self.folder(key)))
+
+    def _forget(self, key: str) -> None:
         with self._database.transaction() as c:
             c.execute("DELETE FROM snapshots WHERE key = ?", (key,))
-        _delete_aside(self._set_aside(path))
 
     def _set_aside(self, path: str) -> tuple[str, int] | None:
         """Take ``path`` away at once; deleting comes later and takes its time."""

@@ -10,6 +10,7 @@ import hashlib
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -85,7 +86,7 @@ class Database:
             connection = sqlite3.connect(
                 self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
             )
-            connection.execute("PRAGMA journal_mode=WAL")
+            _use_wal(connection)
             # WAL with NORMAL survives kill -9 whole; a power cut may lose the newest transactions, which then are cache misses.
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute("PRAGMA foreign_keys=ON")
@@ -94,6 +95,19 @@ class Database:
         with self._lock:
             self._open.append(connection)
         return connection
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Changing the mode of a fresh file does not wait for others that do the same: SQLite says "locked" at once."""
+    end = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as e:
+            if "locked" not in str(e) or time.monotonic() > end:
+                raise
+            time.sleep(0.005)
 
 
 def _hint(e: sqlite3.Error) -> str:
