@@ -6,6 +6,7 @@
      |    +-- NotFoundError     it does not exist
      |    +-- AuthError         credentials missing or refused
      |    +-- IntegrityError    bytes don't fit their digest or size
+     |         +-- DamagedBlobError   those of a blob of the own store; it is deleted by then
      +-- LayerError             a layer or archive is malformed or hostile
      +-- StoreError             the state root can't be used: disk full, permission, damage
      +-- StepError              a step of the build failed (exit code, missing file to copy)
@@ -44,6 +45,10 @@ class AuthError(SourceError):
 
 class IntegrityError(SourceError):
     """Bytes do not fit their digest, size or media type."""
+
+
+class DamagedBlobError(IntegrityError):
+    """A blob of the own store has rotten. It is deleted by then: the same again makes or fetches it anew."""
 
 
 class LayerError(PybuildError):

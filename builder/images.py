@@ -114,7 +114,11 @@ class ImageStore:
         if row is None:
             return None
         target = Descriptor(row[0], Digest(row[1]), row[2])
-        return target if self._content.has(target.digest) else None
+        try:
+            self._content.read(target.digest, manifests.MAX_MANIFEST)
+        except (NotFoundError, IntegrityError):
+            return None
+        return target
 
     def forget(self) -> int:
         """Drop all resolutions (``prune --all``); gives their number."""

@@ -33,6 +33,7 @@ class Worker:
     runtime: str | None = None
     _executor: Executor | None = None
     _scratch: Scratch | None = None
+    _database_lock: int = -1
 
     @property
     def executor(self) -> Executor:
@@ -48,6 +49,11 @@ class Worker:
         self.database.close()
         if self._scratch is not None:
             self._scratch.close()
+        if self._database_lock >= 0:
+            import os
+
+            os.close(self._database_lock)
+            self._database_lock = -1
 
     def __enter__(self) -> Worker:
         return self
@@ -66,7 +72,7 @@ def open_worker(root: str | None, config: Config, runtime: str | None = None) ->
     from builder.cache.manager import CacheManager
     from builder.content.store import ContentStore
     from builder.snapshots.select import open_snapshotter
-    from builder.state import scratch
+    from builder.state import recovery, scratch
     from builder.state.database import Database
     from builder.state.layout import Layout, default_root
 
@@ -78,6 +84,7 @@ def open_worker(root: str | None, config: Config, runtime: str | None = None) ->
     layout.create()
     own = scratch.enter(layout)
     layout = own.layout
+    lock, lost = recovery.enter(layout)
     database = Database(layout.database)
     content = ContentStore(layout)
     snapshotter = open_snapshotter(layout, database, config.snapshotter)
@@ -88,7 +95,11 @@ def open_worker(root: str | None, config: Config, runtime: str | None = None) ->
         return gc_roots(database, content)
 
     cache = CacheManager(layout, database, content, snapshotter, roots=[image_roots])
-    return Worker(layout, database, content, snapshotter, cache, config, runtime, _scratch=own)
+    if lost:
+        from builder.cache.gc import sweep_leftovers
+
+        sweep_leftovers(cache)
+    return Worker(layout, database, content, snapshotter, cache, config, runtime, _scratch=own, _database_lock=lock)
 
 
 def _enter_namespaces() -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def fsck(manager: CacheManager, *, verify: bool) -> list[str]:
-    """A line for each piece of damage, sorted. Call it while no other process works: what they are making looks unfinished to us."""
+    """A line for each piece of damage, sorted. While other processes work, what they are making looks unfinished."""
     return sorted([*_integrity(manager), *_records(manager), *_blobs(manager, verify)])
 
 

@@ -23,6 +23,7 @@ from builder.content.store import store_errors
 from builder.errors import StoreError
 from builder.graph.digest import Digest
 from builder.graph.values import dataclass
+from builder.state.recovery import ASIDE
 
 if TYPE_CHECKING:
     from builder.cache.manager import CacheManager
@@ -147,7 +148,7 @@ def _with_ancestors(records: dict[str, CacheRecord], start: Iterable[str]) -> se
 def _overhead(manager: CacheManager) -> int:
     """Bytes on disk of the store itself: what its root holds beside snapshots' files, blobs and git repositories."""
     layout = manager.layout
-    size = sum(_bytes(layout.database + suffix) for suffix in ("", "-wal", "-shm"))
+    size = sum(_bytes(layout.database + suffix) for suffix in ("", "-wal", "-shm", ASIDE))
     folders = (layout.root, layout.path("tmp"), layout.tmp, layout.content, layout.path("content", "sha256"))
     size += sum(_bytes(folder) for folder in folders)
     for folder in (layout.locks, layout.ingest, layout.snapshots):

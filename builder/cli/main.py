@@ -43,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as e:
         from builder.cli.failures import describe_failure
 
+        if argv is None:
+            _recover(e, args)
         if debug:
             import traceback
 
@@ -50,6 +52,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         text, code = describe_failure(e)
         sys.stderr.write(text)
         return code
+
+
+def _recover(error: Exception, args: list[str]) -> None:
+    """After damage to the metadata: the same command again, on a store that starts anew. ``fsck`` changes nothing; standard input
+    can't be read twice."""
+    name, rest = _command(args)
+    if name in ("help", "fsck") or "-" in rest:
+        return
+    from builder.state.layout import Layout, default_root
+    from builder.state.recovery import restart
+
+    root = ""
+    for arg, value in zip(rest, [*rest[1:], ""], strict=True):
+        root = value if arg == "--root" else arg[7:] if arg.startswith("--root=") else root
+    restart(error, Layout(os.path.abspath(root) if root else default_root()).database)
 
 
 def _run(args: list[str]) -> int:

@@ -12,9 +12,9 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, NoReturn, Protocol
 
-from builder.errors import IntegrityError, NotFoundError, StoreError
+from builder.errors import DamagedBlobError, IntegrityError, NotFoundError, StoreError
 from builder.graph.digest import Digest
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ class ContentStore:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
+        self._own: set[Digest] = set()
 
     def path(self, digest: Digest) -> str:
         """Where the blob is, or would be. Never write there."""
@@ -105,8 +106,26 @@ class ContentStore:
         h = hasher(digest)
         h.update(data)
         if h.hexdigest() != digest.hex:
-            raise IntegrityError(f"blob {digest} is damaged in the content store", hint="run `pybuild prune` or delete the file")
+            self._damaged(digest)
         return data
+
+    def checked(self, digest: Digest) -> Iterator[bytes]:
+        """The blob's bytes on their way out of the store. DamagedBlobError at the end if they are not those of the digest; then the
+        blob is deleted: asking again makes it anew where that can be done. What this process stored itself is not hashed twice."""
+        if digest in self._own:
+            yield from self.chunks(digest)
+            return
+        h = hasher(digest)
+        for chunk in self.chunks(digest):
+            h.update(chunk)
+            yield chunk
+        if h.hexdigest() != digest.hex:
+            self._damaged(digest)
+        self._own.add(digest)
+
+    def _damaged(self, digest: Digest) -> NoReturn:
+        self.delete(digest)
+        raise DamagedBlobError(f"blob {digest} was damaged in the content store", hint="it was deleted: build again")
 
     def chunks(self, digest: Digest, offset: int = 0) -> Iterator[bytes]:
         """The blob's bytes from ``offset``, not verified (a blob was verified when it came in)."""
@@ -116,9 +135,14 @@ class ContentStore:
                 yield data
 
     def put(self, data: bytes) -> Digest:
-        """Store a small blob; free if it is there."""
+        """Store a small blob; free if it is there. A damaged one is replaced."""
         digest = Digest.of(data)
-        if not self.has(digest):
+        try:
+            sound = self.read(digest, len(data)) == data
+        except (NotFoundError, IntegrityError):
+            self.delete(digest)
+            sound = False
+        if not sound:
             with self.writer() as w:
                 w.write(data)
                 w.commit()
@@ -284,6 +308,7 @@ class ContentStore:
             except FileNotFoundError:
                 os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
                 os.rename(name, target)
+        self._own.add(digest)
 
 
 class BlobWriter:
@@ -312,7 +337,7 @@ class BlobWriter:
         """Make the blob visible: its digest and size in bytes. Free if a blob with the same bytes is there."""
         self._flush()
         digest = Digest("sha256:" + self._hash.hexdigest())
-        if not self._store.has(digest):
+        if not self._store.has(digest) or self._store.size(digest) != self._size:
             self._store._keep(self._fd, self._name, digest)
             self._kept = True
         return digest, self._size

@@ -121,7 +121,7 @@ def _blobs(content: ContentStore, image: WrittenImage) -> list[_Member]:
         document = image.documents.get(d.digest)
         if document is not None:
             return _data(_blob_name(d.digest), 0o444, document)
-        return _Member(_blob_name(d.digest), 0o444, d.size, lambda: content.chunks(d.digest))
+        return _Member(_blob_name(d.digest), 0o444, d.size, lambda: content.checked(d.digest))
 
     return sorted((member(d) for d in image.blobs()), key=lambda m: m.name)
 

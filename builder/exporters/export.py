@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from builder.errors import UsageError
+from builder.errors import DamagedBlobError, UsageError
 from builder.exporters.types import BuildOutput, OutputSpec
 from builder.graph.digest import Digest, digest_parts
 from builder.graph.reference import Reference
@@ -54,13 +54,26 @@ def export(worker: Worker, output: BuildOutput, spec: OutputSpec, tags: Sequence
     steps = _Steps(digest, sink)
     sink(VertexStarted(digest, title, time.monotonic()))
     try:
-        image = _export(worker, output, spec, tags, steps)
+        image = _export_soundly(worker, output, spec, tags, steps)
     except BaseException as e:
         sink(VertexCompleted(digest, title, time.monotonic(), error=str(e) or type(e).__name__))
         raise
     steps.end()
     sink(VertexCompleted(digest, title, time.monotonic()))
     return image
+
+
+def _export_soundly(
+    worker: Worker, output: BuildOutput, spec: OutputSpec, tags: Sequence[Reference], steps: _Steps
+) -> WrittenImage | None:
+    """A blob of an earlier build that turns out to be damaged is made anew: once more, then, unless half of it is sent already."""
+    while True:
+        try:
+            return _export(worker, output, spec, tags, steps)
+        except DamagedBlobError as e:
+            if spec.type != "image" and spec.dest in ("", "-"):
+                raise
+            worker.cache.warn(f"{e}: made anew")
 
 
 class _Steps:

@@ -41,7 +41,7 @@ def _rewrite(content: ContentStore, layer: Layer, epoch: int, compression: Compr
             compressor.write(data)
 
         tar = TarWriter(write)
-        _copy(content.chunks(layer.descriptor.digest), tar, epoch * NS)
+        _copy(content.checked(layer.descriptor.digest), tar, epoch * NS)
         tar.close()
         compressor.close()
         digest, size = blob.commit()

@@ -54,7 +54,7 @@ def push_image(worker: Worker, image: WrittenImage, name: Reference, *, by_diges
             client.push_blob(
                 name,
                 blob,
-                lambda blob=blob: worker.content.chunks(blob.digest),  # type: ignore[misc]
+                lambda blob=blob: worker.content.checked(blob.digest),  # type: ignore[misc]
                 mount_from=_same_registry(store, name, blob),
             )
         client.push_blob(name, m.config, lambda m=m: [image.documents[m.config.digest]])  # type: ignore[misc]

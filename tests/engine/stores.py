@@ -35,7 +35,7 @@ def du(folder: str) -> int:
 
 
 def nothing_lives(root: str, when: str) -> None:
-    """No process names the root, nothing is mounted below it anywhere, no cgroup of pybuild holds a process whose builder is gone."""
+    """No process names the root, nothing is mounted below it, no cgroup of a dead builder holds a process."""
     eventually(lambda: not _processes(root), f"no process of {root} is left ({when}): {_processes(root)}")
     eventually(lambda: not _mounts(root), f"no mount below {root} is left ({when}): {_mounts(root)}")
     eventually(lambda: not _orphaned_cgroups(), f"no cgroup of a dead builder holds a process ({when}): {_orphaned_cgroups()}")
