@@ -270,6 +270,12 @@ class CacheManager:
 
         return acquire(self, key, sharing, base, description, cancelled)
 
+    def forget_cache_mounts(self, key: str, *, based: bool) -> None:
+        """Later cache mounts of the key begin anew, see ``mounts.forget``."""
+        from builder.cache.mounts import forget
+
+        forget(self, key, based=based)
+
     # ------------------------------------------------------------------------------------------------ the solver's results
     def save(self, result: Result) -> str:
         """solver.types.ResultStore: records are kept anyway."""

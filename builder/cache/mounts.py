@@ -59,6 +59,19 @@ def acquire(
             raise CancelledError(f"cancelled while waiting for the cache mount {key}")
 
 
+def forget(manager: CacheManager, key: str, *, based: bool) -> None:
+    """No build gets the records of ``key`` any more: those without a base, or with ``based`` those on any base. They are deleted,
+    but for those in use, which ``prune`` takes later (BuildKit: Worker.PruneCacheMounts)."""
+    from builder.cache.gc import delete_records
+
+    where, value = ("substr(mount_key, 1, length(:key)) = :key", f"{key}:") if based else ("mount_key = :key", key)
+    with manager.lease.transaction() as c:
+        found = [r for (r,) in c.execute(f"SELECT id FROM records WHERE {where} ORDER BY id", {"key": value})]
+        c.executemany("UPDATE records SET mount_key = NULL WHERE id = ?", [(r,) for r in found])
+    if found:
+        delete_records(manager, found)
+
+
 def lock_path(manager: CacheManager, record_id: str) -> str:
     return manager.layout.path("locks", f"mount-{record_id}")
 

@@ -119,7 +119,7 @@ class Build:
                 solved.release()
         self._report(next((i for i in images if i is not None), None))
         self._done = True
-        self.worker.cache.prune(self.worker.config.gc_policies(self.worker.layout.root), seconds=GC_SECONDS)
+        self.worker.cache.collect(self.worker.config.gc_policies(self.worker.layout.root), seconds=GC_SECONDS)
 
     def convert(self) -> Converted:
         """Read the inputs and turn the Dockerfile into a graph."""
@@ -177,6 +177,10 @@ class Build:
         from builder.exporters.types import BuildOutput, SolvedTarget
 
         edges = [t.edge for t in converted.targets if t.edge is not None]
+        if self.request.no_cache:
+            from builder.ops.no_cache import forget_cache_mounts
+
+            forget_cache_mounts(edges, self.worker.cache)
         self._solved = self.solver.build(edges)
         solved = iter(self._solved)
         targets = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -117,6 +118,24 @@ def test_no_cache_runs_everything_again(pybuild: Pybuild, context: Context) -> N
     pybuild.ok(folder)
     assert all(e.startswith("DONE") for e in pybuild.ok("--no-cache", folder).instructions().values())
     assert set(pybuild.ok(folder).instructions().values()) == {"CACHED"}
+
+
+@pytest.mark.parametrize("flags", ["", ",uid=1000,mode=0700"])
+@pytest.mark.parametrize("chosen", [["--no-cache"], ["--no-cache-filter", "used"]])
+def test_no_cache_empties_the_cache_mounts_of_its_steps(
+    pybuild: Pybuild, context: Context, busybox: str, flags: str, chosen: list[str]
+) -> None:
+    mount = f"--mount=type=cache,target=/c{flags}"
+    folder = context({"Dockerfile": f"FROM {busybox} AS used\nARG N\nRUN {mount} touch /c/$N && ls /c\n"})
+
+    def listed(name: str, *more: str) -> list[str]:
+        err = pybuild.ok("--progress=plain", "--build-arg", f"N={name}", *more, folder).err
+        return [n for n in ("one", "two", "three", "four") if re.search(rf"(?m)^#\d+ [\d.]+ {n}$", err)]
+
+    assert listed("one") == ["one"]
+    assert listed("two") == ["one", "two"]
+    assert listed("three", *chosen) == ["three"]
+    assert listed("four") == ["three", "four"]
 
 
 def test_a_failed_build_keeps_its_finished_steps(pybuild: Pybuild, context: Context, busybox: str) -> None:

@@ -131,3 +131,38 @@ def test_a_folder_that_was_lost_is_replaced(manager, opened, warnings):
     shutil.rmtree(manager.layout.path("snapshots", ref.record.snapshot))
     assert opened().cache_mount("k", "shared").id != ref.id
     assert any("damaged" in w for w in warnings)
+
+
+def test_a_forgotten_key_begins_anew_and_its_folder_is_deleted(manager):
+    old = manager.cache_mount("k", "shared")
+    write(old, "a")
+    old.release()
+    manager.forget_cache_mounts("k", based=False)
+    assert names(manager.cache_mount("k", "shared")) == []
+    with pytest.raises(KeyError):
+        manager.record(old.id)
+
+
+def test_a_forgotten_folder_in_use_stays_with_its_users(manager):
+    old = manager.cache_mount("k", "shared")
+    manager.forget_cache_mounts("k", based=False)
+    write(old, "a")
+    assert manager.cache_mount("k", "shared").id != old.id
+    assert names(old) == ["a"]
+    old.release()
+    assert old.id in [r.id for r in manager.prune([PrunePolicy(filters=("type==exec.cachemount",))])]
+
+
+def test_forgetting_tells_folders_on_a_base_from_those_on_none(manager, step):
+    base = step(manager, None, {"seed": "1"})
+    wanted = [("k", None), ("k", base), ("k2", base)]
+
+    def ids():
+        refs = [manager.cache_mount(key, "shared", on) for key, on in wanted]
+        for ref in refs:
+            ref.release()
+        return [ref.id for ref in refs]
+
+    before = ids()
+    manager.forget_cache_mounts("k", based=True)
+    assert [a == b for a, b in zip(before, ids(), strict=True)] == [True, False, True]
