@@ -21,7 +21,7 @@ from builder.graph.ops import GitSource
 from builder.graph.redact import redact_url
 from builder.graph.values import dataclass
 from builder.sources.gitcli import Git
-from builder.sources.gitfiles import move_up, redact_configs, remove_git_files, set_times, unlink
+from builder.sources.gitfiles import anchor_git_files, move_up, redact_configs, set_times, unlink
 from builder.state.locks import locked
 
 if TYPE_CHECKING:
@@ -303,6 +303,7 @@ class GitFetcher:
             tree.run("checkout", "--no-overlay", target.object, "--", ".")
             self._submodules(tree, work)
             if not self._source.skip_submodules:
+                anchor_git_files(work, git.git_dir)
                 # Kept submodule repositories would hold their URLs, and state that the next checkout trips over.
                 shutil.rmtree(os.path.join(git.git_dir, "modules"), ignore_errors=True)
                 _forget_submodules(git)
@@ -354,8 +355,6 @@ class GitFetcher:
             git.run("submodule", "update", "--init", "--recursive", "--depth=1")
         except SourceError as e:
             raise type(e)(f"failed to update submodules for {self._shown}: {e}", hint=e.hint) from e
-        if not self._source.keep_git_dir:
-            remove_git_files(work)
 
     # ------------------------------------------------------------------------------------------------ access
     def _remote_git(self) -> Git:

@@ -44,13 +44,22 @@ def set_times(folder: str, seconds: int) -> None:
         os.utime(path, (seconds, seconds))
 
 
-def remove_git_files(work: str) -> None:
-    """The ``.git`` files of submodules: they name a folder of the state root."""
+def anchor_git_files(work: str, git_dir: str) -> None:
+    """The ``.git`` files of submodules lead to a folder of the state root: let them lead to where a clone would have it, below
+    ``work/.git``. They stay, as in BuildKit, where they name a folder of its state."""
+    modules = os.path.realpath(git_dir)
     for path, folders, names in os.walk(work):
-        if ".git" in names and path != work:
-            os.unlink(os.path.join(path, ".git"))
-        if path == work and ".git" in folders:
-            folders.remove(".git")
+        if path == work:
+            folders[:] = [f for f in folders if f != ".git"]
+        elif ".git" in names:
+            name = os.path.join(path, ".git")
+            with open(name, encoding="utf-8", errors="surrogateescape") as file:
+                target = file.read().removeprefix("gitdir:").strip()
+            inside = os.path.relpath(os.path.realpath(os.path.join(path, target)), modules)
+            os.unlink(name)
+            if not inside.startswith("../"):
+                with open(name, "x", encoding="utf-8", errors="surrogateescape") as file:
+                    file.write(f"gitdir: {os.path.relpath(os.path.join(work, '.git', inside), path)}\n")
 
 
 def redact_configs(dot_git: str) -> None:
