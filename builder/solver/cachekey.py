@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from builder.graph.digest import Digest, digest_parts
+from builder.graph.digest import Digest
 from builder.graph.values import dataclass, field
 
 if TYPE_CHECKING:
@@ -44,10 +44,12 @@ class StoredResult(NamedTuple):
 
 
 def root_key(digest: str, output: int) -> str:
-    """Name of a key without inputs. Digests of one build alone (``random:``) are their own name."""
+    """Name of a key without inputs: BuildKit's rootKey, so that digests which anybody computes alike (an image's chainID) are the
+    same in remote caches. The number is what follows the last ``@``, so no two pairs share bytes. Digests of one build alone
+    (``random:``) are their own name."""
     if digest.startswith(_RANDOM):
         return digest
-    return digest_parts("key", digest, str(output))
+    return Digest.of(f"{digest}@{output}".encode())
 
 
 def record_digest(link: Link) -> str:

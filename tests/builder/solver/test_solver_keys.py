@@ -264,3 +264,8 @@ def test_an_ignoring_edge_takes_the_place(edges: Callable[[], Any]) -> None:
     assert index.load_or_store(root("a"), plain) is None
     assert index.load_or_store(root("a"), forced) is None
     assert index.load_or_store(root("a"), edges()) is forced
+
+
+def test_a_root_key_is_what_buildkit_calls_it() -> None:
+    """sha256 of ``DIGEST@OUTPUT`` (solver/cachemanager.go, rootKey): what depends on specs alone is the same in remote caches."""
+    assert root_key("sha256:" + "0" * 64, 0) == "sha256:426830622cbd8917dd45a96e42ffd4d33dc86f82ce573c1e414bbe4d9905ea2c"
