@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from builder.errors import StoreError
 from builder.graph.digest import Digest, digest_parts
@@ -76,6 +76,11 @@ class ImportedResults:
         layers = self.layers(result_id)
         return None if layers is None else load_layers(self._cache, layers)
 
+    def lowest(self, ref: ImmutableRef, count: int) -> ImmutableRef | None:
+        """The lowest ``count`` layers of a loaded ref, if they are a ref of their own; they are not where ref is a merge."""
+        part = ref.layers()[count - 1]
+        return part.clone() if len(part.layers()) == count else None
+
     def _below(self, at: int) -> tuple[int, ...]:
         parent = self._config.layers[at].parent
         return () if parent == NO_PARENT else (parent,)
@@ -84,7 +89,7 @@ class ImportedResults:
 class ImportedKeyCache(KeyCache):
     """Who loads a result gets those of the steps below it too, as far as they are its own lower layers: they cost nothing."""
 
-    def parents(self, record: CacheRecord) -> Iterator[tuple[CacheKey, Result, float]]:
+    def parents(self, record: CacheRecord, result: Result) -> Iterator[tuple[CacheKey, Result, float]]:
         assert isinstance(self.results, ImportedResults)
         top = self.results.layers(record.id) or ()
         seen = {record.key}
@@ -100,9 +105,9 @@ class ImportedKeyCache(KeyCache):
                 for stored in self.keys.results(below.ids[self]):
                     layers = self.results.layers(stored.id)
                     if layers and [x.digest for x in layers] == [x.digest for x in top[: len(layers)]]:
-                        result = self.results.load(stored.id)
-                        if result is not None:
-                            yield below, result, stored.created
+                        part = self.results.lowest(cast("ImmutableRef", result), len(layers)) or self.results.load(stored.id)
+                        if part is not None:
+                            yield below, part, stored.created
 
 
 def load_layers(cache: CacheManager, layers: Sequence[RemoteLayer]) -> ImmutableRef | None:

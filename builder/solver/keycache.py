@@ -68,8 +68,8 @@ class KeyCache:
             self.keys.write([(self.id_of(key), stored) for key in lasting], links)
         return [CacheRecord(id, stored.created, key, self) for key in lasting]
 
-    def parents(self, record: CacheRecord) -> Iterable[tuple[CacheKey, Result, float]]:
-        """Results below ``record`` that come with it, the caller's to release. An imported cache has such (BuildKit:
+    def parents(self, record: CacheRecord, result: Result) -> Iterable[tuple[CacheKey, Result, float]]:
+        """Results below ``record`` that come with its ``result``, the caller's to release. An imported cache has such (BuildKit:
         LoadWithParents)."""
         return ()
 
@@ -162,7 +162,7 @@ class CombinedKeyCache:
         if record.source is not self.main:
             try:
                 self.main.save([record.key], result, record.created)
-                for key, below, created in record.source.parents(record):
+                for key, below, created in record.source.parents(record, result):
                     try:
                         self.main.save([key], below, created)
                     finally:

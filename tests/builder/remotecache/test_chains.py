@@ -66,6 +66,36 @@ def test_the_order_of_records_does_not_show() -> None:
 
 
 # ------------------------------------------------------------------------------------- through the solver
+class OnLayers(Value):
+    """A value that is layers on layers; ``layers`` gives views, as a ref's does."""
+
+    names: tuple[str, ...] = ()
+
+    def layers(self) -> list[_View]:
+        return [_View(self, self.names[: i + 1]) for i in range(len(self.names))]
+
+    def clone(self) -> OnLayers:
+        super().clone().release()
+        return on_layers(self.world, self.names)
+
+
+class _View:
+    def __init__(self, value: OnLayers, names: tuple[str, ...]) -> None:
+        self._value, self._names = value, names
+
+    def layers(self) -> list[_View]:
+        return [_View(self._value, self._names[: i + 1]) for i in range(len(self._names))]
+
+    def clone(self) -> OnLayers:
+        return on_layers(self._value.world, self._names)
+
+
+def on_layers(world: World, names: tuple[str, ...]) -> OnLayers:
+    made = OnLayers(world, "/".join(n[7:12] for n in names), "layers " + " ".join(names))
+    made.names = names
+    return made
+
+
 class Layers:
     """Stands in for the cache manager: a ref on layers is a value of the world."""
 
@@ -73,9 +103,9 @@ class Layers:
         self.world = world
         self.loaded = 0
 
-    def get_by_blob(self, layer: Layer, parent: Value | None, **_: Any) -> Value:
+    def get_by_blob(self, layer: Layer, parent: OnLayers | None, **_: Any) -> OnLayers:
         self.loaded += 1
-        return self.world.new_value(f"{parent.value}/{layer.diff_id[7:12]}" if parent else layer.diff_id[7:12])
+        return on_layers(self.world, (*(parent.names if parent else ()), layer.diff_id))
 
 
 def export(world: World, top: Any, mode: Mode = "max") -> Chains:
@@ -137,6 +167,28 @@ def test_what_was_loaded_is_kept_without_the_cache() -> None:
     second.imported = []
     second.build(stages(second))
     assert second.executed == {"local": 1}
+
+
+def test_steps_below_a_hit_come_with_it() -> None:
+    """Their layers are the lower ones of its own. Later, without the cache, they are hits for another step on them."""
+    first, second = World(), World()
+
+    def steps(world: World, last: str) -> Any:
+        return world.vertex(last, world.vertex("b", world.vertex("a", world.vertex("base"))))
+
+    with first.solver() as solver:
+        (result,) = solver.build([Edge(steps(first, "c"))])
+        records = export_chains([result], "max")
+        result.release()
+    made = [x.id for r in records for x in r.results]
+    cache = imported(second, marshal(records, {id: [layer(n) for n in made[: i + 1]] for i, id in enumerate(made)}))
+    second.imported = [cache]
+    assert len(made) == 3
+    second.build(steps(second, "c"))
+    second.imported = []
+    second.build(steps(second, "another"))
+    assert second.executed == {"another": 1}
+    assert +second.alive == {}
 
 
 def test_min_has_the_result_of_the_target() -> None:
