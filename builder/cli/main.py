@@ -64,8 +64,11 @@ def _recover(error: Exception, args: list[str]) -> None:
     from builder.state.recovery import restart
 
     root = ""
-    for arg, value in zip(rest, [*rest[1:], ""], strict=True):
-        root = value if arg == "--root" else arg[7:] if arg.startswith("--root=") else root
+    for at, arg in enumerate(rest):
+        if arg == "--root":
+            root = rest[at + 1] if at + 1 < len(rest) else ""
+        elif arg.startswith("--root="):
+            root = arg.removeprefix("--root=")
     restart(error, Layout(os.path.abspath(root) if root else default_root()).database)
 
 
