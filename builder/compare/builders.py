@@ -37,9 +37,11 @@ class Pybuild:
         self._environ = environ
         self._given = root
         self._made = ""
+        self._version = ""
 
     def describe(self) -> str:
-        return _run([*self._program(), "--version"], self._environ).strip()
+        self._version = self._version or _run([*self._program(), "--version"], self._environ).strip()
+        return self._version
 
     def build(self, spec: BuildSpec, *, cold: bool) -> None:
         if not self._given and (cold or not self._made):
@@ -81,8 +83,14 @@ class Docker:
             self._environ["DOCKER_HOST"] = host
         self._extra = tuple(extra)
         self._client = ""
+        self._version = ""
 
     def describe(self) -> str:
+        if not self._version:
+            self._version = self._ask()
+        return self._version
+
+    def _ask(self) -> str:
         client, kind = self._find_client()
         self._client = client
         try:
@@ -93,8 +101,7 @@ class Docker:
         return f"docker {server.strip()} ({kind})"
 
     def build(self, spec: BuildSpec, *, cold: bool) -> None:
-        if not self._client:
-            self.describe()
+        self.describe()
         _run([self._client, "build", "--progress=plain", *self._extra, *arguments.docker(spec, _TAG, no_cache=cold)], self._environ)
 
     def export(self, folder: str) -> str:
@@ -114,7 +121,7 @@ class Docker:
         for client in clients:
             if _try([client, "buildx", "version"], self._environ):
                 return client, "buildx"
-            version = _try([client, "version", "--format", "{{.Client.Version}}"], self._environ).split(".")[0]
+            version = _try([client, "--version"], self._environ).removeprefix("Docker version ").split(".")[0]
             if version.isdigit() and int(version) < _EMBEDDED_BELOW:
                 return client, "embedded BuildKit"
         text = f"{clients[0]} can't build with BuildKit: it needs the buildx plugin"

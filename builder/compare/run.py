@@ -90,7 +90,7 @@ def mount_points(text: str) -> frozenset[str]:
 
 
 def _text_of(path: str) -> str:
-    """"" for a Dockerfile that is inside a remote context."""
+    """ "" for a Dockerfile that is inside a remote context."""
     try:
         with open(path, encoding="utf-8", errors="replace") as f:
             return f.read()

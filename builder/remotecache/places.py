@@ -91,7 +91,10 @@ class LocalReader:
         found = _tagged(_read_index(self._place.folder), self._place.tag)
         if found is None:
             raise NotFoundError(f"{self._place.folder}: there is no cache tagged {self._place.tag}")
-        return manifests.descriptor(found)
+        try:
+            return manifests.descriptor(found)
+        except (ValueError, TypeError, KeyError, AttributeError) as e:
+            raise IntegrityError(f"{self._place.folder}/index.json: malformed entry of {self._place.tag}: {e}") from e
 
     def manifest(self, descriptor: Descriptor) -> bytes:
         return self._verified(descriptor, manifests.MAX_MANIFEST)
@@ -195,8 +198,9 @@ def _checked(descriptor: Descriptor, chunks: Iterable[bytes]) -> Iterator[bytes]
 
 def _read_index(folder: str) -> dict[str, Any]:
     try:
-        index = json.loads(_read_file(f"{folder}/index.json", manifests.MAX_MANIFEST))
-        if not isinstance(index, dict) or not all(isinstance(m, dict) for m in index.get("manifests") or ()):
+        index: dict[str, Any] = json.loads(_read_file(f"{folder}/index.json", manifests.MAX_MANIFEST))
+        entries = index.get("manifests") or () if isinstance(index, dict) else [None]
+        if not all(isinstance(m, dict) and isinstance(m.get("annotations") or {}, dict) for m in entries):
             raise TypeError("not an index")
     except (ValueError, TypeError, RecursionError) as e:
         raise IntegrityError(f"{folder}/index.json is not one of an OCI layout: {e}") from e

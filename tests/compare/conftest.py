@@ -24,7 +24,7 @@ from builder.compare import BuildSpec
 from builder.compare.builders import Buildah, Docker, Pybuild
 from tests.support import bases
 from tests.support.oci import Entry, layer_tar, write_layout
-from tests.support.processes import Dockerd, Registry
+from tests.support.processes import Dockerd, Registry, _unmount_below
 
 DATA = Path(__file__).resolve().parents[2] / "testdata" / "compare"
 LONG_AGO = 1_600_000_000
@@ -130,16 +130,13 @@ def docker(dockerd: Dockerd, since: float) -> Iterator[Docker]:
 
 
 @pytest.fixture(scope="session")
-def buildah_environ(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Storage of the tests' own, and their registry without TLS."""
+def buildah(registry: Registry, tmp_path_factory: pytest.TempPathFactory, since: float) -> Iterator[Buildah]:
+    """buildah in a store of the tests' own, with their registry without TLS."""
     folder = tmp_path_factory.mktemp("buildah")
     (folder / "storage.conf").write_text(f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/graph"\nrunroot = "{folder}/run"\n')
     (folder / "registries.conf").write_text(f'[[registry]]\nlocation = "{registry.host}"\ninsecure = true\n')
     files = {"CONTAINERS_STORAGE_CONF": f"{folder}/storage.conf", "CONTAINERS_REGISTRIES_CONF": f"{folder}/registries.conf"}
-    return {**os.environ, **files}
-
-
-@pytest.fixture(scope="session")
-def buildah(buildah_environ: dict[str, str], since: float) -> Buildah:
-    """buildah in a store of the tests' own."""
-    return Buildah(environ=buildah_environ)
+    yield Buildah(environ={**os.environ, **files})
+    # Its overlay driver leaves its folder mounted onto itself.
+    _unmount_below(str(folder))
+    shutil.rmtree(folder)
