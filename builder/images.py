@@ -155,6 +155,15 @@ class ImageStore:
             roots |= self._reachable(Descriptor(media_type, Digest(digest), size), layers=False)
         return roots
 
+    def fsck(self) -> tuple[str, ...]:
+        """A line for each blob of a stored image that is missing, and that nobody is known to have."""
+        out: set[str] = set()
+        for image in self.list():
+            for digest in self._reachable(image.target, layers=True):
+                if not self._content.has(digest) and not self.sources(digest):
+                    out.add(f"image {image.ref}: blob {digest} is missing")
+        return tuple(sorted(out))
+
     def _reachable(self, target: Descriptor, *, layers: bool) -> set[Digest]:
         found = {target.digest}
         try:

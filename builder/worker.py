@@ -72,7 +72,7 @@ def open_worker(root: str | None, config: Config, runtime: str | None = None) ->
     from builder.cache.manager import CacheManager
     from builder.content.store import ContentStore
     from builder.snapshots.select import open_snapshotter
-    from builder.state import recovery, scratch
+    from builder.state import recovery, reserve, scratch
     from builder.state.database import Database
     from builder.state.layout import Layout, default_root
 
@@ -82,6 +82,7 @@ def open_worker(root: str | None, config: Config, runtime: str | None = None) ->
     zygote.start()
     layout = Layout(root or default_root())
     layout.create()
+    reserve.keep(layout)
     own = scratch.enter(layout)
     layout = own.layout
     lock, lost = recovery.enter(layout)

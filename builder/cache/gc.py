@@ -149,6 +149,7 @@ def _overhead(manager: CacheManager) -> int:
     """Bytes on disk of the store itself: what its root holds beside snapshots' files, blobs and git repositories."""
     layout = manager.layout
     size = sum(_bytes(layout.database + suffix) for suffix in ("", "-wal", "-shm", ASIDE))
+    size += _bytes(layout.path("reserve"))
     folders = (layout.root, layout.path("tmp"), layout.tmp, layout.content, layout.path("content", "sha256"))
     size += sum(_bytes(folder) for folder in folders)
     for folder in (layout.locks, layout.ingest, layout.snapshots):

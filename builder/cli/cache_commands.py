@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,8 @@ def prune(filters: tuple[str, ...], force: bool, verbose: bool, form: str, every
     from builder.cache.types import PrunePolicy
     from builder.cli.request import parse_size
     from builder.config import parse_duration
+    from builder.state.layout import Layout, default_root
+    from builder.state.reserve import spend
 
     try:
         duration = parse_duration(flags["keep_duration"]) if flags["keep_duration"] else 0.0
@@ -73,6 +76,7 @@ def prune(filters: tuple[str, ...], force: bool, verbose: bool, form: str, every
     as_json = _is_json(form)
     if not force and sys.stdin.isatty() and not click.confirm("WARNING! This will remove cache that is not in use. Continue?"):
         return 1
+    spend(Layout(os.path.abspath(flags["root"]) if flags["root"] else default_root()))
     with open_root(flags["root"], flags["config"]) as worker:
         if everything:
             from builder.images import ImageStore
@@ -94,8 +98,10 @@ def prune(filters: tuple[str, ...], force: bool, verbose: bool, form: str, every
 @state_options
 def fsck(verify: bool, **flags: Any) -> int:
     """Check the state folder: exit code 1 and a line for each problem. What the next prune takes is listed, and no problem."""
+    from builder.images import ImageStore
+
     with open_root(flags["root"], flags["config"]) as worker:
-        problems = worker.cache.fsck(verify=verify)
+        problems = [*worker.cache.fsck(verify=verify), *ImageStore(worker.database, worker.content).fsck()]
         garbage = worker.cache.garbage()
     for line in [*problems, *(f"unused {line}" for line in garbage)]:
         print(line)

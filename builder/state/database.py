@@ -111,8 +111,8 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 
 def _hint(e: sqlite3.Error) -> str:
-    if "full" in str(e):
-        return "the disk is full: free space, or run `pybuild prune`"
+    if "full" in str(e) or "I/O error" in str(e):
+        return "is the disk full? free space, or run `pybuild prune`"
     if "malformed" in str(e) or "not a database" in str(e):
         return "the file is damaged: move it away; the cache starts anew"
     return ""

@@ -16,6 +16,8 @@ from tests.support.oci import Image, read_image
 
 pytestmark = pytest.mark.integration
 
+FEW = "PYBUILD_DAMAGES" not in os.environ
+"""PYBUILD_DAMAGES says how many databases are garbled, and asks for the long form of the others."""
 Context = Callable[[dict[str, str | bytes]], str]
 
 DOCKERFILE = """FROM {base} AS tool
@@ -53,7 +55,7 @@ def database(pybuild: Pybuild) -> Path:
     return path
 
 
-@pytest.mark.parametrize("left", [0, 1, 100, 4096, 5000, 0.5, 0.9])
+@pytest.mark.parametrize("left", [0, 1, 5000, 0.9] if FEW else [0, 1, 100, 4096, 5000, 0.5, 0.9])
 def test_a_truncated_database(pybuild: Pybuild, built: tuple[str, Image], tmp_path: Path, left: float) -> None:
     folder, first = built
     path = database(pybuild)
@@ -75,7 +77,7 @@ def test_a_removed_database(pybuild: Pybuild, built: tuple[str, Image], tmp_path
     pybuild.fsck()
 
 
-@pytest.mark.parametrize("seed", range(int(os.environ.get("PYBUILD_DAMAGES", "8"))))
+@pytest.mark.parametrize("seed", range(int(os.environ.get("PYBUILD_DAMAGES", "4"))))
 def test_a_garbled_database(pybuild: Pybuild, built: tuple[str, Image], tmp_path: Path, seed: int) -> None:
     """Pages full of noise anywhere: noticed, or without effect."""
     folder, first = built
@@ -94,7 +96,7 @@ def test_a_garbled_database(pybuild: Pybuild, built: tuple[str, Image], tmp_path
     assert contents(once_more) == contents(first)
 
 
-@pytest.mark.parametrize("turn", range(3))
+@pytest.mark.parametrize("turn", [1] if FEW else range(3))
 def test_truncated_and_garbled_and_removed_blobs(pybuild: Pybuild, built: tuple[str, Image], tmp_path: Path, turn: int) -> None:
     folder, first = built
     choose = random.Random(1)

@@ -1,6 +1,6 @@
 """kill -9 at random instants, several processes at once on one root: the store stays valid, and nothing is left.
 
-``PYBUILD_KILLS`` says how many kills (25); ``PYBUILD_SEED`` makes a run's choices again, as far as timing lets.
+``PYBUILD_KILLS`` says how many kills (15); ``PYBUILD_SEED`` makes a run's choices again, as far as timing lets.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.support.oci import read_image
 pytestmark = pytest.mark.integration
 
 Context = Callable[[dict[str, str | bytes]], str]
-KILLS = int(os.environ.get("PYBUILD_KILLS", "25"))
+KILLS = int(os.environ.get("PYBUILD_KILLS", "15"))
 AT_ONCE = 3
 LONGEST = 1.6
 """Seconds: somewhat longer than a build of the Dockerfile below takes alone."""

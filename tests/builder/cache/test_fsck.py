@@ -65,14 +65,6 @@ def test_leftovers(store):
     ]
 
 
-def test_an_image_whose_blob_is_gone(store):
-    from builder.graph.digest import Digest
-
-    manager, *_ = store
-    manager.add_gc_root(lambda: [Digest.of(b"manifest")])
-    assert manager.fsck() == [f"blob {Digest.of(b'manifest')}: an image names it, and it is missing"]
-
-
 def test_a_sound_store_is_sound_after_everything_was_pruned(store, opened):
     manager, *_ = store
     manager.close()
