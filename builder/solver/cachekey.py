@@ -93,6 +93,11 @@ class CacheKey:
         """The slow key: content itself, wherever it came from."""
         return cls.new(digest, "", CONTENT_OUTPUT)
 
+    @property
+    def is_root(self) -> bool:
+        """Of a source: named by its own digest."""
+        return self.id == root_key(self.digest, self.output)
+
     def with_deps(self, deps: list[list[KeyWithSelector]]) -> CacheKey:
         """The same stored key, seen with the inputs that led to it now."""
         return CacheKey(self.id, self.digest, self.output, self.vertex, deps, dict(self.ids), [], self.ephemeral)

@@ -208,8 +208,8 @@ class ActiveEdge:
         self.state.result = work.value
         self.state.status = _COMPLETE
         # Keys of an execution were on the result alone so far. A consumer that asks from now on needs them to look for records; not
-        # those of a step that was forced to run: what it gave is new.
-        if not self._exec_is_load and not self.ignore_cache:
+        # those of what comes of a step that was forced to run: records under them are of what was before.
+        if not self._exec_is_load and not work.value.novel:
             self.state.keys = [*self.state.keys, *work.value.keys]
 
     def _process_dep(self, dep: Dep, request: EdgeRequest) -> bool:
@@ -329,6 +329,13 @@ class ActiveEdge:
             return [CacheKey.new(d, vertex, self.index, ephemeral=ephemeral) for d, ephemeral in self.root_digests]
         alternatives = [self._key_with_deps_of_inputs(dep) for dep in self.deps]
         return [CacheKey.new(cache_map.digest, vertex, self.index, alternatives, ephemeral=cache_map.ephemeral)]
+
+    @property
+    def made_of_novel(self) -> bool:
+        """Is there nothing but old records under what definitions say of this edge? Content of an input says it all."""
+        return self.ignore_cache or any(
+            dep.result is not None and dep.result.novel and dep.slow_key is None for dep in self.deps
+        )
 
     def _add_key(self, key: CacheKey) -> None:
         key.vertex = self.vertex.vertex.digest

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 
-from builder.solver.cachekey import CacheKey, CacheRecord, KeyWithSelector, Link, StoredResult, new_id, root_key
+from builder.solver.cachekey import CONTENT_OUTPUT, CacheKey, CacheRecord, KeyWithSelector, Link, StoredResult, new_id, root_key
 from builder.solver.keystore import KeyStore
 from builder.solver.types import Result, ResultStore
 
@@ -25,18 +25,28 @@ class KeyCache:
         self._lock = threading.RLock()
 
     def query(self, deps: Sequence[KeyWithSelector], input: int, digest: str, output: int) -> list[CacheKey]:
-        """Keys of (digest, output) that any of ``deps``, as its input ``input``, leads to; all of ``deps`` lead there from now
-        on."""
+        """Keys of (digest, output) that ``deps``, as its input ``input``, lead to (``decisive`` ones).
+
+        What leads there from now on: definitions to where the content leads that came out of them, and keys of one source to where
+        the others lead. Never content to where a definition leads: it may have given other content then.
+        """
         with self._lock:
-            by_dep: list[tuple[str, Link, set[str]]] = []
+            by_dep: list[tuple[CacheKey, str, Link, set[str]]] = []
             for d in deps:
                 if d.key.key.ephemeral:
                     continue
                 link = Link(input, output, digest, d.selector)
                 id = self.id_of(d.key.key)
-                by_dep.append((id, link, set(self.keys.targets(id, link))))
-            found = sorted(set().union(*(targets for _, _, targets in by_dep)))
-            missing = [(id, link, t) for id, link, targets in by_dep for t in found if t not in targets]
+                by_dep.append((d.key.key, id, link, set(self.keys.targets(id, link))))
+            asked = decisive([key for key, *_ in by_dep])
+            found = sorted(set().union(*(targets for key, _, _, targets in by_dep if key in asked)))
+            missing = [
+                (id, link, target)
+                for key, id, link, targets in by_dep
+                if key not in asked or key.is_root
+                for target in found
+                if target not in targets
+            ]
             if missing:
                 self.keys.write(links=missing)
             return [CacheKey(id, digest, output, ids={self: id}) for id in found]
@@ -96,8 +106,10 @@ class KeyCache:
         matches: set[str] = set()
         for i, alternatives in enumerate(key.deps):
             found: set[str] = set()
-            for d in alternatives:
-                if not d.key.key.ephemeral:
+            lasting = [d for d in alternatives if not d.key.key.ephemeral]
+            asked = decisive([d.key.key for d in lasting])
+            for d in lasting:
+                if d.key.key in asked:
                     found.update(self.keys.targets(d.key.key.ids[self], Link(i, key.output, key.digest, d.selector)))
             matches = found if i == 0 else matches & found
             if not matches:
@@ -123,6 +135,12 @@ class KeyCache:
                         out[source, link, target] = None
                         stack.append(d.key.key)
         return list(out)
+
+
+def decisive(keys: Sequence[CacheKey]) -> Sequence[CacheKey]:
+    """Of the keys that an input is known by, those that say what it is: its content, where that is known. A definition says less:
+    a step that is run again may give something else, and then both are known by it."""
+    return [key for key in keys if key.output == CONTENT_OUTPUT] or keys
 
 
 class CombinedKeyCache:

@@ -24,10 +24,15 @@ class CachedResult:
 
 @dataclass(frozen=True, slots=True)
 class SharedResult:
-    """A result that an edge holds until the solver is closed; others clone it."""
+    """A result that an edge holds until the solver is closed; others clone it.
+
+    ``novel``: it comes of a step that ignored the cache, so that its definition leads to records of what was before it: nothing
+    that is made of it may be looked up by definition.
+    """
 
     result: Result
     keys: tuple[ExportableKey, ...]
+    novel: bool = False
 
     def clone(self) -> CachedResult:
         return CachedResult(self.result.clone(), self.keys)

@@ -281,13 +281,14 @@ class SharedOp:
             if around.explanations is not None:
                 step = self._step_record(edge, None)
                 around.explanations.would_run(self._state.vertex.digest, step, ignored=self._state.ignore_cache)
-            return _Executed(results, {edge.index: SharedResult(results[edge.index], tuple(ExportableKey(k) for k in keys))})
+            shared = SharedResult(results[edge.index], tuple(ExportableKey(k) for k in keys), edge.made_of_novel)
+            return _Executed(results, {edge.index: shared})
         if around.locks is None or all(key.ephemeral for key in keys):
             return self._execute_locked(cancelled, edge, keys, inputs)
         from builder.solver.steplock import step_lock
 
         with step_lock(around.locks, lock, cancelled):
-            if not self._state.ignore_cache:
+            if not edge.made_of_novel:
                 shared = self._saved_meanwhile(edge, keys)
                 if shared is not None:
                     return _Executed(None, {edge.index: shared})
@@ -351,10 +352,10 @@ class SharedOp:
             raise RuntimeError(f"{self._state.vertex.op.kind}: output {edge.index} is wanted, there are {len(results)}")
         result = results[edge.index]
         if self._around.planner is not None:
-            return SharedResult(result, tuple(ExportableKey(k) for k in keys))
+            return SharedResult(result, tuple(ExportableKey(k) for k in keys), edge.made_of_novel)
         records = {record.key: record for record in self._around.caches.main.save(keys, result)}
         exporters = tuple(Exporter(key, record=records.get(key), edge=edge) for key in keys)
-        return SharedResult(result, tuple(ExportableKey(key, exporters) for key in keys))
+        return SharedResult(result, tuple(ExportableKey(key, exporters) for key in keys), edge.made_of_novel)
 
     def release(self) -> None:
         """Give back every result."""
