@@ -4,11 +4,14 @@
                   local images do
     resolutions   name:tag -> what the registry said last, so that the next build opens no connection (``--pull`` asks again)
     sources       blob -> repositories that have it: where a lazy layer comes from, and what a push can mount
+
+ROOT/images.json repeats names and sources: should the database be damaged, names of whole images come back (``restore``).
 """
 
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -21,6 +24,8 @@ from builder.graph.values import dataclass
 from builder.registry import manifests
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from builder.content.store import ContentStore
     from builder.state.database import Database
 
@@ -36,6 +41,7 @@ CREATE TABLE IF NOT EXISTS blob_sources (
     digest TEXT NOT NULL, repository TEXT NOT NULL, PRIMARY KEY (digest, repository)
 ) WITHOUT ROWID;
 """
+_SOURCES = "SELECT digest, repository FROM blob_sources"
 _MAX_DEPTH = 3
 
 
@@ -78,6 +84,7 @@ class ImageStore:
                 "INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (str(image.ref), target.media_type, target.digest, target.size, created, size, image.stored_at),
             )
+            self._repeat(c)
         return image
 
     def get(self, ref: Reference) -> StoredImage | None:
@@ -96,7 +103,46 @@ class ImageStore:
     def remove(self, ref: Reference) -> bool:
         """Take the name away; the blobs go with the next prune. False if there was no such image."""
         with self._database.transaction() as c:
-            return bool(c.execute("DELETE FROM images WHERE name = ?", (str(_tagged(ref)),)).rowcount)
+            removed = bool(c.execute("DELETE FROM images WHERE name = ?", (str(_tagged(ref)),)).rowcount)
+            self._repeat(c)
+        return removed
+
+    def _repeat(self, c: sqlite3.Connection) -> None:
+        """Write ROOT/images.json, in the transaction that changes names: one writer at a time. An old one must not stay: after a
+        loss of the database it would give a name to the image that had it before."""
+        path = self._content.layout.path("images.json")
+        names = {"images": c.execute("SELECT * FROM images").fetchall(), "sources": c.execute(_SOURCES).fetchall()}
+        try:
+            with open(path + ".new", "w", encoding="utf-8") as file:
+                json.dump(names, file)
+            os.rename(path + ".new", path)
+        except OSError:
+            for leftover in (path, path + ".new"):
+                if os.path.lexists(leftover):
+                    os.unlink(leftover)
+
+    def restore(self) -> int:
+        """Name again what ROOT/images.json names, as far as every blob is here or in a known repository; gives the number."""
+        try:
+            with open(self._content.layout.path("images.json"), encoding="utf-8") as file:
+                names = json.load(file)
+            sources = [(Digest.parse(d), str(Reference.parse(name))) for d, name in names["sources"]]
+            rows = [(str(Reference.parse(row[0])), str(row[1]), Digest.parse(row[2]), *row[3:]) for row in names["images"]]
+            elsewhere = {digest for digest, _ in sources}
+            whole = [row for row in rows if self._is_whole(Descriptor(*row[1:4]), elsewhere)]
+            with self._database.transaction() as c:
+                c.executemany("INSERT OR IGNORE INTO blob_sources VALUES (?, ?)", sources)
+                c.executemany("INSERT OR IGNORE INTO images VALUES (?, ?, ?, ?, ?, ?, ?)", whole)
+        except (OSError, ValueError, TypeError, KeyError, IndexError, RecursionError, PybuildError):
+            return 0  # no file, or as damaged as the database
+        return len(whole)
+
+    def _is_whole(self, target: Descriptor, elsewhere: set[Digest]) -> bool:
+        try:
+            self._content.read(target.digest, manifests.MAX_MANIFEST)
+        except PybuildError:
+            return False
+        return all(self._content.has(d) or d in elsewhere for d in self._reachable(target, layers=True))
 
     # ------------------------------------------------------------------------------------------------ resolutions
     def remember(self, ref: Reference, target: Descriptor) -> None:

@@ -98,7 +98,9 @@ def open_worker(root: str | None, config: Config, runtime: str | None = None) ->
     cache = CacheManager(layout, database, content, snapshotter, roots=[image_roots])
     if lost:
         from builder.cache.gc import sweep_leftovers
+        from builder.images import ImageStore
 
+        ImageStore(database, content).restore()
         sweep_leftovers(cache)
     return Worker(layout, database, content, snapshotter, cache, config, runtime, _scratch=own, _database_lock=lock)
 

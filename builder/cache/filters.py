@@ -5,6 +5,8 @@
     value    := "quoted string" | anything without comma and space
 
 A selector without operator asks whether the field is there. Several filters: one must match.
+
+On the command line they are spelled as buildx spells them: ``key=value``, all must match (``from_flags``).
 """
 
 from __future__ import annotations
@@ -16,6 +18,16 @@ from builder.errors import UsageError
 from builder.graph.values import dataclass
 
 Matcher = Callable[[UsageRecord], bool]
+_AGES = frozenset({"until", "unused-for"})
+_TRUTH = {"true": True, "1": True, "false": False, "0": False}
+_FLAGS: dict[str, Matcher] = {
+    "inuse": lambda r: r.in_use,
+    "mutable": lambda r: r.mutable,
+    "immutable": lambda r: not r.mutable,
+    "shared": lambda r: r.shared,
+    "private": lambda r: not r.shared,
+}
+"""Fields that are there or not (with an empty value in buildkitd, with "true" here, so that "is not" can be said)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +57,49 @@ def compile_filters(texts: Iterable[str]) -> Matcher:
     if not filters:
         return lambda _: True
     return lambda record: any(all(s.match(record) for s in selectors) for selectors in filters)
+
+
+def from_flags(texts: Iterable[str]) -> tuple[tuple[str, ...], float]:
+    """(filters, seconds that ``until=24h`` or ``unused-for=24h`` says, 0 where neither does) of ``--filter`` (buildx:
+    commands/prune.go, toBuildkitPruneInfo). UsageError for a malformed one.
+
+    ``id=X`` looks for X anywhere in the id; a flag such as ``inuse`` may stand alone or have a truth value.
+    """
+    from builder.config import parse_duration
+
+    seconds = 0.0
+    selectors: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        key, value = key.strip().lower(), value.strip()
+        if key in selectors or (key in _AGES and not _AGES.isdisjoint(selectors)):
+            raise UsageError(f"more than one filter {key!r}", hint="filters expect only one value")
+        selectors[key] = ""
+        if key in _AGES:
+            try:
+                seconds = parse_duration(value)
+            except ValueError as e:
+                raise UsageError(f"{key!r} filter expects a duration (e.g., '24h')") from e
+        elif key in _FLAGS and (not equals or value.lower() in _TRUTH):
+            selectors[key] = key if not equals or _TRUTH[value.lower()] else f"{key}!=true"
+        else:
+            selectors[key] = _selector(key, value) if equals else text
+    joined = ",".join(s for s in selectors.values() if s)
+    parse(joined)
+    return ((joined,) if joined else ()), seconds
+
+
+def _selector(key: str, value: str) -> str:
+    """``type!=x`` and ``type==x`` arrive as the key ``type!``, or with a value that begins with the second sign."""
+    import json
+
+    operator = "~=" if key == "id" else "=="
+    if key[-1:] in ("!", "~"):
+        key, operator = key[:-1], f"{key[-1]}="
+    elif value[:1] == "=":
+        value, operator = value[1:], "=="
+    quoted = value if value[:1] == '"' or not any(c in value for c in ", ") else json.dumps(value)
+    return f"{key}{operator}{quoted}"
 
 
 def parse(text: str) -> tuple[Selector, ...]:
@@ -97,11 +152,5 @@ def _field(record: UsageRecord, name: str) -> str | None:
         return record.description or None
     if name == "type":
         return record.record_type or None
-    flags = {
-        "inuse": record.in_use,
-        "mutable": record.mutable,
-        "immutable": not record.mutable,
-        "shared": record.shared,
-        "private": not record.shared,
-    }
-    return "" if flags.get(name) else None
+    flag = _FLAGS.get(name)
+    return "true" if flag is not None and flag(record) else None

@@ -149,7 +149,7 @@ def _overhead(manager: CacheManager) -> int:
     """Bytes on disk of the store itself: what its root holds beside snapshots' files, blobs and git repositories."""
     layout = manager.layout
     size = sum(_bytes(layout.database + suffix) for suffix in ("", "-wal", "-shm", ASIDE))
-    size += _bytes(layout.path("reserve"))
+    size += _bytes(layout.path("reserve")) + _bytes(layout.path("images.json"))
     folders = (layout.root, layout.path("tmp"), layout.tmp, layout.content, layout.path("content", "sha256"))
     size += sum(_bytes(folder) for folder in folders)
     for folder in (layout.locks, layout.ingest, layout.snapshots):
@@ -221,16 +221,16 @@ class _Pruning:
         total = sum(line.size for line in self._lines.values() if not line.shared)
         keep = keep_bytes(self._policy, total, _free(self._manager))
         out: list[UsageRecord] = []
-        if keep and total < keep:
+        if keep and total <= keep:
             return out
         cutoff = time.time() - self._policy.keep_duration
         eligible = [line for line in self._lines.values() if self._may_go(line, cutoff)]
         rank = order(eligible)
         heap = [(rank[line.id], line.id) for line in eligible if not self._children.get(line.id)]
         heapq.heapify(heap)
-        while heap and not (keep and total < keep):
+        while heap and not (keep and total <= keep):
             batch: list[UsageRecord] = []
-            while heap and len(batch) < _BATCH and not (keep and total < keep):
+            while heap and len(batch) < _BATCH and not (keep and total <= keep):
                 line = self._lines[heapq.heappop(heap)[1]]
                 batch.append(line)
                 total -= 0 if line.shared else line.size
@@ -261,7 +261,9 @@ class _Pruning:
 
 
 def keep_bytes(policy: PrunePolicy, total: int, free: int) -> int:
-    """How many bytes may stay; 0: no bound, everything that may go goes."""
+    """How many bytes may stay; 0: no bound, everything that may go goes.
+
+    ``min_free_space`` alone on a disk that has as much leaves everything: BuildKit says so too, and takes one record at a time."""
     if not (policy.max_used_space or policy.reserved_space or policy.min_free_space):
         return 0
     keep = policy.max_used_space

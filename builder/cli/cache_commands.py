@@ -18,16 +18,22 @@ from builder.graph.values import asdict
 if TYPE_CHECKING:
     from builder.cache.types import UsageRecord
 
+_FILTERS = "Like type=regular, id=abc, description~=RUN, inuse=false, unused-for=24h; all given ones must match."
+
 
 @click.command("du", context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--filter", "filters", multiple=True, metavar="F", help="Like type==regular, id~=prefix, unused-for=24h.")
+@click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help=_FILTERS)
 @click.option("--verbose", is_flag=True, help="All fields.")
 @click.option("--format", "form", default="", metavar="json", help="One JSON object a line.")
 @state_options
 def du(filters: tuple[str, ...], verbose: bool, form: str, **flags: Any) -> int:
     """Show what the cache holds."""
+    from builder.cache.filters import from_flags
+
+    selectors, unused = from_flags(filters)
     with open_root(flags["root"], flags["config"]) as worker:
-        records = worker.cache.disk_usage(filters)
+        records = worker.cache.disk_usage(selectors)
+    records = [r for r in records if not unused or (r.last_used_at or 0) <= time.time() - unused]
     if _is_json(form):
         for record in records:
             print(json.dumps(asdict(record)))
@@ -47,8 +53,8 @@ def du(filters: tuple[str, ...], verbose: bool, form: str, **flags: Any) -> int:
 
 @click.command("prune", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-a", "--all", "everything", is_flag=True, help="Also internal records and remembered tags.")
-@click.option("--filter", "filters", multiple=True, metavar="F", help="Only what matches.")
-@click.option("--reserved-space", default="", metavar="BYTES", help="Always keep this much.")
+@click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help=_FILTERS)
+@click.option("--reserved-space", "--keep-storage", default="", metavar="BYTES", help="Always keep this much.")
 @click.option("--max-used-space", default="", metavar="BYTES", help="Most that the cache may use.")
 @click.option("--min-free-space", default="", metavar="BYTES", help="Disk space to keep free.")
 @click.option("--keep-duration", default="", metavar="TIME", help="Keep what was used since (24h).")
@@ -58,6 +64,7 @@ def du(filters: tuple[str, ...], verbose: bool, form: str, **flags: Any) -> int:
 @state_options
 def prune(filters: tuple[str, ...], force: bool, verbose: bool, form: str, everything: bool, **flags: Any) -> int:
     """Remove cache that is not in use."""
+    from builder.cache.filters import from_flags
     from builder.cache.types import PrunePolicy
     from builder.cli.request import parse_size
     from builder.config import parse_duration
@@ -72,7 +79,8 @@ def prune(filters: tuple[str, ...], force: bool, verbose: bool, form: str, every
         k: parse_size(flags[k], k.replace("_", "-")) if flags[k] else 0
         for k in ("reserved_space", "max_used_space", "min_free_space")
     }
-    policy = PrunePolicy(all=everything, keep_duration=duration, filters=filters, **sizes)
+    selectors, unused = from_flags(filters)
+    policy = PrunePolicy(all=everything, keep_duration=max(duration, unused), filters=selectors, **sizes)
     as_json = _is_json(form)
     if not force and sys.stdin.isatty() and not click.confirm("WARNING! This will remove cache that is not in use. Continue?"):
         return 1

@@ -70,13 +70,13 @@ class ContentStore:
     """Blobs below ``layout.content``. Safe for any number of threads and processes. Errors of the disk are StoreError."""
 
     def __init__(self, layout: Layout) -> None:
-        self._layout = layout
+        self.layout = layout
         self._own: set[Digest] = set()
 
     def path(self, digest: Digest) -> str:
         """Where the blob is, or would be. Never write there."""
         digest = Digest.parse(digest)  # the last line of defence: a digest becomes a file name here
-        return os.path.join(self._layout.content, digest.algorithm, digest.hex)
+        return os.path.join(self.layout.content, digest.algorithm, digest.hex)
 
     def has(self, digest: Digest) -> bool:
         return os.path.exists(self.path(digest))
@@ -154,7 +154,7 @@ class ContentStore:
         import tempfile
 
         with store_errors("can't write to the content store"):
-            fd, name = tempfile.mkstemp(prefix=".new-", dir=self._layout.ingest)
+            fd, name = tempfile.mkstemp(prefix=".new-", dir=self.layout.ingest)
         w = BlobWriter(self, fd, name)
         try:
             yield w
@@ -216,7 +216,7 @@ class ContentStore:
 
     def walk(self) -> Iterator[tuple[Digest, int, float]]:
         """(digest, bytes, mtime in seconds) of every blob."""
-        with os.scandir(self._layout.content) as algorithms:
+        with os.scandir(self.layout.content) as algorithms:
             for algorithm in algorithms:
                 with os.scandir(algorithm.path) as blobs:
                     for blob in blobs:
@@ -229,7 +229,7 @@ class ContentStore:
 
     def sweep(self, now: float) -> None:
         """Delete what crashed writers left in ROOT/ingest: unnamed files nobody holds, downloads nobody resumed for a week."""
-        with os.scandir(self._layout.ingest) as entries:
+        with os.scandir(self.layout.ingest) as entries:
             names = [(entry.path, entry.name) for entry in entries]
         for path, name in names:
             try:
@@ -247,7 +247,7 @@ class ContentStore:
 
     def _partial(self, digest: Digest) -> str:
         digest = Digest.parse(digest)
-        return os.path.join(self._layout.ingest, f"{digest.algorithm}-{digest.hex}")
+        return os.path.join(self.layout.ingest, f"{digest.algorithm}-{digest.hex}")
 
     def _stored(self, descriptor: Descriptor) -> Iterator[bytes]:
         size = self.size(descriptor.digest)

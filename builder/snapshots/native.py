@@ -75,8 +75,8 @@ class NativeSnapshotter:
             unpacked = unpack(chunks, layer, bottom=parent is None, lower=lambda: tree)
             with store_errors(f"can't unpack snapshot {key}"):
                 lay_over(layer, tree, unpacked)
+                usage = disk_usage(tree)  # a whole tree of its own, not only the layer
             delete_tree(layer)
-            usage = Applied(unpacked.size, unpacked.inodes)
             self._catalog.enter(making, Row(key, COMMITTED, parent, usage=usage))
             return usage
 

@@ -115,7 +115,7 @@ class OverlaySnapshotter:
             folder = making.make("fs")
             unpacked = self._unpack(chunks, folder, parent)
             write_marks(folder, unpacked, self._opaque)
-            usage = Applied(unpacked.size, unpacked.inodes)
+            usage = Applied(unpacked.size + os.stat(folder).st_blocks * 512, unpacked.inodes + 1)
             self._catalog.enter(making, Row(key, COMMITTED, parent, explicit=not unpacked.opaques, usage=usage))
             return usage
 

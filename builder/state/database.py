@@ -26,7 +26,10 @@ class Database:
         self._path = path
         self._local = threading.local()
         self._lock = threading.Lock()
-        self._open: list[sqlite3.Connection] = []
+        # By thread: one that another thread still works with must not be closed under it. A forked child keeps its parent's:
+        # closing them there would touch locks of the parent.
+        self._open: dict[threading.Thread, sqlite3.Connection] = {}
+        self._inherited: list[sqlite3.Connection] = []
 
     def schema(self, script: str) -> None:
         """Make tables and indexes, ``CREATE ... IF NOT EXISTS``, separated by semicolons. Free where this was done before.
@@ -51,10 +54,18 @@ class Database:
         """The calling thread's connection, for reads."""
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None or self._local.pid != os.getpid():
+            if connection is not None:
+                self._inherit()
             connection = self._connect()
             self._local.connection = connection
             self._local.pid = os.getpid()
         return connection
+
+    def _inherit(self) -> None:
+        """In a forked child: whoever held the lock in the parent is not here to give it back."""
+        self._lock = threading.Lock()
+        self._inherited += self._open.values()
+        self._open = {}
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -74,12 +85,19 @@ class Database:
             raise StoreError(f"metadata database {self._path}: {e}", hint=_hint(e)) from e
 
     def close(self) -> None:
-        """Close the connections of every thread."""
+        """Close the calling thread's connection and those of threads that have ended. One that a running thread may be working
+        with, in the middle of a statement, is closed when nobody refers to it any more."""
         with self._lock:
-            for connection in self._open:
-                connection.close()
+            self._forget_threads()
+            own = self._open.pop(threading.current_thread(), None)
             self._open.clear()
         self._local = threading.local()
+        if own is not None:
+            own.close()
+
+    def _forget_threads(self) -> None:
+        for thread in [t for t in self._open if not t.is_alive()]:
+            self._open.pop(thread).close()
 
     def _connect(self) -> sqlite3.Connection:
         try:
@@ -93,7 +111,8 @@ class Database:
         except sqlite3.Error as e:
             raise StoreError(f"metadata database {self._path}: {e}", hint=_hint(e)) from e
         with self._lock:
-            self._open.append(connection)
+            self._forget_threads()
+            self._open[threading.current_thread()] = connection
         return connection
 
 

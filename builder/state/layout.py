@@ -7,6 +7,7 @@
     ROOT/snapshots/ID/work    overlay workdir while it is mutable
     ROOT/git/                 bare repositories, one a remote
     ROOT/locks/               flock files: cache keys, leases, remotes
+    ROOT/images.json          names of stored images once more, should the database be damaged
     ROOT/reserve              a megabyte for ``pybuild prune`` on a full disk (see ``reserve``)
     ROOT/tmp/p-ID/            scratch of one process; swept when it is gone (see ``scratch``)
 """

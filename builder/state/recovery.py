@@ -40,7 +40,7 @@ def enter(layout: Layout) -> tuple[int, bool]:
                 _move_aside(layout.database)
                 sys.stderr.write(
                     f"warning: the metadata database {layout.database} {lost}: moved to {layout.database}{ASIDE}."
-                    " The cache and the image store start anew\n"
+                    " The cache starts anew; whole images keep their names\n"
                 )
         fcntl.flock(fd, fcntl.LOCK_SH)
     except BaseException:

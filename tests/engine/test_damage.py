@@ -68,6 +68,31 @@ def test_a_truncated_database(pybuild: Pybuild, built: tuple[str, Image], tmp_pa
     assert "unused" not in pybuild.ok("fsck").out, "what the lost database told of is swept"
 
 
+def test_names_of_whole_images_survive_the_loss_of_the_database(
+    pybuild: Pybuild, built: tuple[str, Image], tmp_path: Path
+) -> None:
+    named = pybuild.ok("images", "--json").out
+    assert named
+    os.truncate(database(pybuild), 5000)
+    assert pybuild.ok("images", "--json").out == named
+    pybuild.ok("save", "--format", "oci", "-o", f"{tmp_path}/saved.tar", "app")
+    assert contents(read_image(tmp_path / "saved.tar")) == contents(built[1])
+    pybuild.ok("rmi", "app")
+    database(pybuild).unlink()
+    assert pybuild.ok("images", "--json").out == "", "a name that was taken away does not come back"
+    pybuild.fsck()
+
+
+@pytest.mark.usefixtures("built")
+def test_an_image_without_all_its_blobs_has_no_name_after_the_loss_of_the_database(pybuild: Pybuild) -> None:
+    database(pybuild).unlink()
+    for blob in Path(pybuild.root, "content", "sha256").iterdir():
+        if b'"rootfs"' in blob.read_bytes():
+            blob.unlink()
+    assert pybuild.ok("images", "--json").out == ""
+    pybuild.fsck()
+
+
 def test_a_removed_database(pybuild: Pybuild, built: tuple[str, Image], tmp_path: Path) -> None:
     folder, first = built
     database(pybuild).unlink()

@@ -388,10 +388,14 @@ def test_the_diff_between_strangers_compares_their_trees(snapshotter: Snapshotte
     assert entries(diff(snapshotter, "b", "a")) == [".wh.a", "b"]
 
 
-def test_usage_counts_own_files_once(snapshotter: Snapshotter, layer: Layer) -> None:
+def test_usage_counts_own_files_once(snapshotter: Snapshotter, layer: Layer, state: tuple[Layout, Database]) -> None:
     snapshotter.apply("a", None, layer(("one", b"x" * 10_000), Entry("two", LINK, linkname="one")))
     usage = snapshotter.usage("a")
-    assert (usage.size, usage.inodes) == (12288, 1)
+    folder = os.stat(state[0].path("snapshots", "a", "fs")).st_blocks * 512
+    assert (usage.size, usage.inodes) == (12288 + folder, 2)
+    snapshotter.apply("b", "a", layer(("three", b"y")))
+    whole = snapshotter.name == "native"
+    assert snapshotter.usage("b").size == 4096 + folder + (12288 if whole else 0), "a native snapshot is a tree of its own"
 
 
 def test_a_failed_apply_leaves_nothing(snapshotter: Snapshotter, layer: Layer, state: tuple[Layout, Database]) -> None:
