@@ -333,9 +333,7 @@ class ActiveEdge:
     @property
     def made_of_novel(self) -> bool:
         """Is there nothing but old records under what definitions say of this edge? Content of an input says it all."""
-        return self.ignore_cache or any(
-            dep.result is not None and dep.result.novel and dep.slow_key is None for dep in self.deps
-        )
+        return self.ignore_cache or any(dep.result is not None and dep.result.novel and dep.slow_key is None for dep in self.deps)
 
     def _add_key(self, key: CacheKey) -> None:
         key.vertex = self.vertex.vertex.digest

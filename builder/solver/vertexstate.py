@@ -289,9 +289,9 @@ class SharedOp:
 
         with step_lock(around.locks, lock, cancelled):
             if not edge.made_of_novel:
-                shared = self._saved_meanwhile(edge, keys)
-                if shared is not None:
-                    return _Executed(None, {edge.index: shared})
+                found = self._saved_meanwhile(edge, keys)
+                if found is not None:
+                    return _Executed(None, {edge.index: found})
             return self._execute_locked(cancelled, edge, keys, inputs)
 
     def _saved_meanwhile(self, edge: ActiveEdge, keys: list[CacheKey]) -> SharedResult | None:

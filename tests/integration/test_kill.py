@@ -184,6 +184,7 @@ def test_a_failing_step_stops_its_siblings(pybuild: Pybuild, context: Context, b
     assert build.returncode == 1
     assert "exit code: 3" in err.decode()
     assert "CANCELED" in err.decode()
+    pybuild.fsck()
 
 
 def test_sigkill_during_a_pull_leaves_a_valid_store(

@@ -70,6 +70,29 @@ def test_the_other_process_takes_over_a_step_whose_builder_was_killed(pybuild: P
     pybuild.fsck()
 
 
+def test_of_four_builds_the_three_that_are_left_run_each_step_once(pybuild: Pybuild, context: Context, busybox: str) -> None:
+    """The one that runs the first step is killed in the middle of it: one other takes the step over, once, and the next step is run
+    once. What ran in full left its mark in a cache mount."""
+    with Beacon() as beacon:
+        mark = "echo {} >> /marks/all"
+        steps = [f"RUN --mount=type=cache,target=/marks {beacon.call} ; {mark.format(n)} ; echo {n} > /{n}" for n in ("one", "two")]
+        folder = context({"Dockerfile": "\n".join([f"FROM {busybox}", *steps, ""])})
+        first = pybuild.start(folder)
+        beacon.wait_for_calls(1)
+        others = [pybuild.start(folder, stderr=subprocess.PIPE) for _ in range(3)]
+        first.kill()
+        first.wait(WAIT)
+        beacon.wait_for_calls(2)
+        beacon.hang_up()
+        finish(others)
+        assert beacon.count == 3, "the killed run, and one of each step"
+    shown = context({"Dockerfile": f"FROM {busybox}\nRUN --mount=type=cache,target=/marks cat /marks/all\n"})
+    lines = pybuild.ok("--progress=plain", shown).err.splitlines()
+    marks = [found.group(1) for line in lines if (found := re.fullmatch(r"#\d+ \d+\.\d+ (one|two)", line))]
+    assert marks == ["one", "two"]
+    pybuild.fsck()
+
+
 def test_a_locked_cache_mount_is_used_by_one_process_at_a_time(pybuild: Pybuild, context: Context, busybox: str) -> None:
     """Each step reads, waits for a bit of work, writes one more: with two at once a count would be lost."""
     step = 'n=$(cat /c/n 2>/dev/null || echo 0); for i in $(seq 2000); do :; done; echo $((n+1)) > /c/n; echo "count $n"'

@@ -218,8 +218,8 @@ def exported(world: Any, target: Any) -> tuple[ExportedRecord, ...]:
 
 
 def test_a_selected_input_is_exported_by_definition_by_content_and_by_what_it_was_before(world: Any) -> None:
-    """A step takes a part of its input. Built: a way in by the definition with the selector, and one by content without. Cached: the
-    same. Rebuilt below with the same content: one more way. And all of them stay below a step that is put on top."""
+    """A step takes a part of its input. Built: a way in by the definition with the selector, and one by content without. Cached:
+    the same. Rebuilt below with the same content: one more way. And all of them stay below a step that is put on top."""
 
     def step(seed: str) -> Any:
         return world.vertex("step", world.vertex("in", key=seed, value="files"), selectors={0: "part"}, slow={0: same})
@@ -242,7 +242,7 @@ def test_a_selected_input_is_exported_by_definition_by_content_and_by_what_it_wa
     assert ways(above, -2) == ["", "part", "part"]
 
 
-# ------------------------------------------------------------------------------------------------ forced to run, and other than before
+# ------------------------------------------------------------------------------------------------ other results than before
 @pytest.fixture(params=["alone", "among processes"])
 def locks(request: Any, tmp_path: Any) -> dict[str, str]:
     """Options of a build: with locks between processes, and without."""
