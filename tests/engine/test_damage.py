@@ -65,7 +65,7 @@ def test_a_truncated_database(pybuild: Pybuild, built: tuple[str, Image], tmp_pa
     assert contents(again) == contents(first)
     assert build_again(pybuild, folder, tmp_path)[0].ending("RUN cat") == "CACHED"
     pybuild.fsck()
-    assert "unused" not in pybuild.ok("fsck").out, "what the lost database told of is swept"
+    assert "unused snapshot" not in pybuild.ok("fsck").out, "what the lost database told of is swept"
 
 
 def test_names_of_whole_images_survive_the_loss_of_the_database(
