@@ -1,4 +1,4 @@
-"""Any sequence of new, commit, merge, diff, release and prune behaves like a model made of dicts."""
+"""Any sequence of new, commit, merge, release and prune, with another process's lease beside, behaves like a model of dicts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
+from builder.cache.manager import CacheManager
 from builder.cache.refs import ImmutableRef, MutableRef
 from builder.cache.types import PrunePolicy
 from builder.state.layout import Layout
@@ -23,22 +24,28 @@ class CacheModel(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        from builder.cache.manager import CacheManager
-        from builder.content.store import ContentStore
-        from builder.state.database import Database
-
         self.folder = tempfile.TemporaryDirectory()
-        layout = Layout(self.folder.name)
-        layout.create()
         self.warnings: list[str] = []
-        database = Database(layout.database)
-        self.manager = CacheManager(
-            layout, database, ContentStore(layout), WatchedSnapshotter(layout, database), warn=self.warnings.append
-        )
         self.registry = Registry()
+        self.manager = self.open()
+        self.visitor = self.open()
+        self.visited: list[str] = []
         self.files: dict[str, dict[str, str]] = {}
         self.parents: dict[str, tuple[str, ...]] = {}
         self.refs: dict[str, int] = {}
+
+    def open(self) -> CacheManager:
+        """A manager with a lease of its own, as another process has it."""
+        from builder.content.store import ContentStore
+        from builder.state.database import Database
+
+        layout = Layout(self.folder.name)
+        layout.create()
+        database = Database(layout.database)
+        snapshotter = WatchedSnapshotter(layout, database)
+        manager = CacheManager(layout, database, ContentStore(layout), snapshotter, warn=self.warnings.append)
+        manager.set_provider_resolver(lambda source, _: self.registry)
+        return manager
 
     def took(self, ref: ImmutableRef | MutableRef, files: dict[str, str], parents: tuple[str, ...]) -> None:
         if ref.id in self.files:
@@ -76,6 +83,38 @@ class CacheModel(RuleBasedStateMachine):
         self.took(ref, {name: text}, ())
         return ref
 
+    @rule(target=immutable, parent=immutable, name=st.sampled_from("abc"), text=st.sampled_from("12"))
+    def pull_on(self, parent: ImmutableRef, name: str, text: str) -> object:
+        if parent.chain_id is None:
+            return multiple()
+        ref = self.manager.get_by_blob(self.registry.layer({name: text}), parent)
+        below = ref.record.parents  # of the record that was there, if there was one: perhaps a twin of ``parent``
+        assert [self.files[at] for at in below] == [self.files[parent.id]]
+        self.took(ref, {**self.files[parent.id], name: text}, below)
+        return ref
+
+    @rule(ref=immutable)
+    def unlazy(self, ref: ImmutableRef) -> None:
+        ref.unlazy()
+        assert not ref.is_lazy
+
+    @rule(ref=immutable)
+    def visit(self, ref: ImmutableRef) -> None:
+        """The other process takes the result too."""
+        other = self.visitor.load(ref.id)
+        assert other is not None
+        assert tree(other) == dict(sorted(self.files[ref.id].items()))
+        self.visited.append(ref.id)
+        self.refs[ref.id] += 1
+
+    @rule()
+    def visitor_ends(self) -> None:
+        self.close(self.visitor)
+        for at in self.visited:
+            self.refs[at] -= 1
+        self.visited.clear()
+        self.visitor = self.open()
+
     @rule(target=immutable, one=immutable, two=immutable)
     def merge(self, one: ImmutableRef, two: ImmutableRef) -> ImmutableRef:
         ref = self.manager.merge([one, two])
@@ -111,8 +150,8 @@ class CacheModel(RuleBasedStateMachine):
         self.refs[ref.id] -= 1
         return multiple()
 
-    @rule()
-    def prune(self) -> None:
+    @rule(by_visitor=st.booleans())
+    def prune(self, by_visitor: bool) -> None:
         needed: set[str] = set()
         stack = [at for at, count in self.refs.items() if count]
         while stack:
@@ -121,7 +160,10 @@ class CacheModel(RuleBasedStateMachine):
                 needed.add(at)
                 stack += self.parents[at]
         expected = self.files.keys() - needed
-        assert {x.id for x in self.manager.prune([PrunePolicy(all=True)])} == expected
+        with self.manager.lease.transaction():
+            pass  # what was let go is told to others with the next transaction
+        pruner = self.visitor if by_visitor else self.manager
+        assert {x.id for x in pruner.prune([PrunePolicy(all=True)])} == expected
         self.gone(expected)
 
     def gone(self, ids: set[str]) -> None:
@@ -137,9 +179,13 @@ class CacheModel(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         assert self.manager.fsck(verify=True) == []
-        self.manager.close()
-        self.manager.database.close()
+        self.close(self.visitor)
+        self.close(self.manager)
         self.folder.cleanup()
+
+    def close(self, manager: CacheManager) -> None:
+        manager.close()
+        manager.database.close()
 
 
 # ``merge`` with a merge among its inputs has the inputs of that one as parents: see ``took``.
