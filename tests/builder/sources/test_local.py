@@ -266,7 +266,9 @@ def test_a_folder_that_is_swapped_for_a_link_while_it_is_read_shows_nothing_outs
                 f.write("SECRET")
     read = refused = 0
     with flipping(context + "/src", str(tmp_path / "parked"), str(outside)):
-        for _ in range(3000):
+        for turn in range(500_000):  # as many as it takes on a busy machine
+            if turn >= 3000 and read > 10 and refused > 10:
+                break
             with Tree(context) as tree:
                 try:
                     _, node = tree.lookup("/src/main.py", follow_last=True)
