@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -320,6 +321,64 @@ def test_bytes_changed_with_size_and_mtime_kept_are_seen(tree: str, cache: StatC
     assert (new.st_size, new.st_mtime_ns, new.st_ino) == (old.st_size, old.st_mtime_ns, old.st_ino)
     assert checksum(tree, "/a", stat_cache=cache) != before
     assert checksum(tree, "/a", stat_cache=cache) == checksum(tree, "/a")
+
+
+def swap_for_link(path: str) -> None:
+    """A link whose target's name is as long as the file's bytes were many."""
+    size = os.stat(path).st_size
+    os.unlink(path)
+    os.symlink("x" * size, path)
+
+
+def swap_inode(path: str) -> None:
+    """A new file, with the old one's inode number where the file system gives that out again."""
+    size = os.stat(path).st_size
+    os.unlink(path)
+    with open(path, "wb") as f:
+        f.write(b"Y" * size)
+
+
+def swap_bytes(path: str) -> None:
+    with open(path, "r+b") as f:
+        f.write(b"Z")
+
+
+def swap_with_neighbour(path: str) -> None:
+    """Two files of one size and time change places by renames alone."""
+    other = path + "2"
+    for old, new in ((path, path + "-"), (other, path), (path + "-", other)):
+        os.rename(old, new)
+
+
+@pytest.mark.parametrize("change", [swap_for_link, swap_inode, swap_bytes, swap_with_neighbour])
+@pytest.mark.parametrize(
+    ("path", "options"),
+    [
+        ("/a/b/file", ChecksumOptions()),
+        ("/a", ChecksumOptions()),
+        ("/", ChecksumOptions(include=("a/b/file",))),
+        ("/a/*", ChecksumOptions(wildcard=True)),
+        ("/", ChecksumOptions(exclude=("e",))),
+    ],
+    ids=["file", "folder", "include", "wildcard", "exclude"],
+)
+@pytest.mark.usefixtures("later")
+def test_no_change_is_missed_with_size_and_mtime_kept(
+    tree: str, cache: StatCache, change: Callable[[str], None], path: str, options: ChecksumOptions
+) -> None:
+    file = tree + "/a/b/file"
+    for name, data in ((file, b"1" * 20), (file + "2", b"2" * 20)):
+        with open(name, "wb") as f:
+            f.write(data)
+        os.utime(name, (1000, 1000))
+    os.utime(tree + "/a/b", (1000, 1000))
+    before = checksum(tree, path, options, stat_cache=cache)
+    assert checksum(tree, path, options, stat_cache=cache) == before
+    change(file)
+    for name in (file, file + "2"):
+        os.utime(name, (1000, 1000), follow_symlinks=False)
+    os.utime(tree + "/a/b", (1000, 1000))
+    assert checksum(tree, path, options, stat_cache=cache) == checksum(tree, path, options) != before
 
 
 def test_a_file_just_written_is_not_kept(tree: str, cache: StatCache, reads: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
