@@ -119,7 +119,6 @@ class Build:
                 solved.release()
         self._report(next((i for i in images if i is not None), None))
         self._done = True
-        self.worker.cache.collect(self.worker.config.gc_policies(self.worker.layout.root), seconds=GC_SECONDS)
 
     def convert(self) -> Converted:
         """Read the inputs and turn the Dockerfile into a graph."""
@@ -217,9 +216,11 @@ class Build:
             self._solver.cancel()
 
     def close(self) -> None:
-        """Give back what the solver holds."""
+        """Give back what the solver holds; after a finished build, collect: its own records too, now that nobody holds them."""
         if self._solver is not None:
             self._solver.close()
+        if self._done:
+            self.worker.cache.collect(self.worker.config.gc_policies(self.worker.layout.root), seconds=GC_SECONDS)
 
     def warn(self) -> None:
         """Lint findings and unused build args, after the display."""

@@ -159,3 +159,27 @@ def test_what_a_running_build_uses_stays_until_it_is_killed(
     gone = pruned(pybuild, "--all")
     assert any("echo base" in record["description"] for record in gone)
     assert all(record["record_type"] == "internal" for record in usage(pybuild))
+
+
+# ------------------------------------------------------------------------------------------------- gc after each build
+@pytest.mark.parametrize(
+    ("rules", "stays"),
+    [
+        ("gc = true", True),
+        ("gc = false\n[[worker.oci.gcpolicy]]\nall = true", True),
+        ("[[worker.oci.gcpolicy]]\nall = true\nmaxUsedSpace = 1", False),
+        ('[[worker.oci.gcpolicy]]\nall = true\nkeepDuration = "1h"', True),
+        ('[[worker.oci.gcpolicy]]\nmaxUsedSpace = 1\nfilters = ["type==frontend"]', True),
+        ('[[worker.oci.gcpolicy]]\nmaxUsedSpace = 1\nreservedSpace = "1GB"', True),
+        ('[[worker.oci.gcpolicy]]\nmaxUsedSpace = "90%"', True),
+        ('[[worker.oci.gcpolicy]]\nminFreeSpace = "100%"', False),
+        ('[[worker.oci.gcpolicy]]\nfilters = ["type==frontend"]\n[[worker.oci.gcpolicy]]\nmaxUsedSpace = 1', False),
+    ],
+)
+def test_gc_policies_after_a_build(pybuild: Pybuild, context: Context, tmp_path: Path, rules: str, stays: bool) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(f"[worker.oci]\n{rules}\n")
+    pybuild.ok("--config", str(config), context({"Dockerfile": "FROM scratch\nCOPY a /a\nCOPY b /b\n", "a": "a", "b": "b"}))
+    left = {record["description"].partition("[")[2] for record in usage(pybuild) if record["record_type"] == "regular"}
+    assert left == ({"1/2] COPY a /a", "2/2] COPY b /b"} if stays else set())
+    pybuild.fsck()
