@@ -58,6 +58,7 @@ GCRoot = Callable[[], Iterable[Digest]]
 ProviderResolver = Callable[[str, "Descriptor"], "BlobProvider | None"]
 _LOCKS = 256
 _PACE_SECONDS = 60.0
+_NO_BLOB = "its blob is gone"
 
 
 @dataclass(slots=True)
@@ -200,15 +201,16 @@ class CacheManager:
         record = self._record(LAYER, LAZY, below, description, REGULAR)
         created = record.created_at if created_at is None else created_at
         record = replace(record, diff_id=diff_id, chain_id=chain, blob_chain_id=blob_chain, created_at=created)
+        missed: set[str] = set()
         while True:
             for found in self.records.by_blob_chain(blob_chain):
                 try:
                     return self.get(found.id)
                 except KeyError:
-                    continue
+                    missed.add(found.id)
             with self.lease.transaction() as c:
                 # Asked again now that nobody else can add one: two processes that pull the same image share its records.
-                if not self.records.by_blob_chain(blob_chain):
+                if all(r.id in missed for r in self.records.by_blob_chain(blob_chain)):
                     record = self._linked(record, self.records.by_chain(chain))
                     self._add(c, record)
                     self.records.add_blob(c, record.id, blob)
@@ -687,7 +689,8 @@ class CacheManager:
         for record in order:
             reason = self._unsound(record)
             if reason:
-                self.damaged(record.id, reason)
+                if reason != _NO_BLOB or not self._held_elsewhere(record.id):
+                    self.damaged(record.id, reason)
                 return False
             self._entries[record.id].sound = True
         return True
@@ -706,8 +709,13 @@ class CacheManager:
             self.reread(record.id)
             return ""
         if record.kind == LAYER and not any(self.obtainable(b) for b in self.records.blobs(record.id)):
-            return "its blob is gone"
+            return _NO_BLOB
         return ""
+
+    def _held_elsewhere(self, record_id: str) -> bool:
+        """Does another process hold the record, or one on it? It may know somebody to get the blob from."""
+        held = {r for (r,) in self.records.rows("SELECT record FROM lease_records WHERE lease <> ?", (self.lease.id,))}
+        return bool(held) and not held.isdisjoint(self.records.descendants(record_id))
 
     def _flush_uses(self) -> None:
         with self._lock:

@@ -113,6 +113,20 @@ def test_a_committed_step_of_a_killed_process_is_a_result(manager, opened, files
     assert files_of(opened().load(record)) == {"f": "x" * 1000}
 
 
+def test_a_lazy_layer_that_one_process_can_not_get_stays_for_another_that_can(manager, opened, registry, files_of):
+    below = manager.get_by_blob(registry.layer({"a": "1"}), None)
+    above = manager.get_by_blob(registry.layer({"b": "2"}), below)
+    stranger = opened()
+    assert stranger.load(above.id) is None
+    again = stranger.get_by_blob(registry.layer({"a": "1"}), None)
+    assert files_of(again) == {"a": "1"}
+    assert files_of(above) == {"a": "1", "b": "2"}
+    manager.close()
+    lost = opened().get_by_blob(registry.layer({"c": "3"}), None)
+    stranger.close()
+    assert opened().load(lost.id) is None
+
+
 def test_a_lease_without_its_file_is_dead(manager, step):
     step(manager, None, {"a": "1"}).release()
     with manager.database.transaction() as c:
