@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from builder.errors import StepError
-from builder.graph.digest import digest_parts
 from builder.graph.ops import NO_INPUT, Diff
+from builder.ops.llb_json import diff_digest
 from builder.ops.refs import owned, release_all
 from builder.solver.types import CacheMap, CacheMapDep, OpContext, Result
 
@@ -33,8 +33,7 @@ class DiffOp:
 
     def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap, bool]:
         """Which input is which side, and the inputs."""
-        digest = digest_parts("diff", str(self._op.lower), str(self._op.upper))
-        return CacheMap(digest, (CacheMapDep(),) * self._count), True
+        return CacheMap(diff_digest(self._op), (CacheMapDep(),) * self._count), True
 
     def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
         """Lazy, as a merge is. Nothing against something is that thing; a thing against itself, and nothing at all, is empty."""

@@ -15,6 +15,7 @@ from builder.graph.ops import NO_INPUT, CacheMount, Exec, Mount
 from builder.graph.platform import Platform
 from builder.graph.values import replace
 from builder.graph.vertex import canonical_json, encode
+from builder.ops.llb_json import exec_digest, selector_of
 from builder.solver.types import CacheMap, CacheMapDep, OpContext, Result
 
 if TYPE_CHECKING:
@@ -30,8 +31,10 @@ def cache_map_of(op: Exec, inputs: int, platform: Platform) -> CacheMap:
         extra_hosts=tuple((name, "") for name, _ in op.extra_hosts),
         mounts=tuple(_counted(m) for m in op.mounts),
     )
-    where = (platform.os, platform.architecture, platform.variant, platform.os_version, *platform.os_features)
-    return CacheMap(digest_parts("exec", canonical_json(encode(counted)), *where), _deps(op, inputs), _parts(counted, platform))
+    digest = exec_digest(counted, platform)
+    if digest is None:
+        digest = digest_parts("exec", canonical_json(encode(counted)), canonical_json(encode(platform)))
+    return CacheMap(digest, _deps(op, inputs), _parts(counted, platform))
 
 
 def _counted(mount: Mount) -> Mount:
@@ -69,7 +72,7 @@ def _deps(op: Exec, inputs: int) -> tuple[CacheMapDep, ...]:
         selectors[mount.input].append(selector)
         by_content[mount.input] = by_content[mount.input] and _content_counts(mount, selector)
     return tuple(
-        CacheMapDep(digest_parts("paths", *paths), _Content(minimal(paths)) if content else None) if paths else CacheMapDep()
+        CacheMapDep(selector_of(paths), _Content(minimal(paths)) if content else None) if paths else CacheMapDep()
         for paths, content in zip(selectors, by_content, strict=True)
     )
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from builder.errors import StepError
-from builder.graph.digest import digest_parts
 from builder.graph.ops import Merge
+from builder.ops.llb_json import merge_digest
 from builder.ops.refs import owned, release_all
 from builder.solver.types import CacheMap, CacheMapDep, OpContext, Result
 
@@ -30,7 +30,7 @@ class MergeOp:
 
     def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap, bool]:
         """Nothing but the inputs, in their order."""
-        return CacheMap(digest_parts("merge", str(self._count)), (CacheMapDep(),) * self._count), True
+        return CacheMap(merge_digest(self._count), (CacheMapDep(),) * self._count), True
 
     def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
         """Lazy: the files are laid together when somebody mounts the result."""

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from builder.errors import NotFoundError, SourceError
-from builder.graph.digest import Digest, digest_parts
+from builder.graph.digest import Digest
 from builder.graph.ops import GitSource, HTTPSource, ImageSource, LocalSource, OCILayoutSource
 from builder.graph.platform import host
 from builder.graph.redact import redact_url
+from builder.ops.llb_json import manifest_key, source_digest
 from builder.progress.events import Log, Status
 from builder.solver.types import CacheMap, Op, OpContext, Result
 
@@ -70,12 +71,11 @@ class ImageOp:
 
         image = self._resolve(context)
         p = self._platform
-        platform = (p.os, p.architecture, p.variant, p.os_version, *p.os_features)
         parts = (("image", image.ref), ("digest", image.target.digest), ("platform", str(p)))
         chain = config_key(image.config)
         if index == 0 or chain is None:
-            return CacheMap(digest_parts("image", image.target.digest, *platform), parts=parts), chain is None or index > 0
-        return CacheMap(chain, parts=parts), True
+            return CacheMap(source_digest(manifest_key(image.target.digest, p)), parts=parts), chain is None or index > 0
+        return CacheMap(source_digest(chain), parts=parts), True
 
     def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
         """The layers, lazy; an image without any is an empty root."""

@@ -15,6 +15,7 @@ from builder.graph.digest import Digest, digest_parts
 from builder.graph.ops import NO_INPUT, CopyAction, File, FileAction, MkdirAction, MkfileAction, Owner, RmAction, SymlinkAction
 from builder.graph.values import dataclass, replace
 from builder.graph.vertex import canonical_json, encode
+from builder.ops.llb_json import file_digest, selector_of
 from builder.solver.types import CacheMap, CacheMapDep, OpContext, Result
 from builder.sources.local import LocalRef, read_view
 
@@ -72,6 +73,7 @@ class FileOp:
         written = {a.input for a in self.actions}
         selections: dict[int, list[Selection]] = {}
         parts: list[bytes] = []
+        counted: list[FileAction] = []
         for i, action in enumerate(self.actions):
             if isinstance(action, CopyAction) and 0 <= action.secondary < self.count:
                 selections.setdefault(action.secondary, []).append(_selection(action))
@@ -81,6 +83,7 @@ class FileOp:
                 for file in ("/etc/passwd", "/etc/group"):
                     selections.setdefault(base, []).append(Selection(file, ChecksumOptions(follow_links=True)))
             parts.append(canonical_json(encode(action)))
+            counted.append(action)
         deps = tuple(
             CacheMapDep()
             if i in written or i not in selections
@@ -88,7 +91,8 @@ class FileOp:
             for i in range(self.count)
         )
         explained = tuple((f"action {i}", p.decode("ascii")) for i, p in enumerate(parts))
-        return CacheMap(digest_parts("file", *parts), deps, explained), True
+        digest = file_digest(counted, [self._base_of(i) for i in range(len(counted))])
+        return CacheMap(digest or digest_parts("file", *parts), deps, explained), True
 
     def _base_of(self, index: int) -> int:
         """The input that an action's chain of results began with."""
@@ -271,7 +275,7 @@ def _selection(action: CopyAction) -> Selection:
 
 
 def _selector(selections: Sequence[Selection]) -> str:
-    return digest_parts("paths", *sorted(s.path for s in selections))
+    return selector_of(sorted((s.path for s in selections), reverse=True))
 
 
 def dedupe(selections: Sequence[Selection]) -> tuple[Selection, ...]:
@@ -324,7 +328,8 @@ def _hint(ref: Readable, path: str) -> str:
             names: Iterable[str] = tree.children(node) if node is not None and node.is_dir else ()
             import difflib
 
-            near = difflib.get_close_matches(posixpath.basename(path), list(names), 1, 0.6)
+            name = posixpath.basename(path)  # a link that leads nowhere is there, and missing
+            near = difflib.get_close_matches(name, [n for n in names if n != name], 1, 0.6)
             return f'did you mean "{posixpath.join(folder, near[0])}"?' if near else ""
     except (OSError, PybuildError):
         return ""
