@@ -97,6 +97,11 @@ def _chosen(tree: Tree, path: str, options: ChecksumOptions) -> list[tuple[str, 
     return out
 
 
+def counted(tree: Tree, path: str, options: ChecksumOptions) -> list[Node]:
+    """The files that a checksum with wildcards or filters covers."""
+    return [node for _, node, _ in _chosen(tree, path, options)]
+
+
 def _matcher(patterns: Sequence[str]) -> PatternMatcher | None:
     if not patterns:
         return None

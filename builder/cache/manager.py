@@ -401,18 +401,22 @@ class CacheManager:
 
     def checksum(self, ref: ImmutableRef, path: str, options: ChecksumOptions) -> Digest:
         """Computed once: a ref's files never change."""
-        from builder.cache.contenthash_store import RefChecksums
-
-        checksums = RefChecksums(self.database)
-        known = checksums.get(ref.id, path, options)
+        known = self.known_checksum(ref, path, options)
         if known is not None:
             return known
         from builder.cache import contenthash
+        from builder.cache.contenthash_store import RefChecksums
 
         with ref.mount() as folder:
             digest = contenthash.checksum(folder, path, options)
-        checksums.put(ref.id, path, options, digest)
+        RefChecksums(self.database).put(ref.id, path, options, digest)
         return digest
+
+    def known_checksum(self, ref: ImmutableRef, path: str, options: ChecksumOptions) -> Digest | None:
+        """One that was computed before."""
+        from builder.cache.contenthash_store import RefChecksums
+
+        return RefChecksums(self.database).get(ref.id, path, options)
 
     def size(self, record_id: str) -> int:
         record = self.record(record_id)

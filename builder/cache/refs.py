@@ -108,6 +108,10 @@ class ImmutableRef:
     def checksum(self, path: str, options: ChecksumOptions = _ALL) -> Digest:
         return self._manager.checksum(self, path, options)
 
+    def known_checksum(self, path: str, options: ChecksumOptions = _ALL) -> Digest | None:
+        """The checksum if it was computed before; nothing is mounted or fetched for it."""
+        return self._manager.known_checksum(self, path, options)
+
     def remote(self, compression: Compression = _DEFAULT, *, create: bool = True) -> tuple[Layer, ...]:
         """The layers as blobs, bottom first (BuildKit: GetRemotes). Blobs are made once and remembered; those of lazy layers stay
         where they are and keep their provider. ``compression`` is for new blobs; with ``force`` for all.

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, cast
 
-from builder.cli.common import open_root
+from builder.cli.common import forget_pruned, open_root
 from builder.cli.context import Inputs, read_inputs
 from builder.cli.displays import open_display
 from builder.cli.failures import BuildFailed
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from builder.exporters.types import BuildOutput
     from builder.graph.vertex import Edge
     from builder.remotecache.session import RemoteCaches
+    from builder.solver.plan import Plan
     from builder.solver.result import CachedResult, SharedResult
     from builder.solver.solver import Solver
+    from builder.solver.steplog import StepLog
     from builder.worker import Worker
     from frontend.convert import Converted, ConvertOptions
 
@@ -79,14 +81,17 @@ def opened(request: BuildRequest, root: str, config: str, runtime: str | None) -
     except (Exception, KeyboardInterrupt) as e:
         build.stop()
         display.close()
+        build.explain(failed=True)
         if isinstance(e, KeyboardInterrupt) or build.inputs is None:
             raise
         raise BuildFailed(e, build.inputs.name, build.inputs.dockerfile) from e
+    else:
+        display.close()
+        build.explain()
     finally:
         build.close()
         shutil.rmtree(scratch, ignore_errors=True)
         worker.close()
-    display.close()
     build.warn()
 
 
@@ -104,6 +109,8 @@ class Build:
         self._solver: Solver | None = None
         self._solved: list[CachedResult] = []
         self._caches = self._remote_caches()
+        self._id = os.urandom(8).hex()
+        self._log: StepLog | None = None
 
     def run(self) -> None:
         """Everything, up to the last output."""
@@ -171,6 +178,34 @@ class Build:
             image_resolve_mode="pull" if request.pull else "default",
         )
 
+    def plan(self) -> Plan:
+        """What ``run`` would execute; ``log.planned`` says why."""
+        converted = self.convert()
+        return self.solver.plan([t.edge for t in converted.targets if t.edge is not None])
+
+    def explain(self, *, failed: bool = False) -> None:
+        """Why steps ran, on standard error, if that was asked for."""
+        if not self.request.explain:
+            return
+        from builder.cli.why import misses_text, past_misses
+
+        found = past_misses(self._log.misses()) if self._log is not None else []
+        if found or not failed:
+            sys.stderr.write("\n" + (misses_text(found) if found else "Nothing ran: everything was cached.\n"))
+
+    @property
+    def log(self) -> StepLog:
+        """What keeps the records of steps that run; made for the first of them."""
+        if self._log is None:
+            from builder.graph.redact import redact_text
+            from builder.solver.steplog import StepLog
+
+            context = self.request.context
+            where = os.path.abspath(context) if os.path.isdir(context) else redact_text(context)
+            file = f" (-f {self.request.file})" if self.request.file else ""
+            self._log = StepLog(self.worker.database, self._id, where + file)
+        return self._log
+
     def solve(self, converted: Converted) -> BuildOutput:
         """Build the targets; the refs are the caller's to release."""
         from builder.exporters.types import BuildOutput, SolvedTarget
@@ -204,9 +239,10 @@ class Build:
                 self.worker.cache,
                 SqliteKeyStore(self.worker.database),
                 self.display,
-                parallelism=self.worker.config.max_parallelism or None,
+                parallelism=self.request.max_parallelism or self.worker.config.max_parallelism or None,
                 locks=self.worker.layout.locks,
                 imported=self._caches.key_caches() if self._caches else (),
+                explanations=lambda: self.log,
             )
         return self._solver
 
@@ -220,7 +256,11 @@ class Build:
         if self._solver is not None:
             self._solver.close()
         if self._done:
-            self.worker.cache.collect(self.worker.config.gc_policies(self.worker.layout.root), seconds=GC_SECONDS)
+            policies = self.worker.config.gc_policies(self.worker.layout.root)
+            if self.worker.cache.collect(policies, seconds=GC_SECONDS):
+                forget_pruned(self.worker)
+        if self._log is not None:
+            self._log.trim()
 
     def warn(self) -> None:
         """Lint findings and unused build args, after the display."""

@@ -49,7 +49,11 @@ OUTPUT_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("-q", "--quiet", is_flag=True, help="Print only the image's digest."),
     click.option("--call", default="build", metavar="METHOD", help="build, check, outline or targets; [,format=json]."),
     click.option("--check", is_flag=True, help="Same as --call=check."),
+    click.option("--max-parallelism", default=0, type=click.IntRange(min=0), metavar="N", help="Steps that run at one time."),
 ]
+
+ALL_OPTIONS = [*BUILD_OPTIONS, *OUTPUT_OPTIONS]
+"""For commands that ask about a build."""
 
 # Flags of docker buildx build that have no meaning here, or none yet: refused by name, except where they ask for what is anyway so.
 _UNSUPPORTED = {
@@ -59,7 +63,9 @@ _UNSUPPORTED = {
 }
 
 
-def _add(options: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+def add_options(options: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    """Several options as one decorator."""
+
     def decorate(f: Any) -> Any:
         for option in reversed(options):
             f = option(f)
@@ -68,7 +74,8 @@ def _add(options: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
     return decorate
 
 
-def _unsupported_options(f: Any) -> Any:
+def unsupported_options(f: Any) -> Any:
+    """Flags that are known only to be refused; see ``build_request``."""
     for name in _UNSUPPORTED:
         f = click.option(f"--{name}", name.replace("-", "_"), multiple=True, hidden=True)(f)
     f = click.option("--provenance", default="", hidden=True)(f)
@@ -76,20 +83,20 @@ def _unsupported_options(f: Any) -> Any:
 
 
 @click.command("build", context_settings={"help_option_names": ["-h", "--help"]})
-@_add(BUILD_OPTIONS)
-@_add(OUTPUT_OPTIONS)
-@_unsupported_options
+@add_options(ALL_OPTIONS)
+@click.option("--explain", is_flag=True, help="Say why each step that ran was not cached.")
+@unsupported_options
 @state_options
 @click.argument("context")
 def build(context: str, **flags: Any) -> int:
     """Build an image from a Dockerfile. CONTEXT is a folder, an archive, - (stdin), or a git or http URL."""
     from builder.cli.build import run_build
 
-    return run_build(_request(context, flags), root=flags["root"], config=flags["config"], runtime=flags["runtime"])
+    return run_build(build_request(context, flags), root=flags["root"], config=flags["config"], runtime=flags["runtime"])
 
 
 @click.command("graph", context_settings={"help_option_names": ["-h", "--help"]})
-@_add(BUILD_OPTIONS)
+@add_options(BUILD_OPTIONS)
 @click.option("--format", "form", type=click.Choice(["json", "dot"]), default="json", help="How the graph is printed.")
 @state_options
 @click.argument("context")
@@ -97,10 +104,11 @@ def graph(context: str, form: str, **flags: Any) -> int:
     """Print the graph that a build would solve, without building it."""
     from builder.cli.build import run_graph
 
-    return run_graph(_request(context, flags), form, root=flags["root"], config=flags["config"])
+    return run_graph(build_request(context, flags), form, root=flags["root"], config=flags["config"])
 
 
-def _request(context: str, flags: dict[str, Any]) -> r.BuildRequest:
+def build_request(context: str, flags: dict[str, Any]) -> r.BuildRequest:
+    """The values of a build's flags. UsageError, UnsupportedError."""
     for name, what in _UNSUPPORTED.items():
         if flags.get(name.replace("-", "_")):
             raise UnsupportedError(f"--{name} is not supported: {what}")
@@ -132,6 +140,8 @@ def _request(context: str, flags: dict[str, Any]) -> r.BuildRequest:
         quiet=flags.get("quiet", False),
         iidfile=flags.get("iidfile", ""),
         metadata_file=flags.get("metadata_file", ""),
+        max_parallelism=flags.get("max_parallelism", 0),
+        explain=flags.get("explain", False),
         **_caches(flags),
     )
 

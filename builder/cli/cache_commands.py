@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from builder.cli.common import open_root, state_options
+from builder.cli.common import forget_pruned, open_root, state_options
 from builder.cli.tables import ago, human_size, table
 from builder.errors import UsageError
 from builder.graph.values import asdict
@@ -91,6 +91,7 @@ def prune(filters: tuple[str, ...], force: bool, verbose: bool, form: str, every
 
             ImageStore(worker.database, worker.content).forget()
         removed = worker.cache.prune([policy])
+        forget_pruned(worker)
     if as_json:
         for record in removed:
             print(json.dumps(asdict(record)))

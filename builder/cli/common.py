@@ -28,3 +28,18 @@ def open_root(root: str, config: str, runtime: str | None = None) -> Worker:
     worker = open_worker(os.path.abspath(root) if root else None, Config.load(config or None), runtime)
     connect(worker)
     return worker
+
+
+def forget_pruned(worker: Worker) -> None:
+    """After records were removed: the keys that led to them go too, and old records of steps."""
+    from builder.errors import StoreError
+    from builder.solver.keystore import SqliteKeyStore, release_unreferenced
+    from builder.solver.steplog import trim
+
+    try:
+        release_unreferenced(
+            SqliteKeyStore(worker.database), lambda: [id for (id,) in worker.cache.records.rows("SELECT id FROM records")]
+        )
+        trim(worker.database)
+    except StoreError:
+        pass  # a disk that is still full: the next time does it; keys that lead nowhere do no harm until then

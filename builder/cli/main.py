@@ -19,6 +19,8 @@ _COMMANDS = {
     "prune": "cache_commands",
     "fsck": "cache_commands",
     "graph": "build_command",
+    "plan": "plan_command",
+    "why": "plan_command",
     "compare": "compare_command",
 }
 _INTERRUPTED = 130
@@ -110,6 +112,8 @@ def _overview() -> None:
         "Builds images from Dockerfiles, without a daemon.\n\n"
         "commands:\n"
         "  build    build an image (the default): pybuild -f Dockerfile -t NAME .\n"
+        "  plan     say what a build would run, without running it\n"
+        "  why      say why steps were not cached, or would not be\n"
         "  graph    print the build graph as JSON or Graphviz dot\n"
         "  compare  build with another builder too, and compare the images\n"
         "  images   list the images of the own store\n"

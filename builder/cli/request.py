@@ -60,6 +60,8 @@ class BuildRequest:
     quiet: bool = False
     iidfile: str = ""
     metadata_file: str = ""
+    max_parallelism: int = 0
+    explain: bool = False
     cache_from: tuple[Place, ...] = ()
     cache_to: tuple[CacheExport, ...] = ()
 

@@ -36,7 +36,9 @@ class VertexMeta:
     stage: str = ""
     """Name of the stage, for --no-cache-filter and explanations."""
     instruction: str = ""
-    """The instruction as history has it, for explanations."""
+    """The instruction with its variables replaced, for explanations."""
+    args: tuple[str, ...] = ()
+    """Names of the variables that come from ARG, for explanations."""
     internal: bool = False
 
 

@@ -3,7 +3,6 @@ solver/llbsolver/ops/exec.go)."""
 
 from __future__ import annotations
 
-import json
 import posixpath
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
@@ -11,12 +10,13 @@ from typing import TYPE_CHECKING, cast
 from builder.cache.types import ChecksumOptions
 from builder.errors import StepError
 from builder.graph.digest import Digest, digest_parts
-from builder.graph.ops import NO_INPUT, CacheMount, Exec, Mount
+from builder.graph.ops import NO_INPUT, CacheMount, Exec, Mount, SecretMount, SSHMount, TmpfsMount
 from builder.graph.platform import Platform
 from builder.graph.values import replace
 from builder.graph.vertex import canonical_json, encode
 from builder.ops.llb_json import exec_digest, selector_of
-from builder.solver.types import CacheMap, CacheMapDep, OpContext, Result
+from builder.ops.refs import checksum
+from builder.solver.types import CacheMap, CacheMapDep, Manifest, OpContext, Result
 
 if TYPE_CHECKING:
     from builder.cache.types import Readable
@@ -34,7 +34,7 @@ def cache_map_of(op: Exec, inputs: int, platform: Platform) -> CacheMap:
     digest = exec_digest(counted, platform)
     if digest is None:
         digest = digest_parts("exec", canonical_json(encode(counted)), canonical_json(encode(platform)))
-    return CacheMap(digest, _deps(op, inputs), _parts(counted, platform))
+    return CacheMap(digest, _deps(op, inputs), _parts(op, platform))
 
 
 def _counted(mount: Mount) -> Mount:
@@ -54,10 +54,28 @@ def _parts(op: Exec, platform: Platform) -> tuple[tuple[str, str], ...]:
     parts = [("command", " ".join(op.args)), ("workdir", op.cwd), ("user", op.user), ("platform", str(platform))]
     parts += [(f"env {name}", value) for name, _, value in (e.partition("=") for e in op.env)]
     parts += [("network", op.network), ("security", op.security), ("hostname", op.hostname)]
-    parts += [(f"mount {m.dest}", json.dumps(encode(m), sort_keys=True)) for m in op.mounts if m.dest != "/"]
+    parts += [(f"mount {m.dest}", _mount_text(m)) for m in op.mounts if m.dest != "/"]
     parts += [(f"secret env {s.name}", s.id) for s in op.secret_env]
-    parts += [("hosts", " ".join(name for name, _ in op.extra_hosts)), ("ulimits", " ".join(str(encode(u)) for u in op.ulimits))]
+    parts += [("hosts", " ".join(name for name, _ in op.extra_hosts))]
+    parts += [("ulimits", " ".join(f"{u.name}={u.soft}:{u.hard}" for u in op.ulimits))]
+    parts += [("shm size", str(op.shm_size or "")), ("cgroup parent", op.cgroup_parent)]
     return tuple((name, value) for name, value in parts if value)
+
+
+def _mount_text(mount: Mount) -> str:
+    """A mount for people, by what counts of it. A secret by its name alone."""
+    match mount.special:
+        case None:
+            words = ["bind", f"from {posixpath.normpath('/' + mount.selector)}" if mount.input != NO_INPUT else ""]
+        case CacheMount(id=id, sharing=sharing):
+            words = ["cache", "" if id == mount.dest or not _default_cache_mount(mount.special, mount.dest) else id, sharing]
+        case TmpfsMount(size=size):
+            words = ["tmpfs", str(size or "")]
+        case SecretMount(id=id):
+            words = ["secret", id]
+        case SSHMount(id=id):
+            words = ["ssh", id]
+    return " ".join(word for word in (*words, "read-only" if mount.readonly else "") if word)
 
 
 def _deps(op: Exec, inputs: int) -> tuple[CacheMapDep, ...]:
@@ -72,9 +90,26 @@ def _deps(op: Exec, inputs: int) -> tuple[CacheMapDep, ...]:
         selectors[mount.input].append(selector)
         by_content[mount.input] = by_content[mount.input] and _content_counts(mount, selector)
     return tuple(
-        CacheMapDep(selector_of(paths), _Content(minimal(paths)) if content else None) if paths else CacheMapDep()
-        for paths, content in zip(selectors, by_content, strict=True)
+        _dep(paths, content) if paths else CacheMapDep() for paths, content in zip(selectors, by_content, strict=True)
     )
+
+
+def _dep(paths: Sequence[str], content: bool) -> CacheMapDep:
+    selector = selector_of(paths)
+    if not content:
+        return CacheMapDep(selector)
+    selections = [(path, _options(path)) for path in minimal(paths)]
+
+    def manifest(result: Result, context: OpContext) -> Manifest:
+        from builder.ops.manifest import Listing
+
+        return Listing(selections)(result, context)
+
+    return CacheMapDep(selector, _Content(selections), manifest)
+
+
+def _options(path: str) -> ChecksumOptions:
+    return ChecksumOptions(follow_links=path != "/")
 
 
 def _content_counts(mount: Mount, selector: str) -> bool:
@@ -94,15 +129,15 @@ def minimal(paths: Sequence[str]) -> tuple[str, ...]:
 class _Content:
     """Checksum of the selected paths of a result."""
 
-    def __init__(self, paths: tuple[str, ...]) -> None:
-        self._paths = paths
+    def __init__(self, selections: Sequence[tuple[str, ChecksumOptions]]) -> None:
+        self._selections = selections
 
     def __call__(self, result: Result, context: OpContext) -> Digest:
         ref = cast("Readable", result)
         digests: list[Digest] = []
-        for path in self._paths:
+        for path, options in self._selections:
             try:
-                digests.append(ref.checksum(path, ChecksumOptions(follow_links=path != "/")))
+                digests.append(checksum(ref, path, options, context))
             except FileNotFoundError as e:
                 raise StepError(f'failed to calculate checksum of ref {ref.id}: "{path}": not found') from e
         return digest_parts("content", *digests)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, cast
 
+from builder.solver.types import UnknownContentError
 from builder.sources.local import LocalRef
 
 if TYPE_CHECKING:
     from builder.cache.refs import ImmutableRef
-    from builder.solver.types import Result
+    from builder.cache.types import ChecksumOptions, Readable
+    from builder.graph.digest import Digest
+    from builder.solver.types import OpContext, Result
 
 
 def owned(result: Result) -> ImmutableRef:
@@ -21,3 +24,18 @@ def release_all(refs: Iterable[ImmutableRef | None]) -> None:
     for ref in refs:
         if ref is not None:
             ref.release()
+
+
+def is_context(result: Result) -> bool:
+    """Are its files read in place?"""
+    return isinstance(result, LocalRef)
+
+
+def checksum(ref: Readable, path: str, options: ChecksumOptions, context: OpContext) -> Digest:
+    """``Readable.checksum``; UnknownContentError where a plan would have to mount what nobody has hashed yet."""
+    if context.planning and not isinstance(ref, LocalRef):
+        known = cast("ImmutableRef", ref).known_checksum(path, options)
+        if known is None:
+            raise UnknownContentError(f"content of {path} was never looked at")
+        return known
+    return ref.checksum(path, options)

@@ -2,34 +2,34 @@
 
 A step's record holds the parts that its key was made of, by name: those of the definition as the op tells them, and for each
 input what it is called, the names of its keys, the checksum of what counts of it, and maybe the files in that checksum. Comparing
-is a function of two such records.
+is a function of two such records; ``steplog`` keeps them.
 """
 
 from __future__ import annotations
 
-import json
-import threading
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from builder.graph.digest import Digest
-from builder.graph.values import dataclass, field
+from builder.graph.values import dataclass
 
 if TYPE_CHECKING:
-    from builder.state.database import Database
+    from builder.graph.digest import Digest
 
-KEPT = 8
-"""Records of one step that are kept; older ones are dropped."""
-_CANDIDATES = 64
 Change = Literal["changed", "added", "removed"]
+Kind = Literal["instruction", "arg", "env", "option", "definition", "file", "files", "paths", "content", "input"]
+Reason = Literal["first", "different", "gone", "failed", "ignored"]
+
+_ENV = "env "
+_SPOKEN = frozenset({"command", "source", "destination"})
+"""Parts that the instruction itself shows: another instruction says it all."""
 
 
 @dataclass(frozen=True, slots=True)
 class InputRecord:
     """``keys`` are names in the key store; two inputs are the same if they share one, or ``content`` (empty: not looked at).
 
-    ``files``: (name, digest) of what ``content`` covers, empty if the op does not tell.
+    ``files``: (name, digest) of what ``content`` covers, sorted by name, empty if the op does not tell; not ``complete``: the first
+    ones of more. ``identity`` of a source is what its name stood for: a manifest digest, a commit.
     """
 
     name: str
@@ -37,183 +37,160 @@ class InputRecord:
     keys: tuple[str, ...] = ()
     content: str = ""
     files: tuple[tuple[str, str], ...] = ()
+    complete: bool = True
+    identity: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """``title`` is the instruction, ``stage`` where it stands."""
+    """``title`` is the instruction, ``stage`` where it stands, ``name`` what progress shows. ``args`` are the variables of
+    ``parts`` that come from ARG. ``digest`` is the definition's: it changes with parts that nobody named."""
 
     kind: str
     stage: str
     title: str
     parts: tuple[tuple[str, str], ...] = ()
     inputs: tuple[InputRecord, ...] = ()
+    name: str = ""
+    args: tuple[str, ...] = ()
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """An earlier execution. ``created`` in seconds since the epoch; ``here``: by a build of the same Dockerfile and context."""
+
+    step: StepRecord
+    created: float
+    failed: bool = False
+    here: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that differs. ``what`` names it (``env VERSION``, ``file app.py``, ``input [build 1/3] FROM x``)."""
+    """One thing that differs, and its values where they are worth showing.
+
+    ``kind``: ``arg`` and ``env`` are variables; ``option`` any other part (``workdir``, ``user``, ``mount /cache``);
+    ``definition`` something that has no name; ``file`` a file of an input; ``files`` that more files differ than are listed;
+    ``paths`` that other paths of an input are used; ``content`` of an input whose files are not known; ``input`` is made by a step
+    that ran, or is another image.
+    """
 
     change: Change
-    what: str
+    kind: Kind
+    name: str = ""
     old: str = ""
     new: str = ""
-
-    def __str__(self) -> str:
-        if self.change == "changed" and (self.old or self.new):
-            return f"{self.what} changed: {_short(self.old)} -> {_short(self.new)}"
-        return f"{self.what} was {self.change}" if self.change != "changed" else f"{self.what} changed"
 
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """Why a vertex ran. ``reason``: "first" (nothing like it was ever built), "different" (see ``differences``), "gone" (the same
-    was built; its result is not there any more), "ignored" (--no-cache)."""
+    """Why a step ran, or would run. ``reason``: "first" (nothing like it was ever built), "different" (see ``differences``),
+    "gone" (the same was built; its result is not there any more), "failed" (so it did the last time), "ignored" (--no-cache).
 
-    vertex: Digest
-    title: str
-    reason: Literal["first", "different", "gone", "ignored"]
+    ``since``: when the record was made that it was compared with, None for none.
+    """
+
+    step: StepRecord
+    reason: Reason
     differences: tuple[Difference, ...] = ()
+    since: float | None = None
+    failed: bool = False
+    """It did not come to an end this time."""
 
 
 def differences(old: StepRecord, new: StepRecord) -> tuple[Difference, ...]:
     """What made the key another one, definition first."""
-    out = list(_compare(dict(old.parts), dict(new.parts), ""))
-    if not out and old.title != new.title:
-        out.append(Difference("changed", "instruction", old.title, new.title))
+    out: list[Difference] = []
+    if old.title != new.title:
+        out.append(Difference("changed", "instruction", "", old.title, new.title))
+    args = {*old.args, *new.args}
+    for change, name, a, b in _compare(dict(old.parts), dict(new.parts)):
+        if name.startswith(_ENV):
+            variable = name.removeprefix(_ENV)
+            out.append(Difference(change, "arg" if variable in args else "env", variable, a, b))
+        elif not (out and out[0].kind == "instruction" and name in _SPOKEN):
+            out.append(Difference(change, "option", name, a, b))
+    if not out and old.digest != new.digest:
+        out.append(Difference("changed", "definition"))
     for i in range(max(len(old.inputs), len(new.inputs))):
         if i >= len(old.inputs):
-            out.append(Difference("added", f"input {new.inputs[i].name}"))
+            out.append(Difference("added", "input", new.inputs[i].name))
         elif i >= len(new.inputs):
-            out.append(Difference("removed", f"input {old.inputs[i].name}"))
+            out.append(Difference("removed", "input", old.inputs[i].name))
         else:
             out += _compare_inputs(old.inputs[i], new.inputs[i])
     return tuple(out)
 
 
 def _compare_inputs(old: InputRecord, new: InputRecord) -> list[Difference]:
+    if old.selector != new.selector:
+        return [Difference("changed", "paths", new.name)]
     if old.content and new.content:
         if old.content == new.content:
             return []
-        if old.files and new.files:
-            return list(_compare(dict(old.files), dict(new.files), "file ", values=False))
-        return [Difference("changed", f"content of {new.name}")]
-    if old.selector == new.selector and set(old.keys) & set(new.keys):
+        return _compare_files(old, new) or [Difference("changed", "content", new.name)]
+    if set(old.keys) & set(new.keys):
         return []
-    return [Difference("changed", f"input {new.name}")]
+    identities = (old.identity, new.identity) if old.identity != new.identity else ("", "")
+    return [Difference("changed", "input", new.name, *identities)]
 
 
-def _compare(old: Mapping[str, str], new: Mapping[str, str], prefix: str, *, values: bool = True) -> Iterable[Difference]:
+def _compare_files(old: InputRecord, new: InputRecord) -> list[Difference]:
+    """Of lists that were cut only names that both have say anything."""
+    if not old.files or not new.files:
+        return []
+    complete = old.complete and new.complete
+    found = _compare(dict(old.files), dict(new.files))
+    out = [Difference(change, "file", name) for change, name, _, _ in found if complete or change == "changed"]
+    return out if complete else [*out, Difference("changed", "files", new.name)]
+
+
+def _compare(old: Mapping[str, str], new: Mapping[str, str]) -> Iterable[tuple[Change, str, str, str]]:
     for name in sorted({*old, *new}):
         a, b = old.get(name), new.get(name)
-        if a == b:
-            continue
-        change: Change = "added" if a is None else "removed" if b is None else "changed"
-        yield Difference(change, prefix + name, (a or "") if values else "", (b or "") if values else "")
+        if a != b:
+            yield "added" if a is None else "removed" if b is None else "changed", name, a or "", b or ""
 
 
-def nearest(step: StepRecord, candidates: Sequence[StepRecord]) -> StepRecord | None:
-    """The candidate of the same kind with the least differences; the same place and instruction count most, the first wins a
-    tie."""
+def nearest(step: StepRecord, past: Sequence[Past]) -> Past | None:
+    """The execution of the same kind of step with the least differences. The same instruction counts most, then the same place;
+    the first wins a tie. One with another instruction counts only if it stood on the same, in the same stage."""
 
-    def distance(other: StepRecord) -> tuple[int, int]:
-        place = (other.title != step.title) + (other.stage != step.stage)
-        return place, len(differences(other, step))
+    def distance(other: Past) -> tuple[int, int]:
+        place = (other.step.title != step.title) * 2 + (not other.here or other.step.stage != step.stage)
+        return place, len(differences(other.step, step))
 
-    same = [c for c in candidates if c.kind == step.kind]
-    return min(same, key=distance) if same else None
+    candidates = [p for p in past if p.step.kind == step.kind and (p.step.title == step.title or _same_place(p, step))]
+    return min(candidates, key=distance) if candidates else None
 
 
-def explain(vertex: Digest, step: StepRecord, candidates: Sequence[StepRecord], *, ignored: bool = False) -> Miss:
-    """The miss of a step, by the earlier records of steps like it."""
+def _same_place(past: Past, step: StepRecord) -> bool:
+    old, new = past.step.inputs[:1], step.inputs[:1]
+    if not past.here or past.step.stage != step.stage or len(old) != len(new):
+        return False
+    return not old or not _compare_inputs(old[0], new[0])
+
+
+def explain(step: StepRecord, past: Sequence[Past], *, ignored: bool = False, failed: bool = False) -> Miss:
+    """The miss of a step, by the earlier executions of steps like it, newest first."""
     if ignored:
-        return Miss(vertex, step.title, "ignored")
-    old = nearest(step, candidates)
-    if old is None or (old.title != step.title and old.stage != step.stage):
-        return Miss(vertex, step.title, "first")
-    found = differences(old, step)
-    return Miss(vertex, step.title, "different" if found else "gone", found)
+        return Miss(step, "ignored", failed=failed)
+    old = nearest(step, past)
+    if old is None:
+        return Miss(step, "first", failed=failed)
+    found = differences(old.step, step)
+    reason: Reason = "different" if found else "failed" if old.failed else "gone"
+    return Miss(step, reason, found, old.created, failed)
 
 
 class Explanations(Protocol):
     """Keeps steps' records and explains misses by them. Called from several threads."""
 
-    def ran(self, vertex: Digest, step: StepRecord, *, ignored: bool) -> None:
-        """A step was executed: explain that, and keep its record."""
+    def ran(self, step: StepRecord, *, ignored: bool, failed: bool) -> None:
+        """A step was executed, and came to an end or failed: keep its record."""
         ...
 
     def would_run(self, vertex: Digest, step: StepRecord, *, ignored: bool) -> None:
         """A step would be executed: explain that."""
         ...
-
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS solver_steps (
-    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, stage TEXT NOT NULL, title TEXT NOT NULL,
-    created REAL NOT NULL, record BLOB NOT NULL);
-CREATE INDEX IF NOT EXISTS solver_steps_by_title ON solver_steps (kind, title);
-CREATE INDEX IF NOT EXISTS solver_steps_by_stage ON solver_steps (kind, stage)
-"""
-
-
-@dataclass(slots=True)
-class StoredExplanations:
-    """Records in the state root's database. ``misses`` are those of this process, in their order."""
-
-    database: Database
-    misses: dict[Digest, Miss] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def __post_init__(self) -> None:
-        self.database.schema(_SCHEMA)
-
-    def ran(self, vertex: Digest, step: StepRecord, *, ignored: bool) -> None:
-        self.would_run(vertex, step, ignored=ignored)
-        with self.database.transaction() as c:
-            row = (step.kind, step.stage, step.title)
-            c.execute(
-                "INSERT INTO solver_steps (kind, stage, title, created, record) VALUES (?, ?, ?, ?, ?)",
-                (*row, time.time(), encode_step(step)),
-            )
-            c.execute(
-                "DELETE FROM solver_steps WHERE kind = ? AND stage = ? AND title = ? AND id NOT IN (SELECT id FROM solver_steps"
-                " WHERE kind = ? AND stage = ? AND title = ? ORDER BY id DESC LIMIT ?)",
-                (*row, *row, KEPT),
-            )
-
-    def would_run(self, vertex: Digest, step: StepRecord, *, ignored: bool) -> None:
-        miss = explain(vertex, step, self._candidates(step), ignored=ignored)
-        with self._lock:
-            self.misses[vertex] = miss
-
-    def _candidates(self, step: StepRecord) -> list[StepRecord]:
-        rows = self.database.connection().execute(
-            "SELECT record FROM solver_steps WHERE kind = ? AND (title = ? OR stage = ?) ORDER BY id DESC LIMIT ?",
-            (step.kind, step.title, step.stage, _CANDIDATES),
-        )
-        return [decode_step(row[0]) for row in rows]
-
-
-def encode_step(step: StepRecord) -> bytes:
-    """JSON, compressed: file lists are long."""
-    import zlib
-
-    inputs = [[i.name, i.selector, i.keys, i.content, i.files] for i in step.inputs]
-    return zlib.compress(json.dumps([step.kind, step.stage, step.title, step.parts, inputs]).encode("ascii"), 1)
-
-
-def decode_step(data: bytes) -> StepRecord:
-    import zlib
-
-    kind, stage, title, parts, inputs = json.loads(zlib.decompress(data))
-    return StepRecord(
-        kind,
-        stage,
-        title,
-        tuple((n, v) for n, v in parts),
-        tuple(InputRecord(n, s, tuple(k), c, tuple((a, b) for a, b in f)) for n, s, k, c, f in inputs),
-    )
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 80 else text[:77] + "..."

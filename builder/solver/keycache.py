@@ -131,8 +131,12 @@ class KeyCache:
                     if d.key.key.ephemeral:
                         continue
                     source, link = self.id_of(d.key.key), Link(i, k.output, k.digest, d.selector)
-                    if not self.keys.has_link(source, link, target):
+                    missing = not self.keys.has_link(source, link, target)
+                    # The last link always, in the same transaction as the result: another process may just be dropping another
+                    # result of this key, and the link with it.
+                    if missing or k is key:
                         out[source, link, target] = None
+                    if missing:
                         stack.append(d.key.key)
         return list(out)
 

@@ -9,7 +9,7 @@ A key exists while it has a result or leads to one. Releasing a result takes awa
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from builder.solver.cachekey import Link, StoredResult
@@ -217,10 +217,15 @@ def _drop_empty(c: sqlite3.Connection, keys: list[str]) -> None:
             c.execute("DELETE FROM solver_links WHERE target = ?", (key,))
 
 
-def release_unreferenced(store: KeyStore, alive: Iterable[str]) -> int:
-    """Forget every result that is not among ``alive`` (after a prune); gives how many were forgotten."""
-    known = set(alive)
-    gone = [id for id in store.result_ids() if id not in known]
+def release_unreferenced(store: KeyStore, alive: Callable[[], Iterable[str]]) -> int:
+    """Forget every result that is not among those that ``alive`` gives (after a prune); gives how many were forgotten.
+
+    ``alive`` is asked last: a result is kept before a key is, so what has a key and is not there then was removed. What another
+    process just adds is not among the ids, or it is alive.
+    """
+    ids = store.result_ids()
+    known = set(alive())
+    gone = [id for id in ids if id not in known]
     for id in gone:
         store.release(id)
     return len(gone)

@@ -30,8 +30,9 @@ class Solver:
 
     ``resolve_op`` gives a vertex its behaviour. ``results`` and ``keys`` are the own store; ``imported`` are remote caches.
     ``parallelism`` bounds the executions at one time (None: no bound). ``locks``: folder of the locks between processes (None:
-    there are no others). ``explanations`` records what went into each key. One thread at a time may call ``build`` and ``plan``;
-    ``cancel`` may be called from anywhere, also from a signal handler.
+    there are no others). ``explanations`` gives what keeps the parts of the keys of executed steps; it is asked when something was
+    executed. One thread at a time may call ``build`` and ``plan``; ``cancel`` may be called from anywhere, also from a signal
+    handler.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Solver:
         parallelism: int | None = None,
         locks: str | None = None,
         imported: Sequence[KeyCache] = (),
-        explanations: Explanations | None = None,
+        explanations: Callable[[], Explanations] | None = None,
     ) -> None:
         self._resolve_op = resolve_op
         self._caches = CombinedKeyCache(KeyCache(keys, results), imported)

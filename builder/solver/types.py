@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from builder.errors import PybuildError
 from builder.graph.digest import Digest
 from builder.graph.values import dataclass, field
 from builder.graph.vertex import Vertex
@@ -21,18 +22,32 @@ class Result(Protocol):
     def release(self) -> None: ...
 
 
+class UnknownContentError(PybuildError):
+    """Content that a plan can't look at: it would have to be mounted, unpacked or fetched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Files of an input: (name, digest), sorted by name; not ``complete``: the first ones of more."""
+
+    files: tuple[tuple[str, str], ...] = ()
+    complete: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class CacheMapDep:
     """How one input enters the key.
 
     ``selector`` names the part of the input that matters (definition-based). ``content`` computes the checksum of that part of a
     solved input: the slow key, which hits when the input was rebuilt with the same content. ``manifest`` lists what ``content``
-    covers as (name, digest); it is asked only when the op is executed, and only read by explanations of a later miss.
+    covers; it is asked only when the op is (or would be) executed, and only read by explanations of a later miss.
+
+    While a plan is made (``OpContext.planning``) both raise UnknownContentError where it takes more than a look.
     """
 
     selector: str = ""
     content: Callable[[Result, OpContext], Digest] | None = None
-    manifest: Callable[[Result, OpContext], Sequence[tuple[str, str]]] | None = None
+    manifest: Callable[[Result, OpContext], Manifest] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +68,15 @@ class CacheMap:
 
 @dataclass(frozen=True, slots=True)
 class OpContext:
-    """What an op may use while it works. ``cancelled`` is set when the result is not wanted any more: stop at once."""
+    """What an op may use while it works. ``cancelled`` is set when the result is not wanted any more: stop at once.
+
+    ``planning``: nothing will be executed. Nothing may be mounted, unpacked or fetched to answer.
+    """
 
     vertex: Vertex
     cancelled: threading.Event = field(default_factory=threading.Event)
     progress: Sink = field(default=lambda _: None)
+    planning: bool = False
 
     def emit(self, event: Event) -> None:
         self.progress(event)

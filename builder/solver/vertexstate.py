@@ -19,7 +19,7 @@ from builder.solver.errors import wrap
 from builder.solver.exporter import Exporter
 from builder.solver.requests import Work
 from builder.solver.result import SharedResult
-from builder.solver.types import CacheMap, Op, OpContext, Result
+from builder.solver.types import CacheMap, Manifest, Op, OpContext, Result, UnknownContentError
 
 if TYPE_CHECKING:
     from builder.solver.explain import Explanations, StepRecord
@@ -41,7 +41,7 @@ class Surroundings:
     reporter: Reporter
     sink: Sink
     locks: str | None
-    explanations: Explanations | None
+    explanations: Callable[[], Explanations] | None
     planner: Planner | None
     flights: set[Flight] = field(default_factory=set)
 
@@ -213,6 +213,10 @@ class SharedOp:
         assert content is not None
         try:
             return content(result, self._context(cancelled))
+        except UnknownContentError:
+            if planner is None:
+                raise
+            return planner.unknown_digest(self._state)
         except Exception as e:
             error = wrap(self._state.vertex, e, doing="failed to compute cache key")
             self._around.reporter.at_once(self._state, CancelledError("canceled") if cancelled.is_set() else error)
@@ -225,7 +229,9 @@ class SharedOp:
 
     def _load(self, edge: ActiveEdge, record: CacheRecord) -> SharedResult:
         try:
-            result = self._around.caches.load(record)
+            # A plan does not make the own store's what is imported.
+            planned = self._around.planner is not None
+            result = record.source.results.load(record.id) if planned else self._around.caches.load(record)
         except (PybuildError, OSError) as e:
             self._around.sink(Warned(f"cached result of {self._state.name} can't be loaded: {e}"))
             raise
@@ -279,8 +285,8 @@ class SharedOp:
         if around.planner is not None and not around.planner.may_execute(self._maps):
             results = around.planner.would_execute(self._state, edge.index)
             if around.explanations is not None:
-                step = self._step_record(edge, None)
-                around.explanations.would_run(self._state.vertex.digest, step, ignored=self._state.ignore_cache)
+                step = self._step_record(edge, cancelled)
+                around.explanations().would_run(self._state.vertex.digest, step, ignored=self._state.ignore_cache)
             shared = SharedResult(results[edge.index], tuple(ExportableKey(k) for k in keys), edge.made_of_novel)
             return _Executed(results, {edge.index: shared})
         if around.locks is None or all(key.ephemeral for key in keys):
@@ -318,6 +324,8 @@ class SharedOp:
             results = self.op.exec(context, inputs)
         except Exception as e:
             around.reporter.completed(state, CancelledError("canceled") if cancelled.is_set() else e)
+            if not cancelled.is_set():
+                self._log_step(edge, cancelled, failed=True)
             raise wrap(state.vertex, e) from e
         self._held += results
         try:
@@ -326,26 +334,56 @@ class SharedOp:
             around.reporter.completed(state, e)
             raise wrap(state.vertex, e) from e
         around.reporter.completed(state)
-        if around.explanations is not None and not all(m.ephemeral for m in self._maps):
-            around.explanations.ran(state.vertex.digest, self._step_record(edge, context), ignored=state.ignore_cache)
+        self._log_step(edge, cancelled, failed=False)
         return _Executed(results, {edge.index: shared})
 
-    def _step_record(self, edge: ActiveEdge, context: OpContext | None) -> StepRecord:
-        """What the key was made of; with ``context`` also the files that were looked at."""
+    def _log_step(self, edge: ActiveEdge, cancelled: threading.Event, *, failed: bool) -> None:
+        """Record what was executed, for explanations. A step is no worse for a record that can't be made."""
+        explanations, state = self._around.explanations, self._state
+        if explanations is None or state.vertex.meta.internal or all(m.ephemeral for m in self._maps):
+            return
+        try:
+            explanations().ran(self._step_record(edge, cancelled), ignored=state.ignore_cache, failed=failed)
+        except (PybuildError, OSError) as e:
+            self._around.sink(Warned(f"why {state.name} ran is not recorded: {e}"))
+
+    def _step_record(self, edge: ActiveEdge, cancelled: threading.Event) -> StepRecord:
+        """What the key was made of, with the files that were looked at. Credentials of URLs are masked."""
+        from builder.graph.redact import redact_text
         from builder.solver.explain import InputRecord, StepRecord
 
-        main = self._around.caches.main
+        main, meta = self._around.caches.main, self._state.vertex.meta
         inputs = []
         for dep, (below, _) in zip(edge.deps, self._state.inputs, strict=True):
             assert dep.result is not None
-            about = self._maps[-1].deps[dep.index]
-            files = about.manifest(dep.result.result, context) if about.manifest is not None and context is not None else ()
+            manifest = self._manifest(dep.index, dep.result.result, cancelled)
             content = dep.slow_key.key.digest if dep.slow_key is not None and not dep.slow_key.key.ephemeral else ""
             keys = tuple(main.id_of(k.key) for k in dep.result.keys if not k.key.ephemeral)
-            inputs.append(InputRecord(below.name, about.selector, keys, content, tuple(files)))
-        parts = tuple(part for m in self._maps for part in m.parts)
-        meta = self._state.vertex.meta
-        return StepRecord(self._state.vertex.op.kind, meta.stage, meta.instruction or self._state.name, parts, tuple(inputs))
+            selector = self._maps[-1].deps[dep.index].selector
+            name = redact_text(below.name)
+            inputs.append(
+                InputRecord(name, selector, keys, content, manifest.files, manifest.complete, below.op.identity)
+            )
+        parts = tuple((name, redact_text(value)) for m in self._maps for name, value in m.parts)
+        name = redact_text(self._state.name)
+        title = redact_text(meta.instruction) or name
+        digest = " ".join(m.digest for m in self._maps)
+        return StepRecord(self._state.vertex.op.kind, meta.stage, title, parts, tuple(inputs), name, meta.args, digest)
+
+    def _manifest(self, index: int, result: Result, cancelled: threading.Event) -> Manifest:
+        ask, planner = self._maps[-1].deps[index].manifest, self._around.planner
+        if ask is None or (planner is not None and planner.is_unknown(result)):
+            return Manifest()
+        try:
+            return ask(result, self._context(cancelled))
+        except (PybuildError, OSError):
+            return Manifest()  # files that can't be listed are named by nobody; the step is explained by the rest
+
+    @property
+    def identity(self) -> str:
+        """Of a source: what its name stood for when its key was made. Empty for others."""
+        parts = {} if self._state.inputs else dict(part for m in self._maps for part in m.parts)
+        return parts.get("digest") or parts.get("commit", "")
 
     def _commit(self, edge: ActiveEdge, keys: list[CacheKey], results: Sequence[Result]) -> SharedResult:
         if edge.index >= len(results):
@@ -376,7 +414,7 @@ class SharedOp:
         return self._maps
 
     def _context(self, cancelled: threading.Event) -> OpContext:
-        return OpContext(self._state.vertex, cancelled, self._around.sink)
+        return OpContext(self._state.vertex, cancelled, self._around.sink, self._around.planner is not None)
 
     def _fly(
         self,

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from builder.graph.values import dataclass, replace
-from tests.support import bases, watched
-from tests.support.cli import Done, Pybuild
+from builder.graph.values import replace
+from tests.support import bases
+from tests.support.cli import Done, Pybuild, Watched
 from tests.support.oci import read_image
 from tests.support.processes import Registry, running
 
@@ -31,20 +30,6 @@ RUN cat a.txt made > both
 CMD ["cat", "both"]
 """
 FILES: dict[str, str | bytes] = {"a.txt": "a\n", "b/inner": "b\n", "c.txt": "c\n"}
-
-
-@dataclass(frozen=True)
-class Watched(Pybuild):
-    """pybuild under tests/support/watched.py; ``log`` is where it tells what it did."""
-
-    log: str = ""
-
-    def command(self, *args: str) -> list[str]:
-        return [sys.executable, watched.__file__, self.log, *args]
-
-    def did(self) -> list[str]:
-        with open(self.log, encoding="utf-8") as f:
-            return f.read().splitlines()
 
 
 @pytest.fixture

@@ -127,6 +127,20 @@ class Pybuild:
         assert done.code == 0, f"fsck found:\n{done.out}{done.err}"
 
 
+@dataclass(frozen=True)
+class Watched(Pybuild):
+    """pybuild under tests/support/watched.py; ``log`` is where it tells what it did."""
+
+    log: str = ""
+
+    def command(self, *args: str) -> list[str]:
+        return [sys.executable, os.path.join(REPOSITORY, "tests", "support", "watched.py"), self.log, *args]
+
+    def did(self) -> list[str]:
+        with open(self.log, encoding="utf-8") as f:
+            return f.read().splitlines()
+
+
 def assert_refused(done: Done, *causes: str, code: int | None = 1) -> None:
     """The command failed as a user should see it: exit code, an ERROR line, each of ``causes`` named, no traceback."""
     assert done.code != 0, f"pybuild {' '.join(done.args)} succeeded:\n{done.err}"

@@ -15,8 +15,10 @@ from builder.graph.digest import Digest, digest_parts
 from builder.graph.ops import NO_INPUT, CopyAction, File, FileAction, MkdirAction, MkfileAction, Owner, RmAction, SymlinkAction
 from builder.graph.values import dataclass, replace
 from builder.graph.vertex import canonical_json, encode
+from builder.ops.file.explained import explained_parts
 from builder.ops.llb_json import file_digest, selector_of
-from builder.solver.types import CacheMap, CacheMapDep, OpContext, Result
+from builder.ops.refs import checksum
+from builder.solver.types import CacheMap, CacheMapDep, Manifest, OpContext, Result
 from builder.sources.local import LocalRef, read_view
 
 if TYPE_CHECKING:
@@ -87,12 +89,11 @@ class FileOp:
         deps = tuple(
             CacheMapDep()
             if i in written or i not in selections
-            else CacheMapDep(_selector(selections[i]), _Content(dedupe(selections[i])))
+            else _dep(selections[i])
             for i in range(self.count)
         )
-        explained = tuple((f"action {i}", p.decode("ascii")) for i, p in enumerate(parts))
         digest = file_digest(counted, [self._base_of(i) for i in range(len(counted))])
-        return CacheMap(digest or digest_parts("file", *parts), deps, explained), True
+        return CacheMap(digest or digest_parts("file", *parts), deps, explained_parts(self.actions)), True
 
     def _base_of(self, index: int) -> int:
         """The input that an action's chain of results began with."""
@@ -274,6 +275,17 @@ def _selection(action: CopyAction) -> Selection:
     )
 
 
+def _dep(selections: Sequence[Selection]) -> CacheMapDep:
+    selected = dedupe(selections)
+
+    def manifest(result: Result, context: OpContext) -> Manifest:
+        from builder.ops.manifest import Listing
+
+        return Listing([(_rooted(s.path), s.options) for s in selected])(result, context)
+
+    return CacheMapDep(_selector(selections), _Content(selected), manifest)
+
+
 def _selector(selections: Sequence[Selection]) -> str:
     return selector_of(sorted((s.path for s in selections), reverse=True))
 
@@ -301,13 +313,13 @@ class _Content:
     def __call__(self, result: Result, context: OpContext) -> Digest:
         ref = cast("Readable", result)
         # The last comes first: where several paths are missing BuildKit names the last (the goroutine started last runs first).
-        digests = {s: self._checksum(ref, s) for s in self._selections[-1:] + self._selections[:-1]}
+        digests = {s: self._checksum(ref, s, context) for s in self._selections[-1:] + self._selections[:-1]}
         return digest_parts("content", *(digests[s] for s in self._selections))
 
-    def _checksum(self, ref: Readable, selection: Selection) -> Digest:
-        path = posixpath.normpath("/" + selection.path.lstrip("/"))
+    def _checksum(self, ref: Readable, selection: Selection, context: OpContext) -> Digest:
+        path = _rooted(selection.path)
         try:
-            return ref.checksum(path, selection.options)
+            return checksum(ref, path, selection.options, context)
         except FileNotFoundError as e:
             missing = e.filename if isinstance(e.filename, str) else path
             text = f'failed to calculate checksum of ref {ref.id}: "{missing}": not found'
@@ -315,6 +327,10 @@ class _Content:
         except (OSError, ValueError) as e:
             reason = (e.strerror or str(e)).lower() if isinstance(e, OSError) else str(e)
             raise StepError(f"failed to calculate checksum of ref {ref.id}: {reason}") from e
+
+
+def _rooted(path: str) -> str:
+    return posixpath.normpath("/" + path.lstrip("/"))
 
 
 def _hint(ref: Readable, path: str) -> str:

@@ -41,11 +41,18 @@ def dispatch_run(stage: StageState, command: RunCommand, sources: tuple[StageSta
         locations=locations(command.location),
         ignore_cache=stage.ignore_cache,
         stage=stage.stage.name,
-        instruction=text,
+        instruction="RUN " + " ".join(args),
+        args=_arg_names(stage),
     )
     edge = _exec(stage, command, args, mounts, context, meta)
     stage.state = stage.state.on(edge)
     stage.commit(f"{text} # buildkit", layer=True)
+
+
+def _arg_names(stage: StageState) -> tuple[str, ...]:
+    """Of the ARGs in scope those that no ENV stands before."""
+    env = {entry.partition("=")[0] for entry in stage.image.config.env}
+    return tuple(sorted({arg.key for arg in stage.build_args} - env))
 
 
 def _command(stage: StageState, command: RunCommand) -> tuple[tuple[str, ...], str, Edge | None]:

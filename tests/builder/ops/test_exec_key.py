@@ -11,8 +11,9 @@ from builder.graph.digest import Digest
 from builder.graph.ops import CacheMount, Exec, Mount, SecretEnv, SecretMount, SSHMount, TmpfsMount
 from builder.graph.platform import Platform
 from builder.graph.values import replace
+from builder.graph.vertex import Vertex
 from builder.ops.exec_key import cache_map_of, minimal
-from builder.solver.types import CacheMap
+from builder.solver.types import CacheMap, OpContext
 
 LINUX = Platform("linux", "amd64")
 ROOT = Mount("/", 0, 0)
@@ -144,7 +145,7 @@ def ask(*selectors: str) -> list[tuple[str, bool]]:
     op = replace(RUN, mounts=(ROOT, *(Mount(f"/m{i}", 1, selector=s, readonly=True) for i, s in enumerate(selectors))))
     content = key(op, 2).deps[1].content
     assert content is not None
-    content(ref, None)  # type: ignore[arg-type]
+    content(ref, OpContext(Vertex(op)))  # type: ignore[arg-type]
     return ref.asked
 
 

@@ -6,20 +6,25 @@ from typing import Any
 
 import pytest
 
+from builder.errors import StepError
 from builder.graph.vertex import Edge, VertexMeta
-from builder.solver.explain import (
-    KEPT,
-    Difference,
-    InputRecord,
-    StepRecord,
-    StoredExplanations,
-    decode_step,
-    differences,
-    encode_step,
-    explain,
-    nearest,
-)
+from builder.solver import steplog
+from builder.solver.errors import SolveError
+from builder.solver.explain import Difference, InputRecord, Past, StepRecord, differences, explain, nearest
+from builder.solver.steplog import KEPT, StepLog, decode_step, encode_step
 from builder.state.database import Database
+
+
+def said(old: StepRecord, new: StepRecord) -> list[str]:
+    return [text(d) for d in differences(old, new)]
+
+
+def text(d: Difference) -> str:
+    return " ".join(x for x in (d.change, d.kind, d.name, d.old, d.new) if x)
+
+
+def past(*steps: StepRecord, **options: Any) -> list[Past]:
+    return [Past(s, 100.0 - i, **options) for i, s in enumerate(steps)]
 
 
 def step(title: str = "RUN make", stage: str = "build", *inputs: InputRecord, **parts: str) -> StepRecord:
@@ -33,90 +38,215 @@ def test_equal_records_have_no_differences() -> None:
 
 
 def test_parts_are_compared_by_name() -> None:
-    old = step(VERSION="1", user="root", gone="x")
-    new = step(VERSION="2", user="root", fresh="y")
-    assert [str(d) for d in differences(old, new)] == ["VERSION changed: 1 -> 2", "fresh was added", "gone was removed"]
+    old = step(workdir="/a", user="root", gone="x")
+    new = step(workdir="/b", user="root", fresh="y")
+    assert said(old, new) == ["added option fresh y", "removed option gone x", "changed option workdir /a /b"]
+
+
+def test_variables_are_of_arg_or_of_env() -> None:
+    old = StepRecord("exec", "s", "RUN x", (("env A", "1"), ("env B", "1")), args=("A",))
+    new = StepRecord("exec", "s", "RUN x", (("env A", "2"), ("env B", "2")), args=("A",))
+    assert said(old, new) == ["changed arg A 1 2", "changed env B 1 2"]
+
+
+def test_another_instruction_says_what_its_words_say() -> None:
+    """The command and the paths are in it; the user isn't."""
+    old, new = step("RUN a", command="a", user="1"), step("RUN b", command="b", user="2")
+    assert said(old, new) == ["changed instruction RUN a RUN b", "changed option user 1 2"]
+
+
+def test_what_has_no_name_is_not_passed_over() -> None:
+    """The digest differs, no part does."""
+    old, new = (StepRecord("exec", "s", "RUN", digest=d) for d in "ab")
+    assert said(old, new) == ["changed definition"]
 
 
 def test_content_wins_over_definition() -> None:
     """An input that was built anew with the same content does not differ."""
     old = step("COPY", "s", InputRecord("stage", "sel", ("k1",), "sha256:c"))
     new = step("COPY", "s", InputRecord("stage", "sel", ("k9",), "sha256:c"))
-    assert differences(old, new) == ()
+    assert said(old, new) == []
 
 
 def test_files_are_named() -> None:
     old = step("COPY", "s", InputRecord("ctx", "", (), "c1", (("a", "1"), ("b", "1"), ("gone", "1"))))
     new = step("COPY", "s", InputRecord("ctx", "", (), "c2", (("a", "1"), ("b", "2"), ("new", "1"))))
-    assert [str(d) for d in differences(old, new)] == ["file b changed", "file gone was removed", "file new was added"]
+    assert said(old, new) == ["changed file b", "removed file gone", "added file new"]
+
+
+def test_lists_that_were_cut_only_tell_of_files_that_both_have() -> None:
+    old = step("COPY", "s", InputRecord("ctx", "", (), "c1", (("a", "1"), ("b", "1")), complete=False))
+    new = step("COPY", "s", InputRecord("ctx", "", (), "c2", (("a", "2"), ("c", "1")), complete=False))
+    assert said(old, new) == ["changed file a", "changed files ctx"]
+
+
+def test_content_without_a_list_is_told_as_a_whole() -> None:
+    old, new = (step("COPY", "s", InputRecord("ctx", "", (), c)) for c in ("c1", "c2"))
+    assert said(old, new) == ["changed content ctx"]
+
+
+def test_other_paths_of_an_input_are_no_changed_files() -> None:
+    old, new = (step("COPY", "s", InputRecord("ctx", sel, (), sel, (("f", sel),))) for sel in ("s1", "s2"))
+    assert said(old, new) == ["changed paths ctx"]
 
 
 def test_an_input_that_changed_is_named() -> None:
-    old = step("RUN", "s", InputRecord("FROM x", "", ("k1",)))
-    new = step("RUN", "s", InputRecord("FROM x", "", ("k2",)))
-    assert differences(old, new) == (Difference("changed", "input FROM x"),)
+    """An image with its digests."""
+    old = step("RUN", "s", InputRecord("FROM x", "", ("k1",), identity="sha256:1"))
+    new = step("RUN", "s", InputRecord("FROM x", "", ("k2",), identity="sha256:2"))
+    assert differences(old, new) == (Difference("changed", "input", "FROM x", "sha256:1", "sha256:2"),)
 
 
 def test_the_nearest_has_the_same_place_and_the_least_differences() -> None:
     other_stage = step("RUN make", "test", A="1")
     far = step("RUN make", "build", A="2", B="2")
     near = step("RUN make", "build", A="1", B="2")
-    assert nearest(step("RUN make", "build", A="1", B="1"), [other_stage, far, near]) is near
+    found = nearest(step("RUN make", "build", A="1", B="1"), past(other_stage, far, near))
+    assert found is not None
+    assert found.step is near
+
+
+def test_another_instruction_is_compared_where_it_stood_on_the_same() -> None:
+    """In its place; not one that stands elsewhere in the stage."""
+    new = step("RUN b", "s", InputRecord("p", "", ("k1",)))
+    here, elsewhere = (step("RUN a", "s", InputRecord("p", "", (k,))) for k in ("k1", "k2"))
+    found = nearest(new, past(elsewhere, here))
+    assert found is not None
+    assert found.step is here
+    assert nearest(new, past(elsewhere)) is None
+    assert nearest(new, past(here, here=False)) is None
 
 
 def test_reasons() -> None:
     s = step(A="1")
-    assert explain("d", s, []).reason == "first"  # type: ignore[arg-type]
-    assert explain("d", s, [s]).reason == "gone"  # type: ignore[arg-type]
-    assert explain("d", s, [step(A="2")]).reason == "different"  # type: ignore[arg-type]
-    assert explain("d", s, [s], ignored=True).reason == "ignored"  # type: ignore[arg-type]
+    assert explain(s, []).reason == "first"
+    assert explain(s, past(s)).reason == "gone"
+    assert explain(s, past(s, failed=True)).reason == "failed"
+    assert explain(s, past(step(A="2"))).reason == "different"
+    assert explain(s, past(s), ignored=True).reason == "ignored"
 
 
 def test_records_survive_storing() -> None:
-    s = step("RUN", "s", InputRecord("n", "sel", ("k",), "c", (("f", "d"), ("\udcff", "x"))), A="ü")
+    i = InputRecord("n", "sel", ("k",), "c", (("f", "d"), ("\udcff", "x")), False, "sha256:1")
+    s = StepRecord("exec", "s", "RUN", (("env A", "ü"),), (i,), "[1/1] RUN", ("A",), "d")
     assert decode_step(encode_step(s)) == s
 
 
 @pytest.fixture
-def explanations(tmp_path: Any) -> StoredExplanations:
-    return StoredExplanations(Database(str(tmp_path / "db")))
+def database(tmp_path: Any) -> Database:
+    return Database(str(tmp_path / "db"))
 
 
-def run(world: Any, explanations: StoredExplanations, a: str, top: str, **options: Any) -> dict[str, tuple[str, list[str]]]:
-    explanations.misses.clear()
+def run(world: Any, database: Database, a: str, top: str, **options: Any) -> dict[str, tuple[str, list[str]]]:
+    """A build; why each of its steps ran."""
+    log = StepLog(database, f"build {next(world._ids)}", "scope")
     meta = VertexMeta(name="top", stage="s", instruction="RUN top", **options)
     vertex = world.vertex("top", world.vertex("a", key=a, value=a), key=top, slow={0: lambda v: v}, meta=meta)
-    world.build(vertex, explanations=explanations)
-    return {m.title: (m.reason, [str(d) for d in m.differences]) for m in explanations.misses.values()}
+    world.build(vertex, explanations=lambda: log)
+    return {m.step.title: (m.reason, [text(d) for d in m.differences]) for m in log.misses()}
 
 
-def test_misses_of_builds(world: Any, explanations: StoredExplanations) -> None:
+def test_misses_of_builds(world: Any, database: Database) -> None:
     """First build, nothing changed, the instruction changed, the content below changed, the result pruned, the cache ignored."""
-    assert run(world, explanations, "a1", "t1") == {"a": ("first", []), "RUN top": ("first", [])}
-    assert run(world, explanations, "a1", "t1") == {}
-    assert run(world, explanations, "a1", "t2") == {"RUN top": ("different", ["seed changed: t1 -> t2"])}
-    assert run(world, explanations, "a2", "t2") == {
-        "a": ("different", ["seed changed: a1 -> a2"]),
-        "RUN top": ("different", ["content of a changed"]),
+    assert run(world, database, "a1", "t1") == {"a": ("first", []), "RUN top": ("first", [])}
+    assert run(world, database, "a1", "t1") == {}
+    assert run(world, database, "a1", "t2") == {"RUN top": ("different", ["changed option seed t1 t2"])}
+    assert run(world, database, "a2", "t2") == {
+        "a": ("different", ["changed option seed a1 a2"]),
+        "RUN top": ("different", ["changed content a"]),
     }
     world.results.values.clear()
-    assert run(world, explanations, "a2", "t2")["RUN top"] == ("gone", [])
-    assert run(world, explanations, "a2", "t2", ignore_cache=True) == {"RUN top": ("ignored", [])}
+    assert run(world, database, "a2", "t2")["RUN top"] == ("gone", [])
+    assert run(world, database, "a2", "t2", ignore_cache=True) == {"RUN top": ("ignored", [])}
 
 
-def test_a_plan_explains_too(world: Any, explanations: StoredExplanations) -> None:
+def test_nothing_is_asked_for_when_nothing_runs(world: Any, database: Database) -> None:
+    """A cached build does not even make the tables."""
+
+    def refuse() -> Any:
+        raise AssertionError("nothing ran")
+
+    run(world, database, "a1", "t1")
+    vertex = world.vertex("top", world.vertex("a", key="a1", value="a1"), key="t1", slow={0: lambda v: v})
+    world.build(vertex, explanations=refuse)
+
+
+def test_a_failed_step_is_told_when_it_runs_again(world: Any, database: Database) -> None:
+    def fail(_: Any) -> None:
+        raise StepError("exit code 1")
+
+    def build() -> list[tuple[str, bool]]:
+        log = StepLog(database, f"build {next(world._ids)}", "scope")
+        with pytest.raises(SolveError):
+            world.build(world.vertex("a", key="a", on_exec=fail), explanations=lambda: log)
+        return [(m.reason, m.failed) for m in log.misses()]
+
+    assert build() == [("first", True)]
+    assert build() == [("failed", True)]
+
+
+def test_internal_steps_are_not_recorded(world: Any, database: Database) -> None:
+    log = StepLog(database, "b", "scope")
+    world.build(world.vertex("a", meta=VertexMeta(name="[internal] a", internal=True)), explanations=lambda: log)
+    assert log.misses() == []
+
+
+def test_a_plan_explains_too(world: Any, database: Database) -> None:
     """Without recording anything."""
-    run(world, explanations, "a1", "t1")
-    explanations.misses.clear()
-    with world.solver(explanations=explanations) as solver:
+    run(world, database, "a1", "t1")
+    log = StepLog(database, "plan", "scope")
+    with world.solver(explanations=lambda: log) as solver:
         vertex = world.vertex("a", key="a9")
         for _ in range(2):
             solver.plan([Edge(vertex)])
-    (miss,) = explanations.misses.values()
-    assert [str(d) for d in miss.differences] == ["seed changed: a1 -> a9"]
+    (miss,) = log.planned.values()
+    assert [text(d) for d in miss.differences] == ["changed option seed a1 a9"]
+    assert log.misses() == []
 
 
-def test_old_records_are_dropped(explanations: StoredExplanations) -> None:
+def test_credentials_of_urls_are_masked(world: Any, database: Database) -> None:
+    log = StepLog(database, "b", "scope")
+    url = "https://user:hunter2@host/x"
+    meta = VertexMeta(name=f"ADD {url}", instruction=f"ADD {url} /")
+    world.build(world.vertex("a", key=url, meta=meta), explanations=lambda: log)
+    assert "hunter2" not in repr(log.misses())
+    assert "host/x" in repr(log.misses())
+
+
+def test_the_last_build_is_the_last_that_ran_something(world: Any, database: Database) -> None:
+    assert StepLog(database, "", "").last() is None
+    run(world, database, "a1", "t1")
+    run(world, database, "a1", "t2")
+    log = StepLog(database, "", "")
+    last = log.last()
+    assert last is not None
+    assert last.scope == "scope"
+    assert [text(d) for m in log.misses(last) for d in m.differences] == ["changed option seed t1 t2"]
+
+
+def test_old_records_are_dropped(database: Database) -> None:
+    log = StepLog(database, "b", "scope")
     for i in range(KEPT * 2):
-        explanations.ran("d", step(A=str(i)), ignored=False)  # type: ignore[arg-type]
-    assert len(explanations._candidates(step())) == KEPT
+        log.ran(step(A=str(i)), ignored=False, failed=False)
+    assert [dict(m.step.parts)["A"] for m in log.misses()] == [str(i) for i in range(KEPT, KEPT * 2)]
+
+
+def test_records_of_one_scope_do_not_push_out_those_of_another(database: Database) -> None:
+    mine, other = StepLog(database, "b1", "mine"), StepLog(database, "b2", "other")
+    mine.ran(step(A="1"), ignored=False, failed=False)
+    for i in range(KEPT * 2):
+        other.ran(step(A=str(i)), ignored=False, failed=False)
+    assert len(mine.misses()) == 1
+
+
+def test_trimming_takes_the_old_and_the_oldest_of_too_many(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = StepLog(database, "b", "scope")
+    for i in range(3):
+        log.ran(step(f"RUN {i}"), ignored=False, failed=False)
+    with database.transaction() as c:
+        c.execute("UPDATE solver_steps SET created = 0 WHERE title = 'RUN 1'")
+    log.trim()
+    assert [m.step.title for m in log.misses()] == ["RUN 0", "RUN 2"]
+    monkeypatch.setattr(steplog, "_BYTES", len(encode_step(step("RUN 2"))))
+    log.trim()
+    assert [m.step.title for m in log.misses()] == ["RUN 2"]

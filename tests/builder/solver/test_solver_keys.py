@@ -194,8 +194,35 @@ def test_writing_twice_is_writing_once(store: KeyStore) -> None:
 
 def test_what_was_pruned_is_forgotten(store: KeyStore) -> None:
     store.write([("t", StoredResult("r1", 1.0)), ("t", StoredResult("r2", 1.0))])
-    assert release_unreferenced(store, ["r2"]) == 1
+    assert release_unreferenced(store, lambda: ["r2"]) == 1
     assert store.result_ids() == ["r2"]
+
+
+def test_what_is_added_meanwhile_is_not_forgotten(store: KeyStore) -> None:
+    """Whoever adds a key has kept its result before: looked at last, what is alive has it; looked at first, the ids don't."""
+    store.write([("t", StoredResult("gone", 1.0))])
+
+    def alive() -> list[str]:
+        store.write([("u", StoredResult("new", 1.0))])
+        return []
+
+    assert release_unreferenced(store, alive) == 1
+    assert store.result_ids() == ["new"]
+
+
+def test_a_result_comes_with_the_link_that_leads_to_it() -> None:
+    """Another process drops the key's only result between our look at the link and our writing."""
+
+    class Raced(MemoryKeyStore):
+        def has_link(self, key: str, link: Link, target: str) -> bool:
+            there = super().has_link(key, link, target)
+            self.release("old")
+            return there
+
+    cache = KeyCache(Raced(), Store())
+    for result in ("old", "new"):
+        cache.save([on("top", [root("a")])], result)  # type: ignore[arg-type]
+    assert found(cache, "top", [root("a")]) == {"new"}
 
 
 def test_few_statements_for_a_cached_vertex(tmp_path: Any, world: Any) -> None:
