@@ -1,4 +1,4 @@
-"""How Go sees text, where that shows in results: its white space, its quoting, its treatment of invalid UTF-8.
+"""How Go sees text, where that shows in results: its white space, its treatment of invalid UTF-8.
 
 Dockerfile text is ``str`` decoded as UTF-8 with ``surrogateescape``: a byte that is no UTF-8 is a lone surrogate.
 """
@@ -8,32 +8,6 @@ from __future__ import annotations
 # unicode.IsSpace. Python's str.isspace() also takes U+001C..U+001F, which Go leaves in a word.
 SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 SPACES = frozenset(SPACE)
-
-_ESCAPES = {
-    '"': '\\"', "\\": "\\\\", "\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v",
-}  # fmt: skip
-
-
-def quote(text: str) -> str:
-    """``strconv.Quote`` (``%q``): double quotes, printable characters as they are, others escaped."""
-    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
-        return f'"{text}"'
-    return f'"{"".join(map(_quote_char, text))}"'
-
-
-def _quote_char(ch: str) -> str:
-    escaped = _ESCAPES.get(ch)
-    if escaped is not None:
-        return escaped
-    if ch.isprintable():
-        return ch
-    code = ord(ch)
-    if code < 0x20 or code == 0x7F:
-        return f"\\x{code:02x}"
-    if 0xDC80 <= code <= 0xDCFF:  # one undecodable byte
-        return f"\\x{code - 0xDC00:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-
 
 def replace_invalid(text: str) -> str:
     """Each undecodable byte becomes U+FFFD, as when Go copies a string rune by rune."""

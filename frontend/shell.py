@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from builder.graph.quoting import quote
 from builder.graph.values import dataclass, field
 from frontend.errors import ShellError
-from frontend.gotext import SPACES, quote, replace_invalid
+from frontend.gotext import SPACES, replace_invalid
 
 _SPECIAL_PARAMETERS = frozenset("@*#?-$!0")
 _EOF = ""

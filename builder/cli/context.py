@@ -213,7 +213,7 @@ def _from_remote(request: BuildRequest, source: Source, scratch: str, solve: Sol
 
 
 def _peek(edge: Edge, solve: Solve) -> bytes:
-    ref = solve(edge)
+    ref = _solved(edge, solve, "failed to read downloaded context")
     try:
         with ref.mount() as folder, open(os.path.join(folder, _ARCHIVE_NAME), "rb") as f:
             return f.read(512)
@@ -221,12 +221,22 @@ def _peek(edge: Edge, solve: Solve) -> bytes:
         ref.release()
 
 
+def _solved(edge: Edge, solve: Solve, doing: str) -> Readable:
+    """Says what a remote context was needed for, before the cause."""
+    from builder.solver.errors import SolveError
+
+    try:
+        return solve(edge)
+    except SolveError as e:
+        raise SolveError(e.vertex, e, doing=doing) from e
+
+
 def _read_from(edge: Edge, filename: str, solve: Solve, locals_: Mapping[str, str]) -> tuple[bytes, str]:
     """The Dockerfile out of a solved context: nothing outside of it can be named, by a link neither."""
     from runtime.errors import UnsafePathError
     from runtime.linux.safepath import read_regular
 
-    ref = solve(edge)
+    ref = _solved(edge, solve, "failed to read dockerfile")
     try:
         with ref.mount() as folder:
             fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

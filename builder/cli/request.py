@@ -107,13 +107,13 @@ def parse_tag(text: str) -> Reference:
 
 
 def parse_platforms(values: Sequence[str]) -> tuple[Platform, ...]:
-    """Comma lists of platforms, each once, in order."""
+    """Comma lists of platforms, in order; one that is given twice is twice in the index, as in BuildKit."""
     from builder.graph.platform import host
 
-    out: dict[Platform, None] = {}
+    out: list[Platform] = []
     for text in (p.strip() for v in values for p in v.split(",")):
         try:
-            out[host() if text == "local" else Platform.parse(text)] = None
+            out.append(host() if text == "local" else Platform.parse(text))
         except ValueError as e:
             raise UsageError(f"invalid value {text!r} for --platform: {e}") from e
     return tuple(out)

@@ -10,6 +10,7 @@ from builder.errors import DamagedBlobError, UsageError
 from builder.exporters.types import BuildOutput, OutputSpec
 from builder.graph.digest import Digest, digest_parts
 from builder.graph.reference import Reference
+from builder.graph.values import replace
 from builder.progress.events import Sink, Status, VertexCompleted, VertexStarted
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def check_output(spec: OutputSpec, *, multi: bool) -> None:
     from builder.exporters.files import FILES_KEYS
     from builder.exporters.image import IMAGE_KEYS, ImageOptions
 
+    spec.epoch(None)
     if spec.type == "cacheonly":
         spec.refuse_unknown(frozenset())
     elif spec.type in ("local", "tar"):
@@ -49,6 +51,7 @@ def export(worker: Worker, output: BuildOutput, spec: OutputSpec, tags: Sequence
     """Write one output, telling progress as a vertex of its own. Gives the image, where the output is one."""
     if spec.type == "cacheonly":
         return None
+    output = replace(output, epoch=spec.epoch(output.epoch))
     title = _TITLES[spec.type]
     digest = digest_parts("export", title, spec.dest, str(time.monotonic_ns()))
     steps = _Steps(digest, sink)
@@ -112,14 +115,13 @@ def _export_files(output: BuildOutput, spec: OutputSpec, steps: _Steps) -> None:
     from builder.exporters.files import split_by_platform, write_local, write_tar
     from builder.exporters.sink import output_file
 
-    split = split_by_platform(output, spec.get("platform-split"))
     if spec.type == "local":
         steps("copying files")
-        write_local(output, split, spec.dest)
+        write_local(output, split_by_platform(output, spec.get("platform-split")), spec.dest)
     else:
         steps("sending tarball")
         with output_file(spec.dest, "tar") as write:
-            write_tar(output, split, write)
+            write_tar(output, write)
 
 
 def _export_archive(

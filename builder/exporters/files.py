@@ -11,21 +11,25 @@ from typing import TYPE_CHECKING
 from builder.content.tar.entry import DIR, LINK, REG, SYMLINK, Entry, type_of
 from builder.content.tar.writer import TarWriter
 from builder.errors import StoreError, UsageError
-from builder.exporters.types import BuildOutput
+from builder.exporters.types import EPOCH_KEY, BuildOutput
 from builder.graph.times import NS
+from builder.snapshots.copying import copy_data
 
 if TYPE_CHECKING:
     from builder.exporters.types import SolvedTarget
 
-FILES_KEYS = frozenset({"platform-split"})
-_CHUNK = 1 << 20
+FILES_KEYS = frozenset({"platform-split", EPOCH_KEY})
 
 
-def write_tar(output: BuildOutput, split: bool, write: Callable[[bytes], object]) -> None:
-    """One tar with the files; in a folder for each platform when ``split``."""
+def write_tar(output: BuildOutput, write: Callable[[bytes], object]) -> None:
+    """One tar with the files; of a multi-platform build, in a folder for each platform, whatever ``platform-split`` says."""
+    folders = [_folder(t) for t in output.targets]
+    for folder in folders:
+        if folders.count(folder) > 1:
+            raise UsageError(f"duplicate path {folder}: file exists", hint="a platform was given twice")
     tar = TarWriter(write)
     for target in output.targets:
-        prefix = _folder(target) + "/" if split else ""
+        prefix = _folder(target) + "/" if output.multi else ""
         if prefix:
             tar.add(Entry(prefix, DIR, 0o755, mtime_ns=(output.epoch or 0) * NS))
         if target.ref is not None:
@@ -47,6 +51,8 @@ def write_local(output: BuildOutput, split: bool, dest: str) -> None:
                     if not split:
                         _refuse_overlap(root, seen, str(target.platform))
                     _copy_tree(root, folder, output.epoch)
+            if split:
+                os.utime(folder, ((output.epoch or 0),) * 2)
     except OSError as e:
         raise StoreError(f"can't write to {dest}: {e.strerror}: {e.filename}") from e
 
@@ -80,8 +86,11 @@ def _walk(root: str) -> Iterator[tuple[str, os.stat_result]]:
 
 def _refuse_overlap(root: str, seen: dict[str, str], platform: str) -> None:
     for rel, st in _walk(root):
-        if not stat.S_ISDIR(st.st_mode) and (other := seen.setdefault(rel, platform)) != platform:
-            raise UsageError(f"cannot overwrite {rel} from {other} with {platform} when split option is disabled")
+        if stat.S_ISDIR(st.st_mode):
+            continue
+        if rel in seen:
+            raise UsageError(f"cannot overwrite {rel} from {seen[rel]} with {platform} when split option is disabled")
+        seen[rel] = platform
 
 
 def _xattrs(path: str) -> dict[str, bytes]:
@@ -139,7 +148,8 @@ def _copy_tree(root: str, dest: str, epoch: int | None) -> None:
         elif stat.S_ISLNK(mode):
             os.symlink(os.readlink(source), temp)
         elif stat.S_ISREG(mode):
-            _copy_file(source, temp)
+            with open(source, "rb") as src, open(temp, "wb") as out:
+                copy_data(src.fileno(), out.fileno(), st.st_size)
         else:
             os.mknod(temp, mode, st.st_rdev)
         if os.path.isdir(target) and not os.path.islink(target):
@@ -150,12 +160,6 @@ def _copy_tree(root: str, dest: str, epoch: int | None) -> None:
         _finish(source, target, st, epoch)
     for target, st in reversed(folders):
         _finish(os.path.join(root, os.path.relpath(target, dest)), target, st, epoch)
-
-
-def _copy_file(source: str, temp: str) -> None:
-    with open(source, "rb") as src, open(temp, "wb") as out:
-        while os.copy_file_range(src.fileno(), out.fileno(), _CHUNK * 64):
-            pass
 
 
 def _finish(source: str, target: str, st: os.stat_result, epoch: int | None) -> None:

@@ -20,7 +20,7 @@ from builder.exporters.manifest import (
     layer_type,
     manifest_json,
 )
-from builder.exporters.types import BuildOutput, OutputSpec, SolvedTarget
+from builder.exporters.types import EPOCH_KEY, BuildOutput, OutputSpec, SolvedTarget
 from builder.graph.digest import Digest
 from builder.graph.values import dataclass, field, replace
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Report = Callable[[str], None]
 IMAGE_KEYS = frozenset(
-    {"name", "compression", "compression-level", "force-compression", "oci-mediatypes", "rewrite-timestamp"},
+    {"name", "compression", "compression-level", "force-compression", "oci-mediatypes", "rewrite-timestamp", EPOCH_KEY},
 )
 
 
@@ -120,6 +120,9 @@ def _write_manifest(
     report: Report,
     documents: dict[Digest, bytes],
 ) -> WrittenManifest:
+    if not target.config.platform.architecture:
+        hint = "a --build-context without image config took the place of a stage"
+        raise UsageError("invalid image config for export: missing architecture", hint=hint)
     content = worker.content
     oci = options.compression.oci_media_types
     layers = target.ref.remote(options.compression) if target.ref else ()

@@ -39,6 +39,7 @@ class BuildOutput:
     epoch: int | None = None
 
 
+EPOCH_KEY = "source-date-epoch"
 TYPES = ("image", "oci", "docker", "local", "tar", "cacheonly", "registry")
 
 
@@ -94,6 +95,15 @@ class OutputSpec:
         if value in ("0", "f", "F", "false", "FALSE", "False"):
             return False
         raise UsageError(f"non-bool value {value!r} specified for {key}")
+
+    def epoch(self, default: int | None) -> int | None:
+        """The key ``source-date-epoch``, which wins over the build's own value; empty is no epoch. UsageError if not a number."""
+        value = dict(self.attrs).get(EPOCH_KEY)
+        if not value:
+            return default if value is None else None
+        if not value.lstrip("+-").isdecimal() or not value.isascii() or len(value) - len(value.lstrip("+-")) > 1:
+            raise UsageError(f'invalid {EPOCH_KEY}: parsing "{value}": invalid syntax', hint="it is a number of seconds since 1970")
+        return int(value)
 
     def refuse_unknown(self, known: frozenset[str]) -> None:
         """UsageError for the first key that the output type does not have: nothing is silently ignored."""

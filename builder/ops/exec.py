@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from builder.errors import CancelledError, StepError, UnsupportedError, UsageError
 from builder.graph.ops import NO_INPUT, Exec
 from builder.graph.platform import host
+from builder.graph.quoting import quote
 from builder.ops.exec_key import cache_map_of
 from builder.progress.events import Log
 from builder.solver.types import CacheMap, OpContext, Result
@@ -125,17 +126,3 @@ def _both_cases(proxy_env: Sequence[str]) -> list[str]:
     """Each proxy variable in upper and lower case, in BuildKit's order, the later value of one name counting."""
     values = {name.upper(): value for name, _, value in (e.partition("=") for e in proxy_env)}
     return [f"{n}={values[name]}" for name in _PROXIES if values.get(name) for n in (name, name.lower())]
-
-
-_ESCAPES = {'"': '\\"', "\\": "\\\\", "\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}
-
-
-def quote(text: str) -> str:
-    """Go's ``%q``."""
-    return '"' + "".join(_ESCAPES.get(c) or (c if c.isprintable() else _hex(ord(c))) for c in text) + '"'
-
-
-def _hex(code: int) -> str:
-    if code < 0x80 or 0xDC80 <= code <= 0xDCFF:  # the latter: one undecodable byte
-        return f"\\x{code & 0xFF:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -18,6 +18,7 @@ from builder.errors import AuthError, IntegrityError, NotFoundError, SourceError
 from builder.graph.digest import Digest, digest_parts
 from builder.graph.gitref import is_commit, parse_git_ref
 from builder.graph.ops import GitSource
+from builder.graph.quoting import quote
 from builder.graph.redact import redact_url
 from builder.graph.values import dataclass
 from builder.sources.gitcli import Git
@@ -109,17 +110,17 @@ class GitFetcher:
         git = self._remote_git()
         try:
             ref = self._ref(git)
-            lines = git.run("ls-remote", "--", _REMOTE, ref, ref + "^{}").splitlines()
+            listed = git.run("ls-remote", "--", _REMOTE, ref, ref + "^{}")
         except SourceError as e:
             raise type(e)(f"failed to fetch remote {self._shown}: {e}", hint=e.hint) from e
-        found = {name: value for value, _, name in (line.partition("\t") for line in lines)}
+        found = {name: value for value, _, name in (line.partition("\t") for line in listed.splitlines())}
         partial = "refs/" + ref.removeprefix("refs/")
         head = "refs/heads/" + ref.removeprefix("refs/heads/")
         tag = "refs/tags/" + ref.removeprefix("refs/tags/")
         # git-checkout prefers branches where a name is both.
         name = next((n for n in (partial, head, tag) if n in found), "")
         if not name:
-            raise NotFoundError(f"repository does not contain ref {ref}, output: {' '.join(lines)!r}")
+            raise NotFoundError(f"repository does not contain ref {ref}, output: {quote(listed)}")
         value = found[name]
         commit = found.get(tag + "^{}", "") if name == tag else ""
         if not is_commit(value) or (commit and not is_commit(commit)):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from builder.graph.quoting import quote
 from frontend.errors import ConvertError
-from frontend.gotext import quote
 from frontend.lint import rules
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from frontend.gotext import quote
+from builder.graph.quoting import quote
 
 if TYPE_CHECKING:
     from builder.graph.image import Healthcheck

@@ -16,13 +16,13 @@ from builder.graph.ops import (
     SSHMount,
     TmpfsMount,
 )
+from builder.graph.quoting import quote
 from builder.graph.values import dataclass, field
 from builder.graph.vertex import VertexMeta
 from frontend.convert.outline_capture import MountInfo
 from frontend.convert.paths import clean, join
 from frontend.convert.state import Inputs, mkdir_edge
 from frontend.errors import ConvertError
-from frontend.gotext import quote
 
 if TYPE_CHECKING:
     from builder.graph.vertex import Edge

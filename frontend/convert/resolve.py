@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from builder.graph.ops import ImageSource
+from builder.graph.platform import Platform
+from builder.graph.quoting import quote
 from builder.graph.reference import Reference
 from builder.graph.values import replace
 from builder.graph.vertex import Edge, Vertex, VertexMeta
@@ -19,12 +21,10 @@ from frontend.convert.stage import SCRATCH, reachable_from
 from frontend.convert.stages import link_command
 from frontend.convert.state import State, locations
 from frontend.errors import ConvertError, FrontendError, Range
-from frontend.gotext import quote
 from frontend.instructions.types import OnbuildCommand
 
 if TYPE_CHECKING:
     from builder.graph.image import ImageConfig
-    from builder.graph.platform import Platform
     from frontend.convert.context import ConvertContext
     from frontend.convert.imageconfigs import BaseImage
     from frontend.convert.stage import StageState
@@ -117,8 +117,8 @@ def _take_context(stage: StageState, context: ConvertContext) -> None:
     stage.state, image = contexts.load(stage.named_context, context.images)
     stage.dispatched = True
     if image is None:
-        # A folder has no config. BuildKit leaves the platform empty; it is only ever copied from.
-        stage.image = replace(stage.image, platform=context.target_platform)
+        # A folder has no config and so no architecture; the stage, or one on it, makes files but no image.
+        stage.image = replace(stage.image, platform=Platform(context.target_platform.os, ""))
         return
     stage.image = image
     if image.platform.architecture and image.platform.os:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from builder.graph.platform import Platform
+from builder.graph.quoting import quote
 from frontend import suggest
 from frontend.convert import lintrules
 from frontend.convert.args import ArgInfo
 from frontend.convert.outline_capture import OutlineCapture
 from frontend.convert.stage import SCRATCH, StageCommand, StageState, check_circular, image_stage
 from frontend.errors import ConvertError, ShellError
-from frontend.gotext import quote
 from frontend.instructions.types import AddCommand, Command, CopyCommand, RunCommand, Stage, WorkdirCommand
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from builder.graph.quoting import quote
 from frontend.errors import ParseError
-from frontend.gotext import quote
 from frontend.instructions.flags import Flags, FlagType, parse_flags
 from frontend.instructions.types import HealthConfig
 from frontend.instructions.values import parse_duration, parse_int32

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar, cast, get_args
 
+from builder.graph.quoting import quote
 from builder.graph.values import dataclass
 from frontend import suggest
 from frontend.errors import ParseError
-from frontend.gotext import quote
 from frontend.instructions.types import Device, Mount, MountType, ShareMode
 from frontend.instructions.values import csv_fields, parse_bool, parse_ram_in_bytes, parse_uint32
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from builder.graph.quoting import quote
 from builder.graph.values import dataclass
-from frontend.gotext import quote
 
 _DOCS = "https://docs.docker.com/go/dockerfile/rule/"
 

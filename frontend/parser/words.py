@@ -6,9 +6,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from builder.graph.quoting import quote
 from builder.graph.values import dataclass
 from frontend.errors import ParseError
-from frontend.gotext import SPACE, SPACES, byte_chars, from_byte_chars, quote, replace_invalid
+from frontend.gotext import SPACE, SPACES, byte_chars, from_byte_chars, replace_invalid
 
 _BLANKS = re.compile("[\t\v\f\r ]+")
 # The same set byte by byte: U+0085 and U+00A0 are also the second bytes of many other characters.

@@ -52,6 +52,13 @@ def test_a_file_is_no_context(pybuild: Pybuild, context: Context) -> None:
     assert_refused(pybuild(f"{context({'Dockerfile': 'FROM scratch'})}/Dockerfile"), "neither a directory nor an archive")
 
 
+def test_a_remote_context_that_can_not_be_had_says_what_it_was_needed_for(pybuild: Pybuild) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+    assert_refused(pybuild(f"http://127.0.0.1:{port}/x.git"), "failed to read dockerfile: failed to load cache key: ")
+    assert_refused(pybuild(f"http://127.0.0.1:{port}/x.tar"), "failed to read downloaded context: failed to load cache key: ")
+
+
 def test_no_such_target_stage(refused: Callable[..., Done]) -> None:
     refused("FROM BASE AS build\nRUN true\n", "target stage", "biuld", flags=("--target", "biuld"))
 
@@ -60,6 +67,11 @@ def test_no_such_stage_in_copy_from_is_an_image_that_is_not_there(refused: Calla
     with socket.create_server(("127.0.0.1", 0)) as held:
         port = held.getsockname()[1]
     refused(f"FROM scratch\nCOPY --from=127.0.0.1:{port}/none /a /b\n", f"127.0.0.1:{port}/none")
+
+
+def test_a_stage_that_a_folder_replaces_is_no_image(refused: Callable[..., Done], context: Context) -> None:
+    flags = ("--build-context", f"dep={context({'f': 'f'})}")
+    refused("FROM BASE AS dep\nFROM dep\nCOPY <<e /x\ne\n", "invalid image config for export: missing architecture", flags=flags)
 
 
 def test_no_such_stage_by_number(refused: Callable[..., Done]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from builder.graph.ops import NO_INPUT, CopyAction, Merge
+from builder.graph.quoting import quote
 from builder.graph.values import replace
 from builder.graph.vertex import Edge, Vertex, VertexMeta
 from frontend.convert import lintrules, names
@@ -13,7 +14,6 @@ from frontend.convert.paths import clean, destination, join, normalize, unix_for
 from frontend.convert.remote import git_ref, http_source, is_http_source, is_remote
 from frontend.convert.state import SourcedCopy, copy_edge, inline_file_edge, locations
 from frontend.errors import ConvertError
-from frontend.gotext import quote
 from frontend.instructions.types import AddCommand, CopyCommand
 
 if TYPE_CHECKING:

@@ -105,3 +105,11 @@ def test_a_secret_is_read_when_it_is_asked_for(tmp_path: Path, monkeypatch: pyte
 def test_a_secret_file_that_is_not_there_is_told_before_the_build() -> None:
     with pytest.raises(UsageError, match="no such file"):
         secret_provider([r.SecretSpec("a", "/nonexistent/secret")])
+
+
+def test_a_platform_that_is_given_twice_is_built_for_twice() -> None:
+    assert [str(p) for p in r.parse_platforms(["linux/amd64,linux/arm64", "linux/amd64"])] == [
+        "linux/amd64",
+        "linux/arm64",
+        "linux/amd64",
+    ]

@@ -77,3 +77,15 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_a_folder_is_no_place_for_an_archive(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a directory"), output_file(str(tmp_path), "oci"):
         pass
+
+
+@pytest.mark.parametrize(("given", "epoch"), [("", 7), (",source-date-epoch=", None), (",source-date-epoch=-3", -3)])
+def test_the_epoch_of_an_output_wins_over_that_of_the_build(given: str, epoch: int | None) -> None:
+    spec = OutputSpec.parse(f"type=tar,dest=x{given}")
+    check_output(spec, multi=False)
+    assert spec.epoch(7) == epoch
+
+
+def test_an_epoch_is_a_number() -> None:
+    with pytest.raises(UsageError, match='invalid source-date-epoch: parsing "x": invalid syntax'):
+        check_output(OutputSpec.parse("type=local,dest=x,source-date-epoch=x"), multi=False)

@@ -377,7 +377,7 @@ def test_ssh_needs_an_agent_that_was_given(worker: Worker) -> None:
 # ------------------------------------------------------------------------------------------------ failures
 def test_a_ref_that_is_not_there_is_named(worker: Worker, daemon: str, repository: Repository) -> None:
     repository.commit(a="one")
-    with pytest.raises(NotFoundError, match="repository does not contain ref nowhere"):
+    with pytest.raises(NotFoundError, match='repository does not contain ref nowhere, output: ""'):
         content(worker, GitSource(remote(daemon, repository), "nowhere"))
     with pytest.raises(SourceError):
         content(worker, GitSource(remote(daemon, repository), "0" * 40))

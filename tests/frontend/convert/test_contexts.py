@@ -48,6 +48,13 @@ def test_a_named_context_with_the_name_of_a_stage_replaces_it(build: Build, worl
     assert world.asked == ["docker.io/library/alpine:latest"]
 
 
+@pytest.mark.parametrize("target", ["dep", "app"])
+def test_a_folder_that_replaces_a_stage_makes_files_but_no_image(build: Build, target: str) -> None:
+    text = "FROM busybox AS dep\nFROM dep AS app\nUSER u\n"
+    found = build(text, target=target, named_contexts={"dep": "./dir"}).targets[0]
+    assert (found.config.platform.os, found.config.platform.architecture) == ("linux", "")
+
+
 def test_names_are_compared_as_docker_shows_them(build: Build) -> None:
     target = build("FROM alpine:latest\n", named_contexts={"docker.io/library/alpine": "docker-image://busybox"}).targets[0]
     assert target.config.config.cmd == ("sh",)

@@ -105,6 +105,15 @@ def test_a_missing_file_is_named_with_the_nearest_match(kit: Any) -> None:
     assert error.value.hint == 'did you mean "/dir/package.json"?'
 
 
+def test_a_link_that_leads_nowhere_is_not_suggested_for_itself(kit: Any) -> None:
+    ref = kit.ref({})
+    os.symlink("/nowhere", os.path.join(ref.folder, "link"))
+    content = kit.op(replace(COPY, src="/link"), inputs=2).cache_map(CONTEXT, 0)[0].deps[1].content
+    with pytest.raises(StepError, match='"/link": not found') as error:
+        content(ref, CONTEXT)
+    assert error.value.hint == ""
+
+
 def test_a_file_that_dockerignore_leaves_out_is_said_to_be(kit: Any) -> None:
     ref = LocalRef.open("context", kit.ref({"dir/a": "A"}).folder, ("dir",), kit.worker)
     content = kit.op(COPY, inputs=2).cache_map(CONTEXT, 0)[0].deps[1].content
