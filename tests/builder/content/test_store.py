@@ -50,7 +50,7 @@ class Provider:
 
 
 def left_over(store: ContentStore) -> list[str]:
-    return os.listdir(store._layout.ingest)
+    return os.listdir(store.layout.ingest)
 
 
 def test_put_and_read(store: ContentStore) -> None:
@@ -195,7 +195,7 @@ def test_processes_that_want_one_blob_fetch_it_once(store: ContentStore) -> None
     context = multiprocessing.get_context("fork")
     queue: multiprocessing.SimpleQueue[int] = context.SimpleQueue()
     start = context.Barrier(4)
-    children = [context.Process(target=_fetch_in_child, args=(store._layout.root, queue, start)) for _ in range(4)]
+    children = [context.Process(target=_fetch_in_child, args=(store.layout.root, queue, start)) for _ in range(4)]
     for child in children:
         child.start()
     fetched = sum(queue.get() for _ in children)
@@ -206,7 +206,7 @@ def test_processes_that_want_one_blob_fetch_it_once(store: ContentStore) -> None
 
 
 def test_sweep_takes_what_nobody_holds(store: ContentStore) -> None:
-    ingest = store._layout.ingest
+    ingest = store.layout.ingest
     open(f"{ingest}/.new-crashed", "w").close()
     with pytest.raises(SourceError):
         store.fetch(descriptor(), Provider(until=500_000))
