@@ -68,7 +68,8 @@ def _mount_text(mount: Mount) -> str:
         case None:
             words = ["bind", f"from {posixpath.normpath('/' + mount.selector)}" if mount.input != NO_INPUT else ""]
         case CacheMount(id=id, sharing=sharing):
-            words = ["cache", "" if id == mount.dest or not _default_cache_mount(mount.special, mount.dest) else id, sharing]
+            counts = _default_cache_mount(mount.special, mount.dest) and id.strip("/") != mount.dest.strip("/")
+            words = ["cache", id if counts else "", sharing if counts else ""]
         case TmpfsMount(size=size):
             words = ["tmpfs", str(size or "")]
         case SecretMount(id=id):

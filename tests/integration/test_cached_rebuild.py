@@ -63,6 +63,12 @@ def test_second_build_runs_mounts_and_connects_nothing(pybuild: Pybuild, once_bu
     assert watching.did() == []
 
 
+def test_a_plan_of_what_is_cached_runs_mounts_and_connects_nothing(pybuild: Pybuild, once_built: str, tmp_path: Path) -> None:
+    watching = Watched(pybuild.root, log=str(tmp_path / "log"))
+    assert watching.ok("plan", once_built).out.endswith("everything is cached\n")
+    assert watching.did() == []
+
+
 def test_the_watcher_sees_a_build_that_is_not_cached(pybuild: Pybuild, once_built: str, tmp_path: Path, busybox: str) -> None:
     watching = replace(Watched(pybuild.root), log=str(tmp_path / "log"))
     with open(os.path.join(once_built, "Dockerfile"), "w", encoding="utf-8") as f:

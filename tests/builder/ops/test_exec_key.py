@@ -127,6 +127,23 @@ def test_parts_name_what_counts_and_no_secrets() -> None:
     assert parts["secret env TOKEN"] == "token"
 
 
+@pytest.mark.parametrize(
+    ("mount", "text"),
+    [
+        (Mount("/m", 1, selector="src", readonly=True), "bind from /src read-only"),
+        (Mount("/m"), "bind"),
+        (Mount("/m", special=CacheMount("//m")), "cache"),
+        (Mount("/m", special=CacheMount("mine", "locked")), "cache"),
+        (Mount("/m", special=CacheMount("ns//m")), "cache ns//m shared"),
+        (Mount("/m", special=TmpfsMount(4096)), "tmpfs 4096"),
+        (Mount("/m", special=SecretMount("token")), "secret token"),
+        (Mount("/m", special=SSHMount("default")), "ssh default"),
+    ],
+)
+def test_a_mount_is_told_by_what_counts_of_it(mount: Mount, text: str) -> None:
+    assert dict(key(replace(RUN, mounts=(ROOT, mount)), 2).parts)["mount /m"] == text
+
+
 class Ref:
     id = "ref"
 
