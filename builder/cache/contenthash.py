@@ -3,7 +3,8 @@
 What counts is what BuildKit counts (cache/contenthash): of every file its type, permission bits, owner, size, link target, device
 numbers and extended attributes (of the ``security.`` ones only capabilities, of the ``system.`` ones none); of a folder its own
 metadata, and names and digests of everything in it. The name of the path that is asked for does not count itself. The encoding is
-our own, every part framed.
+BuildKit's too, so that its remote caches are found by content and ours by it; where it is not framed (extended attributes) it is
+our own.
 """
 
 from __future__ import annotations
@@ -19,13 +20,12 @@ from builder.cache.contenthash_glob import clean, compile_glob, split_wildcards
 from builder.cache.contenthash_store import StatCache
 from builder.cache.contenthash_tree import Node, PathFilter, Tree
 from builder.cache.types import ChecksumOptions
-from builder.graph.digest import Digest, framed
+from builder.graph.digest import Digest
 
 if TYPE_CHECKING:
     from builder.graph.patterns import MatchInfo, PatternMatcher
 
 _ALL = ChecksumOptions()
-
 
 
 def checksum(
@@ -56,11 +56,15 @@ def tree_checksum(tree: Tree, path: str, options: ChecksumOptions, stat_cache: S
                 raise FileNotFoundError(errno.ENOENT, "not found", path)
             return _digest(recursive_digest(tree, node, stat_cache))
         chosen = _chosen(tree, path, options)
+        if path == "/":
+            # What is below the root counts, not the root. (BuildKit follows links right below it here, and so takes a link for a
+            # copy of its target: not so here.)
+            chosen = [x for x in chosen if x[1] is not tree.root]
         for required in options.required_paths:
             if not any(at.startswith(required) for at, _, _ in chosen):
                 raise FileNotFoundError(errno.ENOENT, "not found", required)
         ensure_hashed(tree, [node for _, node, _ in chosen], stat_cache)
-        prefix = split_wildcards(path)[0] if options.wildcard else path
+        prefix = (split_wildcards(path)[0] if options.wildcard else path).removesuffix("/")
         parts: list[bytes] = []
         for at, node, top in chosen:
             digest = node.digest
@@ -70,8 +74,11 @@ def tree_checksum(tree: Tree, path: str, options: ChecksumOptions, stat_cache: S
                     raise FileNotFoundError(errno.ENOENT, "not found", at)
                 digest = recursive_digest(tree, target, stat_cache)
             assert digest is not None
-            parts += [os.fsencode(at.removeprefix(prefix)), digest]
-        return _digest(hashlib.sha256(framed("list", *parts)).digest())
+            if len(chosen) == 1 and at.rpartition("/")[2] == path.rpartition("/")[2]:
+                return _digest(digest)
+            # Names begin with a slash, of which there is none in them, and 71 bytes end them: framed.
+            parts += [os.fsencode(at.removeprefix(prefix)).replace(b"/", b"\0") or b"\0", b"sha256:", digest.hex().encode()]
+        return _digest(hashlib.sha256(b"".join(parts)).digest())
 
 
 def _digest(raw: bytes) -> Digest:

@@ -16,6 +16,16 @@ _CHUNK = 1 << 20
 _SMALL = 1 << 16
 _PARALLEL_BYTES = 16 << 20
 _TRIES = 5
+_TARSUM = b"namemode%duid%dgid%dsize%dtypeflag%clinkname%bunamegnamedevmajor%ddevminor%d"
+"""BuildKit's WriteV1TarsumHeaders. The size says where the bytes begin that follow, so no two files share all of it."""
+_TYPEFLAGS = {
+    stat.S_IFREG: b"0",
+    stat.S_IFLNK: b"2",
+    stat.S_IFCHR: b"3",
+    stat.S_IFBLK: b"4",
+    stat.S_IFDIR: b"5",
+    stat.S_IFIFO: b"6",
+}
 
 
 def recursive_digest(tree: Tree, node: Node, stat_cache: StatCache | None) -> bytes:
@@ -30,15 +40,14 @@ def recursive_digest(tree: Tree, node: Node, stat_cache: StatCache | None) -> by
 
 def _fold(tree: Tree, folder: Node) -> bytes:
     assert folder.digest is not None
-    parts = [b"folder", folder.digest]
+    parts = [b"\0sha256:", folder.digest.hex().encode()]
     add = parts.append
     for name, kid in tree.children(folder).items():
         digest = _fold(tree, kid) if kid.is_dir else kid.digest
         assert digest is not None
-        # A name holds no NUL and a digest has 32 bytes: framed.
-        add(name.encode("utf-8", "surrogateescape"))
-        add(b"\0")
-        add(digest)
+        # A name holds no NUL and the rest has 71 bytes: framed.
+        add(b"\0%bsha256:" % name.encode("utf-8", "surrogateescape"))
+        add(digest.hex().encode())
     return hashlib.sha256(b"".join(parts)).digest()
 
 
@@ -96,9 +105,7 @@ def _lookup(row: Known, device: int, members: list[Node]) -> list[Node]:
     return lost
 
 
-def _remember(
-    stat_cache: StatCache, known: dict[bytes, Known], keys: dict[Node, bytes], dirty: dict[Node, list[Node]]
-) -> None:
+def _remember(stat_cache: StatCache, known: dict[bytes, Known], keys: dict[Node, bytes], dirty: dict[Node, list[Node]]) -> None:
     """Rows of the folders with new digests. Where the whole folder was seen, files that are gone leave its row."""
     rows: dict[bytes, Known] = {}
     for folder, members in dirty.items():
@@ -185,7 +192,9 @@ def _entry(tree: Tree, node: Node) -> bytes:
     """Digest of metadata and bytes. ChangedError if the file changed while it was read."""
     if not stat.S_ISREG(node.st.st_mode):
         link = tree.readlink(node) if node.is_link else ""
-        return hashlib.sha256(_header(tree, node, link, tree.xattrs(node))).digest()
+        # The root of a context is not sent, and counts as nothing; it is a fixed one anyway (``mode``, ``owner``).
+        sent = node is not tree.root or tree.root_time_ns is None
+        return hashlib.sha256(_header(tree, node, link, tree.xattrs(node)) if sent else b"").digest()
     fd = tree.open(node)
     try:
         digest = hash_open(tree, node, fd, tree.xattrs(node, fd))
@@ -216,8 +225,9 @@ def _header(tree: Tree, node: Node, link: str, xattrs: list[tuple[str, bytes]]) 
     bits = 0o777 if kind == stat.S_IFLNK else stat.S_IMODE(mode)
     size = node.st.st_size if kind == stat.S_IFREG and node.is_file else 0
     device = node.st.st_rdev if kind in (stat.S_IFCHR, stat.S_IFBLK) else 0
-    parts: list[bytes | str] = [b"%o %o %d %d %d %d" % (kind, bits, uid, gid, size, device), link]
-    for name, value in xattrs:
-        if name == "security.capability" or not name.startswith(("security.", "system.")):
-            parts += [name, value]
-    return framed(framed(*parts))
+    to = link.encode("utf-8", "surrogateescape")
+    major, minor = os.major(device), os.minor(device)
+    plain = _TARSUM % (bits, uid, gid, size, _TYPEFLAGS[kind], to, major, minor)
+    counted = [x for x in xattrs if x[0] == "security.capability" or not x[0].startswith(("security.", "system."))]
+    # BuildKit writes names and values of attributes one after another: two files could share bytes. These have a form of our own.
+    return framed(framed(plain, *(part for x in counted for part in x))) if counted else plain

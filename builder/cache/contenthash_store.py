@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from builder.state.database import Database
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS stat_digests (folder BLOB PRIMARY KEY, used INTEGER NOT NULL, files BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS file_digests (folder BLOB PRIMARY KEY, used INTEGER NOT NULL, files BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS ref_checksums
     (ref TEXT NOT NULL, what BLOB NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (ref, what)) WITHOUT ROWID
 """
@@ -73,7 +73,7 @@ class StatCache:
             part = keys[start : start + _BATCH]
             marks = ",".join("?" * len(part))
             for key, used, data in connection.execute(
-                f"SELECT folder, used, files FROM stat_digests WHERE folder IN ({marks})", part
+                f"SELECT folder, used, files FROM file_digests WHERE folder IN ({marks})", part
             ):
                 out[key] = {r[0]: r[1:] for r in _RECORD.iter_unpack(data[: len(data) // _RECORD.size * _RECORD.size])}
                 if today - used >= _REFRESH_DAYS:
@@ -88,13 +88,13 @@ class StatCache:
         pack = _RECORD.pack
         values = [(k, today, b"".join([pack(ino, *r) for ino, r in known.items()])) for k, known in rows.items()]
         with self._database.transaction() as c:
-            c.executemany("INSERT OR REPLACE INTO stat_digests VALUES (?, ?, ?)", values)
+            c.executemany("INSERT OR REPLACE INTO file_digests VALUES (?, ?, ?)", values)
 
     def _refresh(self, keys: list[bytes], today: int) -> None:
         """Mark rows as used, and drop those that nobody asked for in a long time: their folders are gone or forgotten."""
         with self._database.transaction() as c:
-            c.executemany("UPDATE stat_digests SET used = ? WHERE folder = ?", [(today, k) for k in keys])
-            c.execute("DELETE FROM stat_digests WHERE used < ?", (today - _KEEP_DAYS,))
+            c.executemany("UPDATE file_digests SET used = ? WHERE folder = ?", [(today, k) for k in keys])
+            c.execute("DELETE FROM file_digests WHERE used < ?", (today - _KEEP_DAYS,))
 
 
 class RefChecksums:
@@ -126,4 +126,4 @@ class RefChecksums:
 def _what(path: str, options: ChecksumOptions) -> bytes:
     lists = [digest_parts(*patterns) for patterns in (options.include, options.exclude, options.required_paths)]
     flags = f"{options.follow_links:d}{options.wildcard:d}"
-    return bytes.fromhex(digest_parts("1", path, flags, *lists).hex)
+    return bytes.fromhex(digest_parts("2", path, flags, *lists).hex)

@@ -14,7 +14,7 @@ from builder.graph.ops import NO_INPUT, CacheMount, Exec, Mount, SecretMount, SS
 from builder.graph.platform import Platform
 from builder.graph.values import replace
 from builder.graph.vertex import canonical_json, encode
-from builder.ops.llb_json import exec_digest, selector_of
+from builder.ops.llb_json import exec_digest, list_digest, selector_of
 from builder.ops.refs import checksum
 from builder.solver.types import CacheMap, CacheMapDep, Manifest, OpContext, Result
 
@@ -90,9 +90,7 @@ def _deps(op: Exec, inputs: int) -> tuple[CacheMapDep, ...]:
         selector = posixpath.normpath("/" + mount.selector.lstrip("/"))
         selectors[mount.input].append(selector)
         by_content[mount.input] = by_content[mount.input] and _content_counts(mount, selector)
-    return tuple(
-        _dep(paths, content) if paths else CacheMapDep() for paths, content in zip(selectors, by_content, strict=True)
-    )
+    return tuple(_dep(paths, content) if paths else CacheMapDep() for paths, content in zip(selectors, by_content, strict=True))
 
 
 def _dep(paths: Sequence[str], content: bool) -> CacheMapDep:
@@ -141,4 +139,4 @@ class _Content:
                 digests.append(checksum(ref, path, options, context))
             except FileNotFoundError as e:
                 raise StepError(f'failed to calculate checksum of ref {ref.id}: "{path}": not found') from e
-        return digest_parts("content", *digests)
+        return list_digest(digests)

@@ -65,6 +65,11 @@ def selector_of(paths: Sequence[str]) -> Digest:
     return Digest.of(b"\0".join(p.encode("utf-8", "surrogateescape") for p in paths))
 
 
+def list_digest(digests: Sequence[Digest]) -> Digest:
+    """Of the content of several paths."""
+    return Digest.of("\0".join(digests).encode())
+
+
 # ------------------------------------------------------------------------------------------------ sources
 def source_digest(key: str) -> Digest:
     return Digest.of(f"buildkit.source.v0:{key}".encode())
@@ -161,7 +166,7 @@ def _action(action: FileAction, base: int) -> Value:
                 src=a.src,
                 dest=a.dest,
                 owner=_owner(a.owner, base),
-                mode=-1 if a.mode is None else a.mode,
+                mode=0 if a.mode_text else -1 if a.mode is None else a.mode,
                 followSymlink=a.follow_symlink,
                 dirCopyContents=a.dir_copy_contents,
                 attemptUnpackDockerCompatibility=a.attempt_unpack,

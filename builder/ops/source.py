@@ -172,9 +172,7 @@ class GitOp:
         def log(data: bytes) -> None:
             context.emit(Log(context.vertex.digest, 2, data, time.monotonic()))
 
-        return GitFetcher(
-            self._worker, self._session, self._source, target=self._target, cancelled=context.cancelled, log=log
-        )
+        return GitFetcher(self._worker, self._session, self._source, target=self._target, cancelled=context.cancelled, log=log)
 
 
 def _download_progress(context: OpContext) -> UnlazyProgress:

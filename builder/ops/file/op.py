@@ -16,7 +16,7 @@ from builder.graph.ops import NO_INPUT, CopyAction, File, FileAction, MkdirActio
 from builder.graph.values import dataclass, replace
 from builder.graph.vertex import canonical_json, encode
 from builder.ops.file.explained import explained_parts
-from builder.ops.llb_json import file_digest, selector_of
+from builder.ops.llb_json import file_digest, list_digest, selector_of
 from builder.ops.refs import checksum
 from builder.solver.types import CacheMap, CacheMapDep, Manifest, OpContext, Result
 from builder.sources.local import LocalRef, read_view
@@ -86,12 +86,7 @@ class FileOp:
                     selections.setdefault(base, []).append(Selection(file, ChecksumOptions(follow_links=True)))
             parts.append(canonical_json(encode(action)))
             counted.append(action)
-        deps = tuple(
-            CacheMapDep()
-            if i in written or i not in selections
-            else _dep(selections[i])
-            for i in range(self.count)
-        )
+        deps = tuple(CacheMapDep() if i in written or i not in selections else _dep(selections[i]) for i in range(self.count))
         digest = file_digest(counted, [self._base_of(i) for i in range(len(counted))])
         return CacheMap(digest or digest_parts("file", *parts), deps, explained_parts(self.actions)), True
 
@@ -314,7 +309,7 @@ class _Content:
         ref = cast("Readable", result)
         # The last comes first: where several paths are missing BuildKit names the last (the goroutine started last runs first).
         digests = {s: self._checksum(ref, s, context) for s in self._selections[-1:] + self._selections[:-1]}
-        return digest_parts("content", *(digests[s] for s in self._selections))
+        return list_digest([digests[s] for s in self._selections])
 
     def _checksum(self, ref: Readable, selection: Selection, context: OpContext) -> Digest:
         path = _rooted(selection.path)

@@ -419,7 +419,7 @@ def test_files_that_are_gone_leave_the_table(tree: str, tmp_path: Any) -> None:
     checksum(tree, "/a", stat_cache=cache)
 
     def size() -> int:
-        return int(database.connection().execute("SELECT sum(length(files)) FROM stat_digests").fetchone()[0])
+        return int(database.connection().execute("SELECT sum(length(files)) FROM file_digests").fetchone()[0])
 
     before = size()
     os.unlink(tree + "/a/f")
@@ -440,7 +440,7 @@ def test_a_damaged_row_is_a_miss(tree: str, tmp_path: Any) -> None:
     cache = StatCache(database)
     right = checksum(tree, "/a", stat_cache=cache)
     with database.transaction() as c:
-        c.execute("UPDATE stat_digests SET files = substr(files, 1, 70)")
+        c.execute("UPDATE file_digests SET files = substr(files, 1, 70)")
     assert checksum(tree, "/a", stat_cache=cache) == right
 
 
