@@ -15,7 +15,6 @@ from builder.graph.platform import Platform
 from builder.graph.values import replace
 from builder.graph.vertex import canonical_json, encode
 from builder.ops.llb_json import exec_digest, list_digest, selector_of
-from builder.ops.refs import checksum
 from builder.solver.types import CacheMap, CacheMapDep, Manifest, OpContext, Result
 
 if TYPE_CHECKING:
@@ -132,6 +131,8 @@ class _Content:
         self._selections = selections
 
     def __call__(self, result: Result, context: OpContext) -> Digest:
+        from builder.ops.refs import checksum
+
         ref = cast("Readable", result)
         digests: list[Digest] = []
         for path, options in self._selections:

@@ -12,6 +12,8 @@ from builder.errors import CancelledError, StepError
 from builder.graph.vertex import Edge
 from builder.progress.events import VertexCompleted, VertexStarted
 from builder.solver.errors import SolveError
+from builder.solver.keycache import KeyCache
+from builder.solver.keystore import MemoryKeyStore
 
 TIMEOUT = 20.0
 
@@ -485,6 +487,32 @@ def test_a_plan_looks_at_local_files(world: Any) -> None:
     world.build(top("files"))
     assert verdicts(world, top("files")) == {"local": "cached", "top": "cached"}
     assert verdicts(world, top("other")) == {"local": "cached", "top": "run"}
+
+
+def test_a_plan_can_not_know_content_that_takes_more_than_a_look(world: Any) -> None:
+    """The input is there, its content was never hashed: no mount is made to find out. A build hashes it, and hits."""
+
+    def top(key: str, *, dear: bool = True) -> Any:
+        return world.vertex("top", world.vertex("a", key=key, value="same"), slow={0: lambda v: v}, dear=dear)
+
+    world.build(top("a1"))
+    world.build(world.vertex("a", key="a2", value="same"))
+    assert verdicts(world, top("a2")) == {"a": "cached", "top": "maybe"}
+    assert verdicts(world, top("a2", dear=False)) == {"a": "cached", "top": "cached"}
+    world.build(top("a2"))
+    assert world.executed == {}
+
+
+def test_a_plan_makes_nothing_of_a_remote_cache_its_own(world: Any) -> None:
+    """What is imported counts as cached, and is kept by nobody."""
+    v = world.vertex("a")
+    world.build(v)
+    world.imported = [KeyCache(world.keys, world.results)]
+    world.keys = MemoryKeyStore()
+    assert verdicts(world, v) == {"a": "cached"}
+    assert world.keys.result_ids() == []
+    world.build(v)
+    assert len(world.keys.result_ids()) == 1
 
 
 def test_a_build_after_a_plan_runs_for_real(world: Any) -> None:

@@ -16,7 +16,7 @@ from builder.solver.keycache import KeyCache
 from builder.solver.keystore import MemoryKeyStore
 from builder.solver.result import CachedResult
 from builder.solver.solver import Solver
-from builder.solver.types import CacheMap, CacheMapDep, OpContext
+from builder.solver.types import CacheMap, CacheMapDep, OpContext, UnknownContentError
 
 
 def digest(text: str) -> Digest:
@@ -87,6 +87,7 @@ class Behaviour:
     on_map: Callable[[OpContext], None]
     on_exec: Callable[[OpContext], None]
     ephemeral: bool
+    dear: bool
 
 
 @dataclass
@@ -114,6 +115,8 @@ class FakeOp:
             return None
 
         def content(result: Any, context: OpContext) -> Digest:
+            if context.planning and self.b.dear:
+                raise UnknownContentError("dear")
             with self.world.lock:
                 self.world.counts.slow[self.b.name] += 1
             return digest(function(result.value))
@@ -163,11 +166,12 @@ class World:
         on_exec: Callable[[OpContext], None] = nothing,
         ignore_cache: bool = False,
         ephemeral: bool = False,
+        dear: bool = False,
         seed: str | None = None,
         meta: VertexMeta | None = None,
     ) -> Vertex:
         """``key`` is what the definition's digest is made of (several: alternative cache maps), ``seed`` what tells the vertex
-        from others of the same name; without it each call makes a vertex of its own."""
+        from others of the same name; without it each call makes a vertex of its own. ``dear``: a plan can't look at content."""
         edges = tuple(i if isinstance(i, Edge) else Edge(i) for i in inputs)
         tag = seed if seed is not None else str(next(self._ids))
         vertex = Vertex(Fake(f"{name}/{tag}"), edges, meta=meta or VertexMeta(name=name, ignore_cache=ignore_cache))
@@ -182,6 +186,7 @@ class World:
             on_map,
             on_exec,
             ephemeral,
+            dear,
         )
         return vertex
 
