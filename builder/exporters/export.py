@@ -32,6 +32,7 @@ def check_output(spec: OutputSpec, *, multi: bool) -> None:
     from builder.exporters.image import IMAGE_KEYS, ImageOptions
 
     spec.epoch(None)
+    spec.names()
     if spec.type == "cacheonly":
         spec.refuse_unknown(frozenset())
     elif spec.type in ("local", "tar"):
@@ -102,7 +103,7 @@ def _export(worker: Worker, output: BuildOutput, spec: OutputSpec, tags: Sequenc
         return None
     from builder.exporters.image import ImageOptions, write_image
 
-    names = [Reference.parse(n).with_default_tag() for n in spec.get("name").split(",") if n] or list(tags)
+    names = spec.names() or list(tags)
     image = write_image(worker, output, ImageOptions.of(spec, oci_default=True), steps)
     if spec.type == "image":
         _store(worker, image, names, spec, steps)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from builder.cache.types import Compression, Layer
     from builder.graph.image import ImageConfig
     from builder.graph.platform import Platform
+    from builder.graph.reference import Reference
 
     InlineCache = Callable[[Sequence[Layer], Compression], Mapping[str, str]]
 
@@ -104,6 +105,18 @@ class OutputSpec:
         if not value.lstrip("+-").isdecimal() or not value.isascii() or len(value) - len(value.lstrip("+-")) > 1:
             raise UsageError(f'invalid {EPOCH_KEY}: parsing "{value}": invalid syntax', hint="it is a number of seconds since 1970")
         return int(value)
+
+    def names(self) -> list[Reference]:
+        """The images of the key ``name``, a comma list."""
+        from builder.graph.reference import Reference
+
+        out = []
+        for name in filter(None, self.get("name").split(",")):
+            try:
+                out.append(Reference.parse(name).with_default_tag())
+            except ValueError as e:
+                raise UsageError(f"failed to parse {name}: {e}") from e
+        return out
 
     def refuse_unknown(self, known: frozenset[str]) -> None:
         """UsageError for the first key that the output type does not have: nothing is silently ignored."""

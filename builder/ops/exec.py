@@ -44,7 +44,7 @@ class ExecOp:
         op, allow = self._op, self._session.allow
         for wanted, name in ((op.network == "host", "network.host"), (op.security == "insecure", "security.insecure")):
             if wanted and name not in allow:
-                raise UsageError(f"{name} is not allowed", hint=f"grant it with --allow {name}")
+                raise UsageError(f"failed to load LLB: {name} is not allowed", hint=f"grant it with --allow {name}")
         if op.devices:
             raise UnsupportedError(f"RUN --device={op.devices[0]}: devices (CDI) are not supported")
         roots = [m for m in op.mounts if m.dest == "/"]

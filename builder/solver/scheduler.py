@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from builder.solver.workers import Workers
 
 Input = tuple["VertexState", int]
+_WIDE = 8
 _UNKNOWN: Known = (EdgeStatus.INITIAL, id(None), id(None), 0)
 
 
@@ -31,6 +32,7 @@ class Scheduler:
         self._workers = workers
         self._index = index
         self._ready: dict[ActiveEdge, None] = {}
+        self._wide: dict[ActiveEdge, None] = {}
         self._inline: deque[Callable[[], None]] = deque()
         self._incoming: dict[ActiveEdge, list[EdgeRequest]] = {}
         self._outgoing: dict[ActiveEdge, list[EdgeRequest | Work]] = {}
@@ -60,7 +62,8 @@ class Scheduler:
         return [r.target for r in requests]
 
     def _advance(self) -> None:
-        """One event: an edge to look at, else an outcome that is there, else work of the loop, else wait."""
+        """One event: an edge to look at, else an outcome that is there, else work of the loop, else an edge of many inputs, else
+        wait."""
         if self._ready:
             edge = next(iter(self._ready))
             del self._ready[edge]
@@ -69,6 +72,10 @@ class Scheduler:
             self._workers.wait()
         elif self._inline:
             self._inline.popleft()()
+        elif self._wide:
+            edge = next(iter(self._wide))
+            del self._wide[edge]
+            self._dispatch(edge)
         elif self._workers.outstanding:
             self._workers.wait()
         else:
@@ -165,7 +172,8 @@ class Scheduler:
         self._signal(work.origin)
 
     def _signal(self, edge: ActiveEdge) -> None:
-        self._ready[edge] = None
+        # Looking at an edge costs a look at each of its inputs: one with many waits until there is no more news to be had at once.
+        (self._wide if len(edge.vertex.inputs) > _WIDE else self._ready)[edge] = None
 
     # -------------------------------------------------------------------------------------------- merging
     def _merge_if_equal(self, edge: ActiveEdge) -> bool:
@@ -200,6 +208,7 @@ class Scheduler:
         for out in moved_out:
             self.cancel(out)
         self._ready.pop(source, None)
+        self._wide.pop(source, None)
         self._signal(target)
         target.adopt(source)
         self._index.release(source)

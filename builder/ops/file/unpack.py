@@ -147,7 +147,7 @@ class _Unpacker:
                     self._finish_root(entry)
                 continue
             head, last = posixpath.split(path)
-            folder = self._enter(head)
+            folder = self._enter(head, last)
             try:
                 self._put(reader, entry, folder, last, path)
             finally:
@@ -155,14 +155,32 @@ class _Unpacker:
         for path, time_ns in self._folders:
             self._set_folder_time(path, time_ns)
 
-    def _enter(self, path: str) -> int:
-        """The folder a member lies in, through links inside the root; made (root's, 0755) where the archive has no entry for it."""
+    def _enter(self, path: str, name: str) -> int:
+        """The folder the member ``name`` lies in, through links inside the root; made (root's, 0755) where the archive has no entry
+        for it."""
         try:
             return open_in_root(self._root.fd, path, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
+            self._refuse_dangling(path, name)
             at = self._root.resolve(path)
             self._root.make_folders(at, _IMPLIED_MODE, (0, 0), None)
             return self._root.open_folder(at)
+
+    def _refuse_dangling(self, path: str, name: str) -> None:
+        """A link that leads nowhere is no folder, and nothing is made where it leads to (moby's lstat of the parent)."""
+        end = path.find("/", 1)
+        while True:
+            part = path if end < 0 else path[:end]
+            try:
+                os.close(open_in_root(self._root.fd, part, os.O_PATH))
+            except FileNotFoundError:
+                try:
+                    os.close(open_in_root(self._root.fd, part, os.O_PATH | os.O_NOFOLLOW))
+                except FileNotFoundError:
+                    return
+                text = f"open {path}/{name}: no such file or directory" if end < 0 else f"mkdir {part}: file exists"
+                raise FileActionError(text) from None
+            end = path.find("/", end + 1)
 
     def _put(self, reader: TarReader, entry: Entry, folder: int, name: str, path: str) -> None:
         there = lstat_at(folder, name)
@@ -205,7 +223,8 @@ class _Unpacker:
 
     def _link(self, entry: Entry, folder: int, name: str) -> None:
         """A hard link names its target from the top of the archive; links on the way are followed inside, the last is not."""
-        head, last = posixpath.split(clean("/" + entry.linkname))
+        target = clean("/" + entry.linkname)
+        head, last = posixpath.split(target)
         try:
             source = open_in_root(self._root.fd, head, os.O_PATH | os.O_DIRECTORY)
             try:
@@ -213,7 +232,7 @@ class _Unpacker:
             finally:
                 os.close(source)
         except OSError as e:
-            raise FileActionError(f"link {entry.linkname} {entry.name}: {(e.strerror or '').lower()}") from e
+            raise FileActionError(f"link {target} {clean('/' + entry.name)}: {(e.strerror or '').lower()}") from e
         self._finish_other(entry, folder, name)
 
     def _finish_root(self, entry: Entry) -> None:

@@ -47,6 +47,7 @@ def test_what_can_not_be_understood_is_refused(text: str) -> None:
         "type=oci,dest=x,compression-level=high",
         "type=oci,tar=false",
         "type=cacheonly,x=y",
+        "type=oci,dest=x,name=Upper",
     ],
 )
 def test_a_wrong_key_or_value_is_refused_before_the_build(text: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 from builder.errors import CancelledError, StepError
 from builder.graph.vertex import Edge
 from builder.progress.events import VertexCompleted, VertexStarted
+from builder.solver.edge import ActiveEdge
 from builder.solver.errors import SolveError
 from builder.solver.keycache import KeyCache
 from builder.solver.keystore import MemoryKeyStore
@@ -555,6 +556,25 @@ def test_steps_per_vertex_do_not_grow_with_the_width(world: Any) -> None:
 
     few, many = steps(world, wide(50)), steps(world, wide(500))
     assert many < few * 11
+
+
+def test_a_step_of_many_inputs_is_looked_at_a_few_times(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look goes over all its inputs, so it must not be looked at whenever one of them has news."""
+    looks: list[Any] = []
+    real = ActiveEdge.unpark
+
+    def counted(edge: ActiveEdge, *args: Any) -> None:
+        looks.append(edge.vertex.vertex)
+        real(edge, *args)
+
+    monkeypatch.setattr(ActiveEdge, "unpark", counted)
+    base = world.vertex("base")
+    top = world.vertex("top", *[world.vertex(str(i), base) for i in range(500)])
+    world.build(top)
+    looks.clear()
+    world.build(top)
+    assert world.executed == {}
+    assert looks.count(top) < 20
 
 
 def test_a_lattice_is_solved_without_walking_its_paths(world: Any) -> None:

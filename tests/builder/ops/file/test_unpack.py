@@ -226,3 +226,17 @@ def test_owners_are_the_archives_or_those_of_chown_but_implied_folders_are_roots
         (33, 44),
         (33, 44),
     ]
+
+
+@pytest.mark.parametrize(
+    ("member", "message"),
+    [
+        ("l/f", "open /l/f: no such file or directory"),
+        ("l/sub/f", "mkdir /l: file exists"),
+        ("d/l2/f", "open /d/l2/f: no such file"),
+    ],
+)
+def test_a_member_below_a_link_that_leads_nowhere_is_an_error(kit: Any, member: str, message: str) -> None:
+    links = (("l", {"type": SYM, "linkname": "/nowhere"}, b""), ("d/l2", {"type": SYM, "linkname": "../l"}, b""))
+    with pytest.raises(StepError, match=message):
+        run(kit, tar(*links, (member, {}, b"text")))
