@@ -241,7 +241,12 @@ class SharedOp:
         if self._around.planner is not None:
             self._around.planner.cached(self._state)
         self._around.reporter.at_once(self._state, cached=True)
-        return SharedResult(result, (ExportableKey(record.key, (Exporter(record.key, record=record, edge=edge),)),))
+        found = ExportableKey(record.key, (Exporter(record.key, record=record, edge=edge),))
+        # A source is known by all its keys, whichever the record was found by: another process may know it by another one alone,
+        # and have saved what was made of it under that.
+        digests = [d for d, ephemeral in edge.root_digests if not ephemeral and d != record.key.digest]
+        others = (ExportableKey(CacheKey.new(d, self._state.vertex.digest, edge.index)) for d in digests)
+        return SharedResult(result, (found, *others))
 
     def exec(self, work: Work, edge: ActiveEdge) -> None:
         """Value: SharedResult of executing, with every input's result there."""
