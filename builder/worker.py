@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from builder.cache.manager import CacheManager
     from builder.config import Config
     from builder.content.store import ContentStore
-    from builder.graph.digest import Digest
+    from builder.oci.digest import Digest
     from builder.snapshots.types import Snapshotter
     from builder.state.database import Database
     from builder.state.layout import Layout

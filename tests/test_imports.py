@@ -11,18 +11,26 @@ import pytest
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 # What each part may import besides itself. "linux" is runtime.linux, the door to the kernel; contracts are modules of types only.
-CONTRACTS = {"builder.errors", "builder.graph", "builder.progress.events", "builder.cache.types", "builder.solver.types"}
+CONTRACTS = {
+    "builder.errors",
+    "builder.graph",
+    "builder.oci",
+    "builder.progress.events",
+    "builder.cache.types",
+    "builder.solver.types",
+}
 BASE = CONTRACTS | {"builder.state", "runtime.linux", "runtime.errors"}
 STORAGE = BASE | {"builder.content", "builder.snapshots"}
 ALLOWED = {
-    "frontend": {"builder.graph"},
+    "frontend": {"builder.graph", "builder.oci"},
     "runtime": set(),
-    "builder.graph": {"builder.errors"},
+    "builder.oci": {"builder.errors", "builder.graph", "builder.cache.types"},
+    "builder.graph": {"builder.errors", "builder.oci"},
     "builder.errors": set(),
-    "builder.session": {"builder.graph"},
-    "builder.config": {"builder.errors", "builder.graph", "builder.cache.types"},
-    "builder.state": {"builder.errors", "builder.graph"},
-    "builder.progress": {"builder.graph", "builder.errors"},
+    "builder.session": {"builder.graph", "builder.oci"},
+    "builder.config": {"builder.errors", "builder.graph", "builder.oci", "builder.cache.types"},
+    "builder.state": {"builder.errors", "builder.graph", "builder.oci"},
+    "builder.progress": {"builder.graph", "builder.oci", "builder.errors"},
     "builder.content": BASE,
     "builder.snapshots": BASE | {"builder.content"},
     "builder.cache": STORAGE | {"builder.config"},
@@ -32,12 +40,12 @@ ALLOWED = {
     "builder.sources": STORAGE
     | {"builder.cache", "builder.registry", "builder.images", "builder.config", "builder.session", "builder.worker"},
     "builder.ops": STORAGE | {"builder.cache", "builder.sources", "builder.session", "builder.worker", "runtime"},
-    "builder.solver": {"builder.graph", "builder.errors", "builder.state", "builder.progress.events"},
+    "builder.solver": {"builder.graph", "builder.oci", "builder.errors", "builder.state", "builder.progress.events"},
     "builder.exporters": STORAGE
     | {"builder.sources", "builder.cache", "builder.registry", "builder.images", "builder.worker", "builder.config"},
     "builder.remotecache": STORAGE
     | {"builder.cache", "builder.registry", "builder.sources", "builder.exporters", "builder.worker", "builder.solver"},
-    "builder.compare": {"builder.errors", "builder.graph", "builder.content"},
+    "builder.compare": {"builder.errors", "builder.graph", "builder.oci", "builder.content"},
     "builder.__main__": {"builder.cli"},
     "builder.cli": {"builder", "frontend", "runtime"},
 }

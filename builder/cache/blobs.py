@@ -13,7 +13,7 @@ from builder.cache.records import DIFF, LAYER, LAZY, CacheRecord, LayerBlob, wal
 from builder.cache.types import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Compression, Descriptor, Layer
 from builder.cache.unpack import choose_blob, opened, verified
 from builder.errors import NotFoundError, StoreError
-from builder.graph.digest import Digest, chain_id
+from builder.oci.digest import Digest, chain_id
 
 if TYPE_CHECKING:
     from builder.cache.manager import CacheManager

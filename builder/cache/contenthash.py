@@ -20,7 +20,7 @@ from builder.cache.contenthash_glob import clean, compile_glob, split_wildcards
 from builder.cache.contenthash_store import StatCache
 from builder.cache.contenthash_tree import Node, PathFilter, Tree
 from builder.cache.types import ChecksumOptions
-from builder.graph.digest import Digest
+from builder.oci.digest import Digest
 
 if TYPE_CHECKING:
     from builder.graph.patterns import MatchInfo, PatternMatcher

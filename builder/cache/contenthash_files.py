@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from builder.cache.contenthash_store import Known, StatCache, folder_key, is_racy
 from builder.cache.contenthash_tree import ChangedError, Node, Tree
-from builder.graph.digest import framed
+from builder.oci.digest import framed
 
 _CHUNK = 1 << 20
 _SMALL = 1 << 16

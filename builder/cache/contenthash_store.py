@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from builder.graph.digest import Digest, digest_parts
+from builder.oci.digest import Digest, digest_parts
 
 if TYPE_CHECKING:
     import os

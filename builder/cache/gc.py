@@ -21,8 +21,8 @@ from builder.cache.records import FRONTEND, INTERNAL, LAZY, MUTABLE, CacheRecord
 from builder.cache.types import PrunePolicy, UsageRecord
 from builder.content.store import store_errors
 from builder.errors import StoreError
-from builder.graph.digest import Digest
 from builder.graph.values import dataclass
+from builder.oci.digest import Digest
 from builder.state.recovery import ASIDE
 
 if TYPE_CHECKING:

@@ -31,8 +31,8 @@ from builder.cache.records import (
 )
 from builder.cache.refs import ImmutableRef, MutableRef
 from builder.errors import NotFoundError, StoreError
-from builder.graph.digest import Digest, chain_id
 from builder.graph.values import dataclass, replace
+from builder.oci.digest import Digest, chain_id
 from builder.state.locks import locked, try_lock
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from builder.cache.records import COMMITTED, LAZY, MUTABLE
 from builder.cache.types import ChecksumOptions, Compression, Layer, UnlazyProgress
 from builder.errors import StoreError
-from builder.graph.digest import Digest
+from builder.oci.digest import Digest
 
 if TYPE_CHECKING:
     from builder.cache.manager import CacheManager

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from builder.cache.parallel import ahead, run
 from builder.cache.records import COMMITTED, LAYER, LAZY, MERGE, CacheRecord, LayerBlob
 from builder.errors import IntegrityError, LayerError, NotFoundError, PybuildError
-from builder.graph.digest import Digest
+from builder.oci.digest import Digest
 from builder.snapshots.types import NeedsParent
 
 if TYPE_CHECKING:

@@ -323,7 +323,7 @@ def _metadata(image: WrittenImage, request: BuildRequest) -> bytes:
     """buildx' --metadata-file."""
     import json
 
-    from builder.exporters.manifest import descriptor_json
+    from builder.oci.documents import descriptor_json
 
     doc = {
         "containerimage.config.digest": image.manifests[0].config.digest,

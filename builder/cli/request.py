@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 from builder.errors import UsageError
 from builder.exporters.types import OutputSpec
 from builder.graph.ops import Ulimit
-from builder.graph.platform import Platform
-from builder.graph.reference import Reference
 from builder.graph.values import dataclass, field
+from builder.oci.platform import Platform
+from builder.oci.reference import Reference
 
 if TYPE_CHECKING:
     from builder.remotecache.types import CacheExport, Place
@@ -108,7 +108,7 @@ def parse_tag(text: str) -> Reference:
 
 def parse_platforms(values: Sequence[str]) -> tuple[Platform, ...]:
     """Comma lists of platforms, in order; one that is given twice is twice in the index, as in BuildKit."""
-    from builder.graph.platform import host
+    from builder.oci.platform import host
 
     out: list[Platform] = []
     for text in (p.strip() for v in values for p in v.split(",")):

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from builder.errors import PybuildError
-from builder.graph.digest import digest_parts
+from builder.oci.digest import digest_parts
 from builder.progress.events import Sink, VertexCompleted, VertexStarted
 from frontend.convert.options import ResolvedImage, ResolveError
 
 if TYPE_CHECKING:
     from builder.graph.ops import GitSource, HTTPSource
-    from builder.graph.platform import Platform
+    from builder.oci.platform import Platform
     from builder.session import Session
     from builder.worker import Worker
     from frontend.convert.options import ResolveMode
@@ -44,7 +44,7 @@ class WorldResolver:
         self._lock = threading.Lock()
 
     def image_config(self, ref: str, platform: Platform, mode: ResolveMode) -> ResolvedImage:
-        from builder.graph.reference import Reference
+        from builder.oci.reference import Reference
         from builder.sources.image import resolve_config
 
         def resolve() -> ResolvedImage:

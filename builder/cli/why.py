@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from builder.graph.values import asdict
 
 if TYPE_CHECKING:
-    from builder.graph.digest import Digest
+    from builder.oci.digest import Digest
     from builder.solver.explain import Difference, Miss
     from builder.solver.plan import PlannedVertex
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, NoReturn, Protocol
 
 from builder.errors import DamagedBlobError, IntegrityError, NotFoundError, StoreError
-from builder.graph.digest import Digest
+from builder.oci.digest import Digest
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

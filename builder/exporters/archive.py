@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from builder.errors import UsageError
 from builder.exporters.image import WrittenImage
-from builder.exporters.manifest import OCI_INDEX, descriptor_json
-from builder.graph.reference import Reference
 from builder.graph.values import dataclass, replace
+from builder.oci.documents import OCI_INDEX, descriptor_json
+from builder.oci.reference import Reference
 
 if TYPE_CHECKING:
     from builder.content.store import ContentStore
-    from builder.graph.platform import Platform
+    from builder.oci.platform import Platform
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 

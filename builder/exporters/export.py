@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from builder.errors import DamagedBlobError, UsageError
 from builder.exporters.types import BuildOutput, OutputSpec
-from builder.graph.digest import Digest, digest_parts
-from builder.graph.reference import Reference
 from builder.graph.values import replace
+from builder.oci.digest import Digest, digest_parts
+from builder.oci.reference import Reference
 from builder.progress.events import Sink, Status, VertexCompleted, VertexStarted
 
 if TYPE_CHECKING:

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 from builder.cache.types import Compression, Descriptor, Layer
 from builder.errors import UsageError
 from builder.exporters.history import LayerFact, complete_config
-from builder.exporters.manifest import (
+from builder.exporters.types import EPOCH_KEY, BuildOutput, OutputSpec, SolvedTarget
+from builder.graph.values import dataclass, field, replace
+from builder.oci.digest import Digest
+from builder.oci.documents import (
     DOCKER_CONFIG,
     DOCKER_LIST,
     DOCKER_MANIFEST,
@@ -20,13 +23,10 @@ from builder.exporters.manifest import (
     layer_type,
     manifest_json,
 )
-from builder.exporters.types import EPOCH_KEY, BuildOutput, OutputSpec, SolvedTarget
-from builder.graph.digest import Digest
-from builder.graph.values import dataclass, field, replace
 
 if TYPE_CHECKING:
     from builder.content.store import ContentStore
-    from builder.graph.platform import Platform
+    from builder.oci.platform import Platform
     from builder.worker import Worker
 
 Report = Callable[[str], None]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from builder.cache.types import Descriptor
     from builder.exporters.image import WrittenImage
-    from builder.graph.reference import Reference
+    from builder.oci.reference import Reference
     from builder.worker import Worker
 
 
@@ -70,7 +70,7 @@ def _same_registry(store: ImageStore, name: Reference, blob: Descriptor) -> str:
 
 
 def _document(worker: Worker, digest: str) -> Any:
-    from builder.graph.digest import Digest
+    from builder.oci.digest import Digest
 
     doc = json.loads(worker.content.read(Digest(digest)))
     if not isinstance(doc, dict):
@@ -80,6 +80,6 @@ def _document(worker: Worker, digest: str) -> Any:
 
 def _descriptor(doc: Mapping[str, object]) -> Descriptor:
     from builder.cache.types import Descriptor
-    from builder.graph.digest import Digest
+    from builder.oci.digest import Digest
 
     return Descriptor(str(doc["mediaType"]), Digest.parse(str(doc["digest"])), int(str(doc["size"])))

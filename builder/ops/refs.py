@@ -11,7 +11,7 @@ from builder.sources.local import LocalRef
 if TYPE_CHECKING:
     from builder.cache.refs import ImmutableRef
     from builder.cache.types import ChecksumOptions, Readable
-    from builder.graph.digest import Digest
+    from builder.oci.digest import Digest
     from builder.solver.types import OpContext, Result
 
 

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from builder.errors import AuthError, SourceError, UsageError
-from builder.graph.reference import DOCKER_HUB
 from builder.graph.values import dataclass, field
+from builder.oci.reference import DOCKER_HUB
 from builder.registry.agent import Agent
 from builder.registry.transport import TLS, Request
 

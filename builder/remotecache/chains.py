@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from builder.graph.digest import Digest, digest_parts
 from builder.graph.values import dataclass
+from builder.oci.digest import Digest, digest_parts
 from builder.remotecache.config import NO_PARENT, CacheConfig, CacheInput, CacheLayer, CacheRecord, CacheResult
 from builder.remotecache.types import RemoteLayer
 from builder.solver.exporter import ExportedRecord, ExportedResult

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from builder.errors import StoreError
-from builder.graph.digest import Digest, digest_parts
 from builder.graph.values import replace
+from builder.oci.digest import Digest, digest_parts
 from builder.remotecache.config import NO_PARENT, CacheConfig, order
 from builder.remotecache.types import RemoteLayer, seconds
 from builder.solver.cachekey import ROOTED, CacheKey, CacheRecord, Link, StoredResult, record_digest

@@ -9,11 +9,11 @@ from typing import Any
 
 from builder.cache.types import Descriptor, Layer
 from builder.errors import IntegrityError
-from builder.exporters.manifest import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST, describe, descriptor_json, layer_type
-from builder.graph.digest import Digest
 from builder.graph.times import format_rfc3339, parse_rfc3339
 from builder.graph.values import dataclass, replace
-from builder.registry import manifests
+from builder.oci import manifest as manifests
+from builder.oci.digest import Digest
+from builder.oci.documents import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST, describe, descriptor_json, layer_type
 from builder.remotecache import config as v0
 from builder.remotecache.types import RemoteLayer
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from builder.cache.types import Descriptor
 from builder.errors import IntegrityError, NotFoundError, StoreError
-from builder.exporters.manifest import OCI_INDEX, descriptor_json
-from builder.graph.digest import Digest
-from builder.registry import manifests
+from builder.oci import manifest as manifests
+from builder.oci.digest import Digest
+from builder.oci.documents import OCI_INDEX, descriptor_json
 from builder.remotecache.types import LocalPlace, Place, RegistryPlace, RemoteLayer
 from builder.sources.providers import LAYOUT_PREFIX, LayoutBlobs, RegistryBlobs, blob_path, registry_client
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from builder.errors import CancelledError, PybuildError
-from builder.graph.digest import digest_parts
+from builder.oci.digest import digest_parts
 from builder.progress.events import Sink, Status, VertexCompleted, VertexStarted, Warned
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 from builder.cache.types import Compression, Layer
-from builder.graph.digest import Digest
-from builder.graph.reference import Reference
 from builder.graph.values import dataclass, field
+from builder.oci.digest import Digest
+from builder.oci.reference import Reference
 
 CacheMode = Literal["min", "max"]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from builder.graph.values import dataclass
 
 if TYPE_CHECKING:
-    from builder.graph.digest import Digest
+    from builder.oci.digest import Digest
 
 Change = Literal["changed", "added", "removed"]
 Kind = Literal["instruction", "arg", "env", "option", "definition", "file", "files", "paths", "content", "input"]

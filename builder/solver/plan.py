@@ -11,9 +11,9 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from builder.graph.digest import Digest
 from builder.graph.values import dataclass
 from builder.graph.vertex import Graph, Vertex
+from builder.oci.digest import Digest
 from builder.solver.types import CacheMap, Result
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from builder.graph.values import dataclass, field
 from builder.solver.explain import InputRecord, Miss, Past, StepRecord, explain
 
 if TYPE_CHECKING:
-    from builder.graph.digest import Digest
+    from builder.oci.digest import Digest
     from builder.state.database import Database
 
 KEPT = 8

@@ -9,9 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import CancelledError, PybuildError
-from builder.graph.digest import Digest, digest_parts
 from builder.graph.values import dataclass, field
 from builder.graph.vertex import Vertex
+from builder.oci.digest import Digest, digest_parts
 from builder.progress.events import Sink, Warned
 from builder.solver.cachekey import CacheKey, CacheRecord, ExportableKey
 from builder.solver.edge import ActiveEdge

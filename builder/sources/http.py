@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from builder.errors import AuthError, CancelledError, IntegrityError, NotFoundError, SourceError, StoreError
-from builder.graph.digest import Digest, digest_parts
 from builder.graph.ops import HTTPSource
 from builder.graph.redact import redact_url
 from builder.graph.values import dataclass, field
+from builder.oci.digest import Digest, digest_parts
 from builder.registry.transport import Request, Response
 
 if TYPE_CHECKING:

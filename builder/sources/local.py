@@ -18,10 +18,10 @@ from builder.cache.contenthash_store import StatCache
 from builder.cache.contenthash_tree import Tree
 from builder.cache.types import ChecksumOptions
 from builder.errors import NotFoundError, SourceError
-from builder.graph.digest import Digest, digest_parts
 from builder.graph.ops import LocalSource
 from builder.graph.patterns import MatchInfo, PatternMatcher
 from builder.graph.values import dataclass
+from builder.oci.digest import Digest, digest_parts
 from builder.solver.types import CacheMap, OpContext, Result
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from builder.errors import NotFoundError, SourceError
 
 if TYPE_CHECKING:
     from builder.cache.types import BlobProvider, Descriptor
-    from builder.graph.digest import Digest
+    from builder.oci.digest import Digest
     from builder.registry.client import RegistryClient
     from builder.state.database import Database
     from builder.worker import Worker
@@ -111,7 +111,7 @@ def _first(
     client: RegistryClient, repositories: tuple[str, ...], descriptor: Descriptor, offset: int
 ) -> Iterator[Iterator[bytes]]:
     """Open the blob where it can be had. A repository's refusal shows with its first byte, so that is waited for."""
-    from builder.graph.reference import Reference
+    from builder.oci.reference import Reference
 
     failure: SourceError | None = None
     for name in repositories:

@@ -10,7 +10,7 @@ from frontend.convert.state import with_variable
 from frontend.errors import ConvertError, ShellError
 
 if TYPE_CHECKING:
-    from builder.graph.platform import Platform
+    from builder.oci.platform import Platform
     from frontend.errors import Range
     from frontend.instructions.types import ArgCommand, KeyValuePairOptional
     from frontend.shell import Lex

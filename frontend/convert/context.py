@@ -9,8 +9,8 @@ from builder.graph.values import dataclass, replace
 
 if TYPE_CHECKING:
     from builder.graph.patterns import PatternMatcher
-    from builder.graph.platform import Platform
     from builder.graph.vertex import Edge
+    from builder.oci.platform import Platform
     from frontend.convert.contexts import NamedContexts
     from frontend.convert.imageconfigs import ImageConfigs
     from frontend.convert.options import ConvertOptions

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from builder.graph.ops import LocalSource
-from builder.graph.platform import Platform
 from builder.graph.values import dataclass, replace
+from builder.oci.platform import Platform
 from frontend.convert import args, epoch, lintrules
 from frontend.convert.context import ConvertContext
 from frontend.convert.contexts import NamedContexts, main_edge

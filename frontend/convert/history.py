@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from builder.graph.quoting import quote
 
 if TYPE_CHECKING:
-    from builder.graph.image import Healthcheck
+    from builder.oci.image import Healthcheck
     from frontend.instructions.types import KeyValuePairOptional
 
 COMMENT = "buildkit.dockerfile.v0"

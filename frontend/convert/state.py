@@ -11,7 +11,7 @@ from builder.graph.vertex import Edge, Location, Vertex, VertexMeta
 
 if TYPE_CHECKING:
     from builder.graph.ops import FileAction
-    from builder.graph.platform import Platform
+    from builder.oci.platform import Platform
     from frontend.errors import Range
 
 

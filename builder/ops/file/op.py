@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, cast
 from builder.cache.contenthash_glob import contains_wildcards
 from builder.cache.types import ChecksumOptions
 from builder.errors import PybuildError, StepError
-from builder.graph.digest import Digest, digest_parts
 from builder.graph.ops import NO_INPUT, CopyAction, File, FileAction, MkdirAction, MkfileAction, Owner, RmAction, SymlinkAction
 from builder.graph.values import dataclass, replace
 from builder.graph.vertex import canonical_json, encode
+from builder.oci.digest import Digest, digest_parts
 from builder.ops.file.explained import explained_parts
 from builder.ops.llb_json import file_digest, list_digest, selector_of
 from builder.ops.refs import checksum

@@ -16,7 +16,7 @@ from builder.cache.types import OCI_LAYER_GZIP, Descriptor, Layer
 from builder.content.store import ContentStore
 from builder.content.tar import DIR, REG, Entry, TarWriter
 from builder.errors import NotFoundError
-from builder.graph.digest import Digest
+from builder.oci.digest import Digest
 from builder.snapshots.native import NativeSnapshotter
 from builder.snapshots.types import Applied, NeedsParent
 from builder.state.database import Database

@@ -527,7 +527,7 @@ def test_one_that_changes_all_the_time_is_an_error(tree: str, monkeypatch: pytes
 
 # ------------------------------------------------------------------------------------------------ checksums of refs
 def test_checksums_of_refs_are_kept_by_id_path_and_options(tmp_path: Any) -> None:
-    from builder.graph.digest import Digest
+    from builder.oci.digest import Digest
 
     refs = RefChecksums(Database(str(tmp_path / "db")))
     digest = Digest.of(b"x")

@@ -10,7 +10,7 @@ import pytest
 from builder.cache.contenthash import checksum, tree_checksum
 from builder.cache.contenthash_tree import Tree
 from builder.cache.types import ChecksumOptions
-from builder.graph.digest import Digest
+from builder.oci.digest import Digest
 from builder.ops.llb_json import list_digest
 from builder.solver.cachekey import CONTENT_OUTPUT, root_key
 

@@ -11,7 +11,7 @@ from builder.cache.filters import compile_filters, parse
 from builder.cache.gc import keep_bytes, order
 from builder.cache.types import PrunePolicy, UsageRecord
 from builder.errors import UsageError
-from builder.graph.digest import Digest
+from builder.oci.digest import Digest
 
 ALL = PrunePolicy(all=True)
 

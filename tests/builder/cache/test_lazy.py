@@ -8,8 +8,8 @@ import pytest
 
 from builder.cache.types import Compression
 from builder.errors import IntegrityError, LayerError, NotFoundError, StoreError
-from builder.graph.digest import Digest, chain_id
 from builder.graph.values import replace
+from builder.oci.digest import Digest, chain_id
 
 
 def chain(manager, layers, **options):

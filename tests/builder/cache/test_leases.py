@@ -12,7 +12,7 @@ import time
 import pytest
 
 from builder.cache.types import PrunePolicy
-from builder.graph.digest import Digest
+from builder.oci.digest import Digest
 
 ALL = PrunePolicy(all=True)
 

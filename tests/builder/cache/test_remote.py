@@ -11,7 +11,7 @@ import pytest
 from builder.cache.blobs import NoBlobsError
 from builder.cache.types import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Compression
 from builder.content.compression import decompress
-from builder.graph.digest import Digest, chain_id
+from builder.oci.digest import Digest, chain_id
 
 
 def names(manager, layer):

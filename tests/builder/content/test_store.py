@@ -12,7 +12,7 @@ import pytest
 from builder.cache.types import Descriptor
 from builder.content.store import CHUNK, ContentStore
 from builder.errors import IntegrityError, NotFoundError, SourceError
-from builder.graph.digest import Digest
+from builder.oci.digest import Digest
 from builder.state.layout import Layout
 
 DATA = bytes(range(256)) * 20_000

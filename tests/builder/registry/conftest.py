@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from builder.config import Config
-from builder.graph.digest import Digest
-from builder.graph.reference import Reference
 from builder.graph.values import dataclass, field
+from builder.oci.digest import Digest
+from builder.oci.reference import Reference
 from builder.registry.agent import Agent
 from builder.registry.auth import NONE, Credentials
 from builder.registry.client import RegistryClient

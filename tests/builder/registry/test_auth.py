@@ -10,7 +10,7 @@ import stat
 import pytest
 
 from builder.errors import AuthError, UsageError
-from builder.graph.digest import Digest
+from builder.oci.digest import Digest
 from builder.registry.auth import NONE, Credentials, DockerConfig, parse_challenges
 from builder.registry.transport import Request
 from tests.builder.registry.conftest import HOST, REF, Answer, World, image_manifest

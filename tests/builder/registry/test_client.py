@@ -8,9 +8,9 @@ import pytest
 
 from builder.cache.types import Descriptor
 from builder.errors import IntegrityError, NotFoundError, SourceError
-from builder.graph.digest import Digest
-from builder.graph.reference import Reference
-from builder.registry import manifests
+from builder.oci import manifest as manifests
+from builder.oci.digest import Digest
+from builder.oci.reference import Reference
 from builder.registry.transport import Request, TransportError
 from tests.builder.registry.conftest import HOST, REF, Answer, World, blob_url, image_manifest
 

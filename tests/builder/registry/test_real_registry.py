@@ -10,9 +10,9 @@ import pytest
 from builder.cache.types import Descriptor
 from builder.config import Config
 from builder.errors import NotFoundError
-from builder.graph.digest import Digest
-from builder.graph.reference import Reference
-from builder.registry import manifests
+from builder.oci import manifest as manifests
+from builder.oci.digest import Digest
+from builder.oci.reference import Reference
 from builder.registry.auth import NONE
 from builder.registry.client import RegistryClient
 from builder.registry.transport import HttpxTransport, Request, TransportError

@@ -13,8 +13,8 @@ import pytest
 from builder.cache.types import OCI_LAYER_GZIP, Descriptor, Layer
 from builder.content.store import ContentStore
 from builder.errors import IntegrityError, NotFoundError, SourceError, StoreError
-from builder.exporters.manifest import describe
-from builder.graph.digest import Digest
+from builder.oci.digest import Digest
+from builder.oci.documents import describe
 from builder.remotecache.places import LocalReader, LocalWriter
 from builder.remotecache.types import LocalPlace, RemoteLayer
 from builder.state.layout import Layout

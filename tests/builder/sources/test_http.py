@@ -10,8 +10,8 @@ import os
 import pytest
 
 from builder.errors import AuthError, IntegrityError, NotFoundError, SourceError
-from builder.graph.digest import Digest
 from builder.graph.ops import HTTPSource
+from builder.oci.digest import Digest
 from builder.registry.transport import Request
 from builder.session import Session
 from builder.sources.http import HTTPFetcher, file_name, parse_http_time, safe_name

@@ -15,8 +15,8 @@ import pytest
 
 from builder.cache.contenthash import checksum
 from builder.cache.types import ChecksumOptions
-from builder.graph.digest import Digest
 from builder.graph.values import dataclass, field
+from builder.oci.digest import Digest
 from builder.ops.file.op import FileOp
 from builder.state.database import Database
 

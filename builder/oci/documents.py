@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from builder.cache.types import Descriptor
-from builder.graph.digest import Digest
-from builder.graph.platform import Platform
+from builder.oci.digest import Digest
+from builder.oci.platform import Platform
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"

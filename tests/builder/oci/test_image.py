@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.graph.image import ContainerConfig, Healthcheck, History, ImageConfig
-from builder.graph.platform import Platform
+from builder.oci.image import ContainerConfig, Healthcheck, History, ImageConfig
+from builder.oci.platform import Platform
 
 FULL = ImageConfig(
     Platform("linux", "arm", "v7"),

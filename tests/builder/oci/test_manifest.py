@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.errors import IntegrityError, PybuildError, UnsupportedError
-from builder.graph.digest import Digest
-from builder.graph.platform import Platform
-from builder.registry import manifests
-from builder.registry.manifests import Index, Manifest, parse
+from builder.oci import manifest as manifests
+from builder.oci.digest import Digest
+from builder.oci.manifest import Index, Manifest, parse
+from builder.oci.platform import Platform
 from tests.builder.registry.conftest import image_manifest
 
 DIGEST = Digest.of(b"x")
