@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 
 from builder.cache.types import Descriptor
 from builder.errors import IntegrityError, NotFoundError, PybuildError
-from builder.graph.values import dataclass
 from builder.oci import manifest as manifests
 from builder.oci.digest import Digest
 from builder.oci.reference import Reference
+from builder.values import dataclass
 
 if TYPE_CHECKING:
     import sqlite3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.graph.values import dataclass
+from builder.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

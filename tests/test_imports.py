@@ -15,6 +15,8 @@ CONTRACTS = {
     "builder.errors",
     "builder.graph",
     "builder.oci",
+    "builder.text",
+    "builder.values",
     "builder.progress.events",
     "builder.cache.types",
     "builder.solver.types",
@@ -22,15 +24,17 @@ CONTRACTS = {
 BASE = CONTRACTS | {"builder.state", "runtime.linux", "runtime.errors"}
 STORAGE = BASE | {"builder.content", "builder.snapshots"}
 ALLOWED = {
-    "frontend": {"builder.graph", "builder.oci"},
+    "frontend": {"builder.graph", "builder.oci", "builder.text", "builder.values"},
     "runtime": set(),
-    "builder.oci": {"builder.errors", "builder.graph", "builder.cache.types"},
-    "builder.graph": {"builder.errors", "builder.oci"},
+    "builder.values": set(),
+    "builder.text": {"builder.values", "builder.errors"},
+    "builder.oci": {"builder.text", "builder.values", "builder.errors", "builder.graph", "builder.cache.types"},
+    "builder.graph": {"builder.errors", "builder.oci", "builder.text", "builder.values"},
     "builder.errors": set(),
-    "builder.session": {"builder.graph", "builder.oci"},
-    "builder.config": {"builder.errors", "builder.graph", "builder.oci", "builder.cache.types"},
-    "builder.state": {"builder.errors", "builder.graph", "builder.oci"},
-    "builder.progress": {"builder.graph", "builder.oci", "builder.errors"},
+    "builder.session": {"builder.graph", "builder.oci", "builder.text", "builder.values"},
+    "builder.config": {"builder.errors", "builder.graph", "builder.oci", "builder.text", "builder.values", "builder.cache.types"},
+    "builder.state": {"builder.errors", "builder.graph", "builder.oci", "builder.text", "builder.values"},
+    "builder.progress": {"builder.graph", "builder.oci", "builder.text", "builder.values", "builder.errors"},
     "builder.content": BASE,
     "builder.snapshots": BASE | {"builder.content"},
     "builder.cache": STORAGE | {"builder.config"},
@@ -40,12 +44,20 @@ ALLOWED = {
     "builder.sources": STORAGE
     | {"builder.cache", "builder.registry", "builder.images", "builder.config", "builder.session", "builder.worker"},
     "builder.ops": STORAGE | {"builder.cache", "builder.sources", "builder.session", "builder.worker", "runtime"},
-    "builder.solver": {"builder.graph", "builder.oci", "builder.errors", "builder.state", "builder.progress.events"},
+    "builder.solver": {
+        "builder.graph",
+        "builder.oci",
+        "builder.text",
+        "builder.values",
+        "builder.errors",
+        "builder.state",
+        "builder.progress.events",
+    },
     "builder.exporters": STORAGE
     | {"builder.sources", "builder.cache", "builder.registry", "builder.images", "builder.worker", "builder.config"},
     "builder.remotecache": STORAGE
     | {"builder.cache", "builder.registry", "builder.sources", "builder.exporters", "builder.worker", "builder.solver"},
-    "builder.compare": {"builder.errors", "builder.graph", "builder.oci", "builder.content"},
+    "builder.compare": {"builder.errors", "builder.graph", "builder.oci", "builder.text", "builder.values", "builder.content"},
     "builder.__main__": {"builder.cli"},
     "builder.cli": {"builder", "frontend", "runtime"},
 }

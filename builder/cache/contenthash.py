@@ -23,7 +23,7 @@ from builder.cache.types import ChecksumOptions
 from builder.oci.digest import Digest
 
 if TYPE_CHECKING:
-    from builder.graph.patterns import MatchInfo, PatternMatcher
+    from builder.text.patterns import MatchInfo, PatternMatcher
 
 _ALL = ChecksumOptions()
 
@@ -112,7 +112,7 @@ def counted(tree: Tree, path: str, options: ChecksumOptions) -> list[Node]:
 def _matcher(patterns: Sequence[str]) -> PatternMatcher | None:
     if not patterns:
         return None
-    from builder.graph.patterns import PatternMatcher
+    from builder.text.patterns import PatternMatcher
 
     return PatternMatcher(patterns)
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from builder.cache.contenthash_files import hash_node, hash_open
 from builder.cache.contenthash_store import is_racy
 from builder.cache.contenthash_tree import ChangedError, Node, Tree
-from builder.graph.values import dataclass
+from builder.values import dataclass
 from runtime.linux.safepath import open_in_root
 
 _IN_MEMORY = 1 << 17

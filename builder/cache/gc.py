@@ -21,9 +21,9 @@ from builder.cache.records import FRONTEND, INTERNAL, LAZY, MUTABLE, CacheRecord
 from builder.cache.types import PrunePolicy, UsageRecord
 from builder.content.store import store_errors
 from builder.errors import StoreError
-from builder.graph.values import dataclass
 from builder.oci.digest import Digest
 from builder.state.recovery import ASIDE
+from builder.values import dataclass
 
 if TYPE_CHECKING:
     from builder.cache.manager import CacheManager

@@ -31,9 +31,9 @@ from builder.cache.records import (
 )
 from builder.cache.refs import ImmutableRef, MutableRef
 from builder.errors import NotFoundError, StoreError
-from builder.graph.values import dataclass, replace
 from builder.oci.digest import Digest, chain_id
 from builder.state.locks import locked, try_lock
+from builder.values import dataclass, replace
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

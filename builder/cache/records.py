@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from builder.cache.types import Descriptor
 from builder.errors import StoreError
-from builder.graph.values import dataclass
 from builder.oci.digest import Digest
+from builder.values import dataclass
 
 if TYPE_CHECKING:
     from builder.state.database import Database

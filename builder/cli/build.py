@@ -197,8 +197,8 @@ class Build:
     def log(self) -> StepLog:
         """What keeps the records of steps that run; made for the first of them."""
         if self._log is None:
-            from builder.graph.redact import redact_text
             from builder.solver.steplog import StepLog
+            from builder.text.redact import redact_text
 
             context = self.request.context
             where = os.path.abspath(context) if os.path.isdir(context) else redact_text(context)

@@ -13,7 +13,7 @@ import click
 from builder.cli.common import forget_pruned, open_root, state_options
 from builder.cli.tables import ago, human_size, table
 from builder.errors import UsageError
-from builder.graph.values import asdict
+from builder.values import asdict
 
 if TYPE_CHECKING:
     from builder.cache.types import UsageRecord

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from builder.errors import NotFoundError, UsageError
 from builder.graph.ops import NO_INPUT, CopyAction, File, HTTPSource, LocalSource
-from builder.graph.values import dataclass, field
 from builder.graph.vertex import Edge, Vertex, VertexMeta
+from builder.values import dataclass, field
 
 if TYPE_CHECKING:
     from builder.cache.types import Readable
@@ -179,7 +179,7 @@ def _remote(context: str, request: BuildRequest) -> Source | None:
     except ValueError as e:
         raise UsageError(f"invalid context {context}: {e}") from e
     if git is not None:
-        from builder.graph.values import replace
+        from builder.values import replace
 
         source = git.source()
         keep = request.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "")

@@ -86,7 +86,7 @@ def _given() -> str:
 def _plan(request: BuildRequest, flags: dict[str, Any]) -> tuple[list[PlannedVertex], StepLog | None]:
     """The steps that people know of, in order, and what explains them."""
     from builder.cli.build import opened
-    from builder.graph.values import replace
+    from builder.values import replace
 
     # What a build exports is not asked about, and nothing is exported.
     request = replace(request, cache_to=(), outputs=(), tags=())

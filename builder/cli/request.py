@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 from builder.errors import UsageError
 from builder.exporters.types import OutputSpec
 from builder.graph.ops import Ulimit
-from builder.graph.values import dataclass, field
 from builder.oci.platform import Platform
 from builder.oci.reference import Reference
+from builder.values import dataclass, field
 
 if TYPE_CHECKING:
     from builder.remotecache.types import CacheExport, Place

@@ -76,7 +76,7 @@ def save(name: str, output: str, form: str, **flags: Any) -> int:
     from builder.exporters.archive import write_docker_tar, write_oci_tar
     from builder.exporters.sink import output_file
     from builder.exporters.store import stored_image
-    from builder.graph.times import format_rfc3339
+    from builder.text.times import format_rfc3339
 
     ref = parse_tag(name)
     with open_root(flags["root"], flags["config"]) as worker:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from builder.graph.values import asdict
+from builder.values import asdict
 
 if TYPE_CHECKING:
     from builder.oci.digest import Digest

@@ -17,7 +17,7 @@ from builder.compare.types import CompareError
 from builder.content.compression import decompress
 from builder.content.tar import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry, TarReader
 from builder.errors import LayerError
-from builder.graph.values import dataclass, field
+from builder.values import dataclass, field
 
 _TYPES = {REG: "file", DIR: "directory", SYMLINK: "symlink", CHAR: "char", BLOCK: "block", FIFO: "fifo"}
 _PIECE = 1 << 20

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from builder.errors import UsageError
 from builder.exporters.image import WrittenImage
-from builder.graph.values import dataclass, replace
 from builder.oci.documents import OCI_INDEX, descriptor_json
 from builder.oci.reference import Reference
+from builder.values import dataclass, replace
 
 if TYPE_CHECKING:
     from builder.content.store import ContentStore

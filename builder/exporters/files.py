@@ -12,8 +12,8 @@ from builder.content.tar.entry import DIR, LINK, REG, SYMLINK, Entry, type_of
 from builder.content.tar.writer import TarWriter
 from builder.errors import StoreError, UsageError
 from builder.exporters.types import EPOCH_KEY, BuildOutput
-from builder.graph.times import NS
 from builder.snapshots.copying import copy_data
+from builder.text.times import NS
 
 if TYPE_CHECKING:
     from builder.exporters.types import SolvedTarget

@@ -9,7 +9,6 @@ from builder.cache.types import Compression, Descriptor, Layer
 from builder.errors import UsageError
 from builder.exporters.history import LayerFact, complete_config
 from builder.exporters.types import EPOCH_KEY, BuildOutput, OutputSpec, SolvedTarget
-from builder.graph.values import dataclass, field, replace
 from builder.oci.digest import Digest
 from builder.oci.documents import (
     DOCKER_CONFIG,
@@ -23,6 +22,7 @@ from builder.oci.documents import (
     layer_type,
     manifest_json,
 )
+from builder.values import dataclass, field, replace
 
 if TYPE_CHECKING:
     from builder.content.store import ContentStore

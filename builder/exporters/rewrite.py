@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from builder.cache.types import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Compression, Descriptor, Layer
-from builder.graph.times import NS
 from builder.oci.digest import Digest
+from builder.text.times import NS
 
 if TYPE_CHECKING:
     from builder.content.store import ContentStore

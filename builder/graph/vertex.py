@@ -7,8 +7,8 @@ import json
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from builder.graph.values import dataclass, field, fields, is_value
 from builder.oci.digest import Digest
+from builder.values import dataclass, field, fields, is_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from builder.graph.values import dataclass, field
 from builder.oci.platform import Platform
+from builder.values import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from typing import Any
 
 from builder.cache.types import Descriptor
 from builder.errors import IntegrityError, UnsupportedError
-from builder.graph.values import dataclass
 from builder.oci.digest import Digest
 from builder.oci.platform import Platform, preference
+from builder.values import dataclass
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"

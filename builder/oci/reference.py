@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from builder.graph.values import dataclass, replace
 from builder.oci.digest import Digest
+from builder.values import dataclass, replace
 
 _LOWER = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 _WORD = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, cast
 from builder.cache.types import ChecksumOptions
 from builder.errors import StepError
 from builder.graph.ops import NO_INPUT, CacheMount, Exec, Mount, SecretMount, SSHMount, TmpfsMount
-from builder.graph.values import replace
 from builder.graph.vertex import canonical_json, encode
 from builder.oci.digest import Digest, digest_parts
 from builder.oci.platform import Platform
 from builder.ops.llb_json import exec_digest, list_digest, selector_of
 from builder.solver.types import CacheMap, CacheMapDep, Manifest, OpContext, Result
+from builder.values import replace
 
 if TYPE_CHECKING:
     from builder.cache.types import Readable

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Mapping
 
 from builder.errors import SourceError
-from builder.graph.redact import redact_url
-from builder.graph.values import replace
 from builder.registry.transport import Request, Response, Transport, TransportError
+from builder.text.redact import redact_url
+from builder.values import replace
 
 MAX_REDIRECTS = 10
 BACKOFF_SECONDS = (0.25, 0.5, 1.0, 2.0, 4.0)

@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from builder.errors import SourceError
-from builder.graph.redact import redact_text, redact_url
-from builder.graph.values import dataclass, field
+from builder.text.redact import redact_text, redact_url
+from builder.values import dataclass, field
 
 if TYPE_CHECKING:
     import ssl

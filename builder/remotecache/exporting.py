@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from builder.cache.blobs import NoBlobsError
 from builder.cache.parallel import run
 from builder.cache.types import Compression, Layer
-from builder.graph.values import replace
 from builder.oci.documents import describe
 from builder.remotecache import config as v0
 from builder.remotecache import manifest
@@ -17,6 +16,7 @@ from builder.remotecache.imported import load_layers
 from builder.remotecache.places import writer
 from builder.remotecache.types import RemoteLayer
 from builder.solver.exporter import export_chains
+from builder.values import replace
 
 if TYPE_CHECKING:
     from builder.oci.digest import Digest

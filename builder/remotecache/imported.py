@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from builder.errors import StoreError
-from builder.graph.values import replace
 from builder.oci.digest import Digest, digest_parts
 from builder.remotecache.config import NO_PARENT, CacheConfig, order
 from builder.remotecache.types import RemoteLayer, seconds
 from builder.solver.cachekey import ROOTED, CacheKey, CacheRecord, Link, StoredResult, record_digest
 from builder.solver.keycache import KeyCache
 from builder.solver.keystore import MemoryKeyStore
+from builder.values import replace
 
 if TYPE_CHECKING:
     from builder.cache.manager import CacheManager

@@ -9,13 +9,13 @@ from typing import Any
 
 from builder.cache.types import Descriptor, Layer
 from builder.errors import IntegrityError
-from builder.graph.times import format_rfc3339, parse_rfc3339
-from builder.graph.values import dataclass, replace
 from builder.oci import manifest as manifests
 from builder.oci.digest import Digest
 from builder.oci.documents import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST, describe, descriptor_json, layer_type
 from builder.remotecache import config as v0
 from builder.remotecache.types import RemoteLayer
+from builder.text.times import format_rfc3339, parse_rfc3339
+from builder.values import dataclass, replace
 
 _DIFF_ID = "containerd.io/uncompressed"
 _CREATED = "buildkit/createdat"

@@ -29,10 +29,10 @@ from builder.content.store import store_error, write_all
 from builder.content.tar.entry import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry
 from builder.content.tar.reader import Limits, TarReader
 from builder.errors import LayerError, StoreError
-from builder.graph.values import dataclass
 from builder.snapshots.types import NeedsParent
 from builder.snapshots.userns import in_user_namespace
 from builder.snapshots.xattrs import copy_xattrs, set_xattrs
+from builder.values import dataclass
 from runtime.errors import UnsafePathError
 from runtime.linux import safepath
 

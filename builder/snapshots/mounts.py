@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from builder.content.store import store_errors
 from builder.errors import StoreError
-from builder.graph.values import dataclass, field
 from builder.snapshots.catalog import locked_folder
+from builder.values import dataclass, field
 from runtime.linux.mounts import MountError, unmount
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from builder.errors import LayerError
-from builder.graph.values import dataclass
+from builder.values import dataclass
 
 
 class NeedsParent(LayerError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from builder.graph.values import dataclass
+from builder.values import dataclass
 
 if TYPE_CHECKING:
     from builder.oci.digest import Digest

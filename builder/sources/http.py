@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from builder.errors import AuthError, CancelledError, IntegrityError, NotFoundError, SourceError, StoreError
 from builder.graph.ops import HTTPSource
-from builder.graph.redact import redact_url
-from builder.graph.values import dataclass, field
 from builder.oci.digest import Digest, digest_parts
 from builder.registry.transport import Request, Response
+from builder.text.redact import redact_url
+from builder.values import dataclass, field
 
 if TYPE_CHECKING:
     import threading

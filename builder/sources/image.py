@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Literal
 
 from builder.cache.types import Descriptor, Layer
 from builder.errors import PybuildError, UsageError
-from builder.graph.values import dataclass, replace
 from builder.images import ImageStore
 from builder.oci import manifest as manifests
 from builder.oci.digest import Digest
 from builder.oci.reference import Reference
 from builder.sources.platform_image import PlatformImage, find_platform
 from builder.sources.providers import RegistryBlobs, registry_client
+from builder.values import dataclass, replace
 
 if TYPE_CHECKING:
     from builder.cache.refs import ImmutableRef

@@ -19,10 +19,10 @@ from builder.cache.contenthash_tree import Tree
 from builder.cache.types import ChecksumOptions
 from builder.errors import NotFoundError, SourceError
 from builder.graph.ops import LocalSource
-from builder.graph.patterns import MatchInfo, PatternMatcher
-from builder.graph.values import dataclass
 from builder.oci.digest import Digest, digest_parts
 from builder.solver.types import CacheMap, OpContext, Result
+from builder.text.patterns import MatchInfo, PatternMatcher
+from builder.values import dataclass
 
 if TYPE_CHECKING:
     from builder.cache.refs import ImmutableRef

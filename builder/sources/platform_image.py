@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 from builder.cache.types import Descriptor
 from builder.errors import IntegrityError, NotFoundError
-from builder.graph.values import dataclass
 from builder.oci import manifest as manifests
 from builder.oci.digest import Digest
 from builder.oci.platform import Platform, preference
+from builder.values import dataclass
 
 MAX_NESTING = 2
 """An index may hold indexes (image-spec, image-index.md), but nobody needs a third floor."""

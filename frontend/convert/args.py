@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from builder.graph.values import dataclass, replace
+from builder.values import dataclass, replace
 from frontend.convert.state import with_variable
 from frontend.errors import ConvertError, ShellError
 

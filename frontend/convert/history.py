@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from builder.graph.quoting import quote
+from builder.text.quoting import quote
 
 if TYPE_CHECKING:
     from builder.oci.image import Healthcheck

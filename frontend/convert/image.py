@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from builder.graph.values import replace
 from builder.oci.image import ContainerConfig, ImageConfig
 from builder.oci.platform import normalize
+from builder.values import replace
 
 if TYPE_CHECKING:
     from builder.oci.platform import Platform

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeAlias
 
-from builder.graph.values import dataclass
 from builder.oci.image import ImageConfig
+from builder.values import dataclass
 from frontend.convert.options import ResolveError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from frontend.errors import ShellError
 from frontend.lint import rules
 
 if TYPE_CHECKING:
-    from builder.graph.patterns import PatternMatcher
+    from builder.text.patterns import PatternMatcher
     from frontend.errors import Range
     from frontend.instructions.types import ArgCommand, KeyValuePairOptional, Stage
     from frontend.lint import Linter

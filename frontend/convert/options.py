@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from builder.graph.ops import LocalSource
-from builder.graph.values import dataclass, field
 from builder.oci.platform import Platform, host
+from builder.values import dataclass, field
 
 if TYPE_CHECKING:
     from builder.graph.ops import GitSource, HTTPSource, Source, Ulimit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 
-from builder.graph.values import dataclass, field
+from builder.values import dataclass, field
 
 REG, LINK, SYMLINK, CHAR, BLOCK, DIR, FIFO = "0", "1", "2", "3", "4", "5", "6"
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from builder.content.tar import pax, sparse
 from builder.content.tar.entry import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry
 from builder.errors import LayerError
-from builder.graph.values import dataclass
+from builder.values import dataclass
 
 # name mode uid gid size mtime chksum type linkname magic uname gname devmajor devminor prefix
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")

@@ -12,7 +12,6 @@ from builder.cache.contenthash_glob import contains_wildcards
 from builder.cache.types import ChecksumOptions
 from builder.errors import PybuildError, StepError
 from builder.graph.ops import NO_INPUT, CopyAction, File, FileAction, MkdirAction, MkfileAction, Owner, RmAction, SymlinkAction
-from builder.graph.values import dataclass, replace
 from builder.graph.vertex import canonical_json, encode
 from builder.oci.digest import Digest, digest_parts
 from builder.ops.file.explained import explained_parts
@@ -20,6 +19,7 @@ from builder.ops.llb_json import file_digest, list_digest, selector_of
 from builder.ops.refs import checksum
 from builder.solver.types import CacheMap, CacheMapDep, Manifest, OpContext, Result
 from builder.sources.local import LocalRef, read_view
+from builder.values import dataclass, replace
 
 if TYPE_CHECKING:
     from builder.cache.contenthash_tree import Tree

@@ -8,8 +8,8 @@ import pytest
 
 from builder.cache.types import Compression
 from builder.errors import IntegrityError, LayerError, NotFoundError, StoreError
-from builder.graph.values import replace
 from builder.oci.digest import Digest, chain_id
+from builder.values import replace
 
 
 def chain(manager, layers, **options):

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.graph.times import format_rfc3339, parse_rfc3339
 from builder.oci.digest import Digest, chain_id, digest_parts, framed
 from builder.oci.platform import Platform, normalize, preference
 from builder.oci.reference import Reference
+from builder.text.times import format_rfc3339, parse_rfc3339
 
 SHA = "sha256:" + "ab" * 32
 

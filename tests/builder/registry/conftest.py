@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 import pytest
 
 from builder.config import Config
-from builder.graph.values import dataclass, field
 from builder.oci.digest import Digest
 from builder.oci.reference import Reference
 from builder.registry.agent import Agent
 from builder.registry.auth import NONE, Credentials
 from builder.registry.client import RegistryClient
 from builder.registry.transport import Request, Response, TransportError
+from builder.values import dataclass, field
 
 HOST = "registry.example"
 REF = Reference.parse(f"{HOST}/team/app:1")

@@ -17,12 +17,12 @@ from builder.cache.contenthash_tree import ChangedError, Tree
 from builder.cache.types import ChecksumOptions
 from builder.errors import NotFoundError, SourceError
 from builder.graph.ops import LocalSource
-from builder.graph.patterns import BadPatternError
 from builder.graph.vertex import Vertex
 from builder.session import Session
 from builder.solver.types import OpContext
 from builder.sources.local import IgnoreFilter, LocalRef, LocalSourceOp, read_view
 from builder.state.database import Database
+from builder.text.patterns import BadPatternError
 
 
 class Ref:

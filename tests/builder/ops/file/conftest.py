@@ -15,10 +15,10 @@ import pytest
 
 from builder.cache.contenthash import checksum
 from builder.cache.types import ChecksumOptions
-from builder.graph.values import dataclass, field
 from builder.oci.digest import Digest
 from builder.ops.file.op import FileOp
 from builder.state.database import Database
+from builder.values import dataclass, field
 
 OLD = 1_000_000_000 * 10**9
 """Time of every file that ``make`` makes."""

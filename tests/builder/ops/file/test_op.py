@@ -14,10 +14,10 @@ from builder.cache.contenthash_tree import ChangedError
 from builder.cache.types import ChecksumOptions
 from builder.errors import CancelledError, StepError
 from builder.graph.ops import CopyAction, MkdirAction, MkfileAction, Owner, RmAction, SymlinkAction
-from builder.graph.values import replace
 from builder.ops.file.op import Selection, dedupe
 from builder.solver.types import OpContext
 from builder.sources.local import LocalRef
+from builder.values import replace
 
 CONTEXT: Any = OpContext(None)  # type: ignore[arg-type]
 COPY = CopyAction(0, 1, 0, "/dir/a", "/x", follow_symlink=True)

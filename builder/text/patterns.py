@@ -12,7 +12,7 @@ from posixpath import normpath
 from typing import TypeAlias
 
 from builder.errors import UsageError
-from builder.graph.values import dataclass
+from builder.values import dataclass
 
 Match: TypeAlias = Callable[[str], bool]
 MatchInfo: TypeAlias = tuple[bool, ...]
@@ -179,7 +179,7 @@ def _matcher(pattern: str) -> Match:
         return lambda path: path.startswith(prefix)
     import re  # not needed by most ignore files
 
-    from builder.graph.goregex import to_python
+    from builder.text.goregex import to_python
 
     try:
         return _truth(re.compile(to_python(_go_regex(scan)) + r"\Z", re.ASCII).match)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from builder.graph import values
+from builder import values
 
 
 def both(make: Any) -> list[Any]:

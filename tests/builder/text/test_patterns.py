@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.graph.patterns import BadPatternError, MatchInfo, PatternMatcher, clean
+from builder.text.patterns import BadPatternError, MatchInfo, PatternMatcher, clean
 from frontend.dockerignore import candidate_names, read_patterns
 from frontend.errors import FrontendError
 
