@@ -22,7 +22,7 @@ CONTRACTS = {
     "builder.solver.types",
 }
 BASE = CONTRACTS | {"builder.state", "runtime.linux", "runtime.errors"}
-STORAGE = BASE | {"builder.content", "builder.snapshots"}
+STORAGE = BASE | {"builder.files", "builder.content", "builder.snapshots"}
 ALLOWED = {
     "frontend": {"builder.graph", "builder.oci", "builder.text", "builder.values"},
     "runtime": set(),
@@ -35,8 +35,9 @@ ALLOWED = {
     "builder.config": {"builder.errors", "builder.graph", "builder.oci", "builder.text", "builder.values", "builder.cache.types"},
     "builder.state": {"builder.errors", "builder.graph", "builder.oci", "builder.text", "builder.values"},
     "builder.progress": {"builder.graph", "builder.oci", "builder.text", "builder.values", "builder.errors"},
+    "builder.files": BASE | {"builder.content", "builder.snapshots.types", "builder.snapshots.catalog"},
     "builder.content": BASE,
-    "builder.snapshots": BASE | {"builder.content"},
+    "builder.snapshots": BASE | {"builder.files", "builder.content"},
     "builder.cache": STORAGE | {"builder.config"},
     "builder.registry": BASE | {"builder.config", "builder.content"},
     "builder.images": STORAGE | {"builder.cache", "builder.registry"},
@@ -57,7 +58,15 @@ ALLOWED = {
     | {"builder.sources", "builder.cache", "builder.registry", "builder.images", "builder.worker", "builder.config"},
     "builder.remotecache": STORAGE
     | {"builder.cache", "builder.registry", "builder.sources", "builder.exporters", "builder.worker", "builder.solver"},
-    "builder.compare": {"builder.errors", "builder.graph", "builder.oci", "builder.text", "builder.values", "builder.content"},
+    "builder.compare": {
+        "builder.files",
+        "builder.errors",
+        "builder.graph",
+        "builder.oci",
+        "builder.text",
+        "builder.values",
+        "builder.content",
+    },
     "builder.__main__": {"builder.cli"},
     "builder.cli": {"builder", "frontend", "runtime"},
 }

@@ -404,8 +404,8 @@ class CacheManager:
         known = self.known_checksum(ref, path, options)
         if known is not None:
             return known
-        from builder.cache import contenthash
-        from builder.cache.contenthash_store import RefChecksums
+        from builder.files import checksum as contenthash
+        from builder.files.statcache import RefChecksums
 
         with ref.mount() as folder:
             digest = contenthash.checksum(folder, path, options)
@@ -414,7 +414,7 @@ class CacheManager:
 
     def known_checksum(self, ref: ImmutableRef, path: str, options: ChecksumOptions) -> Digest | None:
         """One that was computed before."""
-        from builder.cache.contenthash_store import RefChecksums
+        from builder.files.statcache import RefChecksums
 
         return RefChecksums(self.database).get(ref.id, path, options)
 
@@ -534,7 +534,7 @@ class CacheManager:
 
     def removed(self, record_ids: Iterable[str]) -> None:
         """For gc: these rows are gone."""
-        from builder.cache.contenthash_store import RefChecksums
+        from builder.files.statcache import RefChecksums
 
         ids = list(record_ids)
         with self._lock:

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from builder.cache.parallel import ahead, run
 from builder.cache.records import COMMITTED, LAYER, LAZY, MERGE, CacheRecord, LayerBlob
 from builder.errors import IntegrityError, LayerError, NotFoundError, PybuildError
 from builder.oci.digest import Digest
 from builder.snapshots.types import NeedsParent
+from builder.state.parallel import ahead, run
 
 if TYPE_CHECKING:
     from builder.cache.manager import CacheManager

@@ -131,8 +131,8 @@ def _data(name: str, mode: int, data: bytes) -> _Member:
 
 
 def _write_tar(members: list[_Member], write: Callable[[bytes], object]) -> None:
-    from builder.content.tar.entry import DIR, Entry
-    from builder.content.tar.writer import TarWriter
+    from builder.files.tar.entry import DIR, Entry
+    from builder.files.tar.writer import TarWriter
 
     tar = TarWriter(write)
     for folder in ("blobs/", "blobs/sha256/"):

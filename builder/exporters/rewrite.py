@@ -30,7 +30,7 @@ def rewrite_layers(
 
 def _rewrite(content: ContentStore, layer: Layer, epoch: int, compression: Compression) -> Layer:
     from builder.content.compression import Compressor
-    from builder.content.tar.writer import TarWriter
+    from builder.files.tar.writer import TarWriter
 
     diff = hashlib.sha256()
     with content.writer() as blob:
@@ -51,8 +51,8 @@ def _rewrite(content: ContentStore, layer: Layer, epoch: int, compression: Compr
 
 def _copy(compressed: Iterator[bytes], tar: object, latest: int) -> None:
     from builder.content.compression import decompress
-    from builder.content.tar.reader import TarReader
-    from builder.content.tar.writer import TarWriter
+    from builder.files.tar.reader import TarReader
+    from builder.files.tar.writer import TarWriter
 
     assert isinstance(tar, TarWriter)
     reader = TarReader(decompress(compressed))

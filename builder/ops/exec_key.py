@@ -99,7 +99,7 @@ def _dep(paths: Sequence[str], content: bool) -> CacheMapDep:
     selections = [(path, _options(path)) for path in minimal(paths)]
 
     def manifest(result: Result, context: OpContext) -> Manifest:
-        from builder.ops.manifest import Listing
+        from builder.ops.listing import Listing
 
         return Listing(selections)(result, context)
 

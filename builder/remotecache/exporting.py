@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from builder.cache.blobs import NoBlobsError
-from builder.cache.parallel import run
 from builder.cache.types import Compression, Layer
 from builder.oci.documents import describe
 from builder.remotecache import config as v0
@@ -16,6 +15,7 @@ from builder.remotecache.imported import load_layers
 from builder.remotecache.places import writer
 from builder.remotecache.types import RemoteLayer
 from builder.solver.exporter import export_chains
+from builder.state.parallel import run
 from builder.values import replace
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator
 
 from builder.content.store import write_all
 from builder.errors import LayerError, StoreError
-from builder.snapshots import copying  # noqa: F401
-from builder.snapshots.apply import Unpacked, unpack
+from builder.files import copying  # noqa: F401
+from builder.files.apply import Unpacked, unpack
 from builder.snapshots.types import NeedsParent
 
 _PIPE_SIZE = 1 << 20

@@ -14,8 +14,8 @@ from builder.cache.manager import CacheManager
 from builder.cache.refs import ImmutableRef
 from builder.cache.types import OCI_LAYER_GZIP, Descriptor, Layer
 from builder.content.store import ContentStore
-from builder.content.tar import DIR, REG, Entry, TarWriter
 from builder.errors import NotFoundError
+from builder.files.tar import DIR, REG, Entry, TarWriter
 from builder.oci.digest import Digest
 from builder.snapshots.native import NativeSnapshotter
 from builder.snapshots.types import Applied, NeedsParent

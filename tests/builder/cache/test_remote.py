@@ -16,7 +16,7 @@ from builder.oci.digest import Digest, chain_id
 
 def names(manager, layer):
     """What a layer's tar holds."""
-    from builder.content.tar import TarReader
+    from builder.files.tar import TarReader
 
     return [e.name for e in TarReader(decompress(manager.content.chunks(layer.descriptor.digest)))]
 

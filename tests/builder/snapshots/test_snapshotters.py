@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from builder.content.tar import DIR, LINK, REG, SYMLINK, Entry, TarReader
 from builder.errors import StoreError
+from builder.files.tar import DIR, LINK, REG, SYMLINK, Entry, TarReader
 from builder.snapshots.types import Snapshotter
 from builder.state.database import Database
 from builder.state.layout import Layout

@@ -26,15 +26,15 @@ import stat
 from collections.abc import Callable, Iterable
 
 from builder.content.store import store_error, write_all
-from builder.content.tar.entry import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry
-from builder.content.tar.reader import Limits, TarReader
 from builder.errors import LayerError, StoreError
+from builder.files.tar.entry import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry
+from builder.files.tar.reader import Limits, TarReader
+from builder.files.xattrs import copy_xattrs, set_xattrs
 from builder.snapshots.types import NeedsParent
-from builder.snapshots.userns import in_user_namespace
-from builder.snapshots.xattrs import copy_xattrs, set_xattrs
 from builder.values import dataclass
 from runtime.errors import UnsafePathError
 from runtime.linux import safepath
+from runtime.linux.userns import in_user_namespace
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
@@ -363,7 +363,7 @@ class _Applier:
             raise LayerError(f"{entry.name}: hard link to {entry.linkname}, which is not there") from None
         if stat.S_ISDIR(status.st_mode):
             raise LayerError(f"{entry.name}: hard link to the folder {entry.linkname}")
-        from builder.snapshots.copying import copy_entry
+        from builder.files.copying import copy_entry
 
         where = self._where.get(folder) or self._enter(folder)
         copy_entry(source, f"/proc/self/fd/{where.fd}/{name}", status)

@@ -11,8 +11,8 @@ import pytest
 from builder.cache.types import ChecksumOptions
 from builder.graph.ops import LocalSource
 from builder.graph.vertex import Vertex
-from builder.ops import manifest
-from builder.ops.manifest import Listing
+from builder.ops import listing as manifest
+from builder.ops.listing import Listing
 from builder.ops.refs import checksum
 from builder.solver.types import OpContext, UnknownContentError
 

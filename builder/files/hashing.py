@@ -8,8 +8,8 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from builder.cache.contenthash_store import Known, StatCache, folder_key, is_racy
-from builder.cache.contenthash_tree import ChangedError, Node, Tree
+from builder.files.statcache import Known, StatCache, folder_key, is_racy
+from builder.files.tree import ChangedError, Node, Tree
 from builder.oci.digest import framed
 
 _CHUNK = 1 << 20

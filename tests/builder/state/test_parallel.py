@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from builder.cache.parallel import ahead, run
+from builder.state.parallel import ahead, run
 
 
 def test_all_jobs_are_done():

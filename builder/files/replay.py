@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import stat
 
-from builder.snapshots import differ
-from builder.snapshots.apply import Unpacked
+from builder.files import differ
+from builder.files.apply import Unpacked
+from builder.files.copying import copy_entry, copy_metadata
+from builder.files.xattrs import copy_xattrs
 from builder.snapshots.catalog import delete_tree
-from builder.snapshots.copying import copy_entry, copy_metadata
-from builder.snapshots.xattrs import copy_xattrs
 
 
 class Player:

@@ -12,9 +12,9 @@ import stat
 import time
 from collections.abc import Callable
 
-from builder.cache.contenthash_files import hash_node, hash_open
-from builder.cache.contenthash_store import is_racy
-from builder.cache.contenthash_tree import ChangedError, Node, Tree
+from builder.files.hashing import hash_node, hash_open
+from builder.files.statcache import is_racy
+from builder.files.tree import ChangedError, Node, Tree
 from builder.values import dataclass
 from runtime.linux.safepath import open_in_root
 

@@ -11,9 +11,9 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator
 
-from builder.content.tar import pax, sparse
-from builder.content.tar.entry import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry
 from builder.errors import LayerError
+from builder.files.tar import pax, sparse
+from builder.files.tar.entry import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry
 from builder.values import dataclass
 
 # name mode uid gid size mtime chksum type linkname magic uname gname devmajor devminor prefix

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from builder.content.tar import pax
 from builder.errors import LayerError
+from builder.files.tar import pax
 
 Parts = list[tuple[int, int]]
 _MOST = 1 << 20  # a map entry needs at least 24 stored bytes or two PAX numbers; nothing sane comes near

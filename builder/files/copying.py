@@ -7,7 +7,7 @@ import os
 import stat
 
 from builder.content.store import write_all
-from builder.snapshots.xattrs import copy_xattrs
+from builder.files.xattrs import copy_xattrs
 
 _PIECE = 1 << 20
 _NO_RANGE = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF)

@@ -6,15 +6,15 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, cast
 
-from builder.cache.contenthash import counted
-from builder.cache.contenthash_files import ensure_hashed
+from builder.files.checksum import counted
+from builder.files.hashing import ensure_hashed
 from builder.ops.refs import is_context
 from builder.solver.types import Manifest, OpContext, Result, UnknownContentError
 from builder.sources.local import read_view
 
 if TYPE_CHECKING:
-    from builder.cache.contenthash_tree import Node, Tree
     from builder.cache.types import ChecksumOptions, Readable
+    from builder.files.tree import Node, Tree
 
 MAX_FILES = 10_000
 MAX_BYTES = 64 << 20

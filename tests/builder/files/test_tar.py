@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.content.tar import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry, TarReader, TarWriter
-from builder.content.tar import pax as records
-from builder.content.tar.writer import header
 from builder.errors import LayerError
+from builder.files.tar import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry, TarReader, TarWriter
+from builder.files.tar import pax as records
+from builder.files.tar.writer import header
 
 
 def write(*members: tuple[Entry, bytes]) -> bytes:

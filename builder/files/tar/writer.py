@@ -10,9 +10,9 @@ import posixpath
 import struct
 from collections.abc import Callable, Iterable
 
-from builder.content.tar import pax
-from builder.content.tar.entry import BLOCK, CHAR, DIR, FIFO, REG, Entry
 from builder.errors import LayerError
+from builder.files.tar import pax
+from builder.files.tar.entry import BLOCK, CHAR, DIR, FIFO, REG, Entry
 
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
 _MAGIC = b"ustar\x0000"

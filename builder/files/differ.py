@@ -17,11 +17,11 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from builder.content.background import background
 from builder.content.store import store_error
-from builder.content.tar.entry import BLOCK, CHAR, LINK, REG, SYMLINK, Entry, type_of
-from builder.content.tar.writer import TarWriter
-from builder.snapshots.xattrs import CAPABILITY, read_xattr
+from builder.files.tar.entry import BLOCK, CHAR, LINK, REG, SYMLINK, Entry, type_of
+from builder.files.tar.writer import TarWriter
+from builder.files.xattrs import CAPABILITY, read_xattr
+from builder.state.background import background
 
 ADD, MODIFY, DELETE, UNMODIFIED = "add", "modify", "delete", "unmodified"
 

@@ -3,8 +3,8 @@
 ``reader`` is hardened against hostile archives and never touches a disk; ``writer`` gives the bytes Go's archive/tar gives.
 """
 
-from builder.content.tar.entry import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry
-from builder.content.tar.reader import Limits, TarReader
-from builder.content.tar.writer import TarWriter
+from builder.files.tar.entry import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry
+from builder.files.tar.reader import Limits, TarReader
+from builder.files.tar.writer import TarWriter
 
 __all__ = ["BLOCK", "CHAR", "DIR", "FIFO", "LINK", "REG", "SYMLINK", "Entry", "Limits", "TarReader", "TarWriter"]
