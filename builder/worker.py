@@ -91,14 +91,14 @@ def open_worker(root: str | None, config: Config, runtime: str | None = None) ->
     snapshotter = open_snapshotter(layout, database, config.snapshotter)
 
     def image_roots() -> Iterable[Digest]:
-        from builder.images import gc_roots
+        from builder.images.store import gc_roots
 
         return gc_roots(database, content)
 
     cache = CacheManager(layout, database, content, snapshotter, roots=[image_roots])
     if lost:
         from builder.cache.gc import sweep_leftovers
-        from builder.images import ImageStore
+        from builder.images.store import ImageStore
 
         ImageStore(database, content).restore()
         sweep_leftovers(cache)

@@ -40,10 +40,10 @@ ALLOWED = {
     "builder.snapshots": BASE | {"builder.files", "builder.content"},
     "builder.cache": STORAGE | {"builder.config"},
     "builder.registry": BASE | {"builder.config", "builder.content"},
-    "builder.images": STORAGE | {"builder.cache", "builder.registry"},
-    "builder.worker": STORAGE | {"builder.images", "builder.cache", "builder.config", "runtime"},
+    "builder.images.store": STORAGE | {"builder.cache", "builder.registry"},
+    "builder.worker": STORAGE | {"builder.images.store", "builder.cache", "builder.config", "runtime"},
     "builder.sources": STORAGE
-    | {"builder.cache", "builder.registry", "builder.images", "builder.config", "builder.session", "builder.worker"},
+    | {"builder.cache", "builder.registry", "builder.images.store", "builder.config", "builder.session", "builder.worker"},
     "builder.ops": STORAGE | {"builder.cache", "builder.sources", "builder.session", "builder.worker", "runtime"},
     "builder.solver": {
         "builder.graph",
@@ -55,7 +55,7 @@ ALLOWED = {
         "builder.progress.events",
     },
     "builder.exporters": STORAGE
-    | {"builder.sources", "builder.cache", "builder.registry", "builder.images", "builder.worker", "builder.config"},
+    | {"builder.sources", "builder.cache", "builder.registry", "builder.images.store", "builder.worker", "builder.config"},
     "builder.remotecache": STORAGE
     | {"builder.cache", "builder.registry", "builder.sources", "builder.exporters", "builder.worker", "builder.solver"},
     "builder.compare": {
@@ -114,7 +114,7 @@ def test_a_part_imports_only_what_lies_below_it(module: str, path: str) -> None:
 
 def test_the_network_is_one_seam() -> None:
     users = {module for module, path in modules() for _, name in imported(path) if name.split(".")[0] in ("httpx", "httpcore")}
-    assert users == {"builder.registry.transport"}
+    assert users == {"builder.net.transport"}
 
 
 def test_a_cached_build_loads_nothing_of_the_network_or_the_sandbox() -> None:
@@ -123,7 +123,7 @@ def test_a_cached_build_loads_nothing_of_the_network_or_the_sandbox() -> None:
     import sys
 
     code = (
-        "import sys, builder.cli.build, frontend.convert; print(*[m for m in sys.modules if m in ('httpx', 'asyncio', 'tarfile')])"
+        "import sys, builder.build.pipeline, frontend.convert; print(*[m for m in sys.modules if m in ('httpx', 'asyncio', 'tarfile')])"
     )
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert out.stdout.split() == []

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import NotFoundError, SourceError
-from builder.images import ImageStore, StoredImage
+from builder.images.store import ImageStore, StoredImage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from builder.errors import AuthError, CancelledError, IntegrityError, NotFoundError, SourceError, StoreError
 from builder.graph.ops import HTTPSource
+from builder.net.transport import Request, Response
 from builder.oci.digest import Digest, digest_parts
-from builder.registry.transport import Request, Response
 from builder.text.redact import redact_url
 from builder.values import dataclass, field
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from builder.cache.refs import ImmutableRef
-    from builder.registry.agent import Agent
+    from builder.net.agent import Agent
     from builder.session import Session
     from builder.worker import Worker
 
@@ -118,8 +118,8 @@ class HTTPFetcher:
     # ------------------------------------------------------------------------------------------------ asking
     def _send(self, request: Request) -> Response:
         if self.agent is None:
-            from builder.registry.agent import Agent
-            from builder.registry.transport import HttpxTransport
+            from builder.net.agent import Agent
+            from builder.net.transport import HttpxTransport
 
             self.agent = Agent(HttpxTransport(), sleep=self._sleep)
         return self.agent.send(request)

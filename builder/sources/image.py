@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from builder.cache.types import Descriptor, Layer
 from builder.errors import PybuildError, UsageError
-from builder.images import ImageStore
+from builder.images.store import ImageStore
 from builder.oci import manifest as manifests
 from builder.oci.digest import Digest
 from builder.oci.reference import Reference
@@ -22,8 +22,8 @@ from builder.values import dataclass, replace
 if TYPE_CHECKING:
     from builder.cache.refs import ImmutableRef
     from builder.cache.types import UnlazyProgress
+    from builder.net.client import RegistryClient
     from builder.oci.platform import Platform
-    from builder.registry.client import RegistryClient
     from builder.worker import Worker
 
 ResolveMode = Literal["default", "pull", "local"]

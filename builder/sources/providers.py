@@ -14,8 +14,8 @@ from builder.errors import NotFoundError, SourceError
 
 if TYPE_CHECKING:
     from builder.cache.types import BlobProvider, Descriptor
+    from builder.net.client import RegistryClient
     from builder.oci.digest import Digest
-    from builder.registry.client import RegistryClient
     from builder.state.database import Database
     from builder.worker import Worker
 
@@ -30,7 +30,7 @@ def registry_client(worker: Worker) -> RegistryClient:
     with _lock:
         client = _clients.get(worker.database)
         if client is None:
-            from builder.registry.client import RegistryClient
+            from builder.net.client import RegistryClient
 
             client = _clients[worker.database] = RegistryClient(worker.config)
         return client

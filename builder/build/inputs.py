@@ -17,8 +17,8 @@ from builder.graph.vertex import Edge, Vertex, VertexMeta
 from builder.values import dataclass, field
 
 if TYPE_CHECKING:
+    from builder.build.request import BuildRequest
     from builder.cache.types import Readable
-    from builder.cli.request import BuildRequest
     from builder.graph.ops import Source
 
 DOCKERFILE = "Dockerfile"

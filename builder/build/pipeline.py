@@ -8,20 +8,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, cast
 
+from builder.build.inputs import Inputs, read_inputs
+from builder.build.resolver import WorldResolver, context_folders, step
+from builder.build.secrets import secret_provider
 from builder.cli.common import forget_pruned, open_root
-from builder.cli.context import Inputs, read_inputs
 from builder.cli.displays import open_display
 from builder.cli.failures import BuildFailed
-from builder.cli.resolver import WorldResolver, context_folders, step
-from builder.cli.secrets import secret_provider
 from builder.errors import UsageError
 from builder.session import Session
 
 if TYPE_CHECKING:
+    from builder.build.request import BuildRequest
     from builder.cache.refs import ImmutableRef
     from builder.cache.types import Readable
     from builder.cli.displays import Display
-    from builder.cli.request import BuildRequest
     from builder.exporters.image import WrittenImage
     from builder.exporters.types import BuildOutput
     from builder.graph.vertex import Edge

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from tests.builder.registry.conftest import HOST, REF, Answer, World, blob_url, image_manifest
 
 from builder.cache.types import Descriptor
 from builder.errors import IntegrityError, NotFoundError, SourceError
+from builder.net.transport import Request, TransportError
 from builder.oci import manifest as manifests
 from builder.oci.digest import Digest
 from builder.oci.reference import Reference
-from builder.registry.transport import Request, TransportError
-from tests.builder.registry.conftest import HOST, REF, Answer, World, blob_url, image_manifest
 
 MANIFEST = image_manifest(b"{}", [])
 OCI = "application/vnd.oci.image.manifest.v1+json"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from builder.errors import UsageError
 
 if TYPE_CHECKING:
-    from builder.cli.request import SecretSpec
+    from builder.build.request import SecretSpec
 
 MAX_SECRET = 500 << 10
 """Bytes: BuildKit's limit (session/secrets)."""

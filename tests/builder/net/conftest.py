@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from builder.config import Config
+from builder.net.agent import Agent
+from builder.net.auth import NONE, Credentials
+from builder.net.client import RegistryClient
+from builder.net.transport import Request, Response, TransportError
 from builder.oci.digest import Digest
 from builder.oci.reference import Reference
-from builder.registry.agent import Agent
-from builder.registry.auth import NONE, Credentials
-from builder.registry.client import RegistryClient
-from builder.registry.transport import Request, Response, TransportError
 from builder.values import dataclass, field
 
 HOST = "registry.example"

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from builder.errors import SourceError
-from builder.registry.transport import Request, Response, Transport, TransportError
+from builder.net.transport import Request, Response, Transport, TransportError
 from builder.text.redact import redact_url
 from builder.values import replace
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from builder.cli import request as r
-from builder.cli.secrets import secret_provider
+from builder.build import request as r
+from builder.build.secrets import secret_provider
 from builder.errors import UsageError
 from builder.graph.ops import Ulimit
 

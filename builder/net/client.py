@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from builder.cache.types import Descriptor
 from builder.errors import AuthError, IntegrityError, NotFoundError, SourceError
+from builder.net.agent import BACKOFF_SECONDS, Agent, same_origin
+from builder.net.auth import Authorizer, Credentials, DockerConfig, Scope
+from builder.net.transport import TLS, Body, HttpxTransport, Request, Response, TransportError, is_loopback
 from builder.oci import manifest as manifests
 from builder.oci.digest import Digest
 from builder.oci.reference import DOCKER_HUB, Reference
-from builder.registry.agent import BACKOFF_SECONDS, Agent, same_origin
-from builder.registry.auth import Authorizer, Credentials, DockerConfig, Scope
-from builder.registry.transport import TLS, Body, HttpxTransport, Request, Response, TransportError, is_loopback
 from builder.text.redact import redact_url
 from builder.values import dataclass, field, replace
 

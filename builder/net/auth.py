@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from builder.errors import AuthError, SourceError, UsageError
+from builder.net.agent import Agent
+from builder.net.transport import TLS, Request
 from builder.oci.reference import DOCKER_HUB
-from builder.registry.agent import Agent
-from builder.registry.transport import TLS, Request
 from builder.values import dataclass, field
 
 _HUB_KEY = "https://index.docker.io/v1/"
