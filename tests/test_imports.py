@@ -10,65 +10,46 @@ import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-# What each part may import besides itself. "linux" is runtime.linux, the door to the kernel; contracts are modules of types only.
-CONTRACTS = {
-    "builder.errors",
-    "builder.graph",
-    "builder.oci",
-    "builder.text",
-    "builder.values",
-    "builder.progress.events",
-    "builder.cache.types",
-    "builder.solver.types",
-}
-BASE = CONTRACTS | {"builder.state", "runtime.linux", "runtime.errors"}
-STORAGE = BASE | {"builder.files", "builder.content", "builder.snapshots"}
+# Floors, the lowest first. What each part may import besides itself; "linux" is runtime.linux, the door to the kernel.
+WORDS = {"builder.errors", "builder.values", "builder.text", "builder.oci", "builder.graph"}
+BASE = WORDS | {"builder.progress.events", "builder.state", "runtime.linux", "runtime.errors"}
+FILES = BASE | {"builder.files"}
+STORAGE = FILES | {"builder.content", "builder.snapshots", "builder.cache.types", "builder.solver.types"}
 ALLOWED = {
-    "frontend": {"builder.graph", "builder.oci", "builder.text", "builder.values"},
     "runtime": set(),
-    "builder.values": set(),
-    "builder.text": {"builder.values", "builder.errors"},
-    "builder.oci": {"builder.text", "builder.values", "builder.errors", "builder.graph", "builder.cache.types"},
-    "builder.graph": {"builder.errors", "builder.oci", "builder.text", "builder.values"},
+    # The vocabulary: pure data and text.
     "builder.errors": set(),
-    "builder.session": {"builder.graph", "builder.oci", "builder.text", "builder.values"},
-    "builder.config": {"builder.errors", "builder.graph", "builder.oci", "builder.text", "builder.values", "builder.cache.types"},
-    "builder.state": {"builder.errors", "builder.graph", "builder.oci", "builder.text", "builder.values"},
-    "builder.progress": {"builder.graph", "builder.oci", "builder.text", "builder.values", "builder.errors"},
-    "builder.files": BASE | {"builder.content", "builder.snapshots.types", "builder.snapshots.catalog"},
+    "builder.values": set(),
+    "builder.text": {"builder.errors", "builder.values"},
+    "builder.oci": {"builder.errors", "builder.values", "builder.text"},
+    "builder.graph": {"builder.errors", "builder.values", "builder.text", "builder.oci"},
+    "frontend": {"builder.values", "builder.text", "builder.oci", "builder.graph"},
+    "builder.session": WORDS,
+    "builder.progress": WORDS,
+    # The store.
+    "builder.state": WORDS,
+    "builder.files": BASE | {"builder.snapshots.catalog"},
     "builder.content": BASE,
-    "builder.snapshots": BASE | {"builder.files", "builder.content"},
+    "builder.snapshots": FILES | {"builder.content"},
+    "builder.config": WORDS | {"builder.cache.types"},
     "builder.cache": STORAGE | {"builder.config"},
-    "builder.registry": BASE | {"builder.config", "builder.content"},
-    "builder.images.store": STORAGE | {"builder.cache", "builder.registry"},
-    "builder.worker": STORAGE | {"builder.images.store", "builder.cache", "builder.config", "runtime"},
+    # The engine and what its ops need.
+    "builder.solver": WORDS | {"builder.state", "builder.progress.events"},
+    "builder.net": BASE | {"builder.config", "builder.content"},
+    "builder.images": STORAGE | {"builder.cache", "builder.net"},
+    "builder.worker": STORAGE | {"builder.cache", "builder.images", "builder.config", "runtime"},
     "builder.sources": STORAGE
-    | {"builder.cache", "builder.registry", "builder.images.store", "builder.config", "builder.session", "builder.worker"},
+    | {"builder.cache", "builder.net", "builder.images", "builder.config", "builder.session", "builder.worker"},
     "builder.ops": STORAGE | {"builder.cache", "builder.sources", "builder.session", "builder.worker", "runtime"},
-    "builder.solver": {
-        "builder.graph",
-        "builder.oci",
-        "builder.text",
-        "builder.values",
-        "builder.errors",
-        "builder.state",
-        "builder.progress.events",
-    },
     "builder.exporters": STORAGE
-    | {"builder.sources", "builder.cache", "builder.registry", "builder.images.store", "builder.worker", "builder.config"},
+    | {"builder.cache", "builder.net", "builder.images", "builder.sources", "builder.worker", "builder.config"},
     "builder.remotecache": STORAGE
-    | {"builder.cache", "builder.registry", "builder.sources", "builder.exporters", "builder.worker", "builder.solver"},
-    "builder.compare": {
-        "builder.files",
-        "builder.errors",
-        "builder.graph",
-        "builder.oci",
-        "builder.text",
-        "builder.values",
-        "builder.content",
-    },
-    "builder.__main__": {"builder.cli"},
+    | {"builder.cache", "builder.net", "builder.sources", "builder.exporters", "builder.worker", "builder.solver"},
+    # The library, and the two that stand on it.
+    "builder.build": {"builder", "frontend", "runtime.linux", "runtime.errors"},
     "builder.cli": {"builder", "frontend", "runtime"},
+    "builder.compare": {"builder"},
+    "builder.__main__": {"builder.cli"},
 }
 
 
@@ -122,8 +103,9 @@ def test_a_cached_build_loads_nothing_of_the_network_or_the_sandbox() -> None:
     import subprocess
     import sys
 
-    code = (
-        "import sys, builder.build.pipeline, frontend.convert; print(*[m for m in sys.modules if m in ('httpx', 'asyncio', 'tarfile')])"
-    )
+    code = """
+import sys, builder.build.pipeline, frontend.convert
+print(*[m for m in sys.modules if m in ("httpx", "asyncio", "tarfile")])
+"""
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert out.stdout.split() == []

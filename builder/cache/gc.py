@@ -19,9 +19,9 @@ from builder.cache.leases import forget_unlocked, sweep
 from builder.cache.mounts import lock_path
 from builder.cache.records import FRONTEND, INTERNAL, LAZY, MUTABLE, CacheRecord, LayerBlob
 from builder.cache.types import PrunePolicy, UsageRecord
-from builder.content.store import store_errors
 from builder.errors import StoreError
 from builder.oci.digest import Digest
+from builder.state.disk import store_errors
 from builder.state.recovery import ASIDE
 from builder.values import dataclass
 

@@ -38,17 +38,11 @@ from builder.values import dataclass, replace
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from builder.cache.types import (
-        BlobProvider,
-        ChecksumOptions,
-        Compression,
-        Descriptor,
-        Layer,
-        PrunePolicy,
-        UnlazyProgress,
-        UsageRecord,
-    )
+    from builder.cache.types import PrunePolicy, UnlazyProgress, UsageRecord
     from builder.content.store import ContentStore
+    from builder.content.types import BlobProvider, Compression, Layer
+    from builder.files.types import ChecksumOptions
+    from builder.oci.descriptor import Descriptor
     from builder.snapshots.types import Snapshotter
     from builder.solver.types import Result
     from builder.state.database import Database

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 from builder.cache.records import COMMITTED, LAYER, LAZY, MERGE, CacheRecord, LayerBlob
 from builder.errors import IntegrityError, LayerError, NotFoundError, PybuildError
+from builder.files.types import NeedsParent
 from builder.oci.digest import Digest
-from builder.snapshots.types import NeedsParent
 from builder.state.parallel import ahead, run
 
 if TYPE_CHECKING:
     from builder.cache.manager import CacheManager
-    from builder.cache.types import BlobProvider, UnlazyProgress
+    from builder.cache.types import UnlazyProgress
+    from builder.content.types import BlobProvider
 
 
 def make_ready(manager: CacheManager, record_id: str, progress: UnlazyProgress | None) -> None:

@@ -10,7 +10,7 @@ from builder.errors import UnsupportedError, UsageError
 from builder.oci.digest import Digest
 
 if TYPE_CHECKING:
-    from builder.cache.types import Compression
+    from builder.content.types import Compression
     from builder.oci.reference import Reference
     from builder.remotecache.types import CacheExport, CacheMode, Place
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from builder.cache.types import Compression, Descriptor, Layer
+from builder.content.types import Compression, Layer
 from builder.errors import UsageError
 from builder.exporters.history import LayerFact, complete_config
 from builder.exporters.types import EPOCH_KEY, BuildOutput, OutputSpec, SolvedTarget
+from builder.oci.descriptor import Descriptor
 from builder.oci.digest import Digest
 from builder.oci.documents import (
     DOCKER_CONFIG,

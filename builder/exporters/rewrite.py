@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from builder.cache.types import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Compression, Descriptor, Layer
+from builder.content.types import Compression, Layer
+from builder.oci.descriptor import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor
 from builder.oci.digest import Digest
 from builder.text.times import NS
 

@@ -11,8 +11,8 @@ from builder.images.store import ImageStore, StoredImage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from builder.cache.types import Descriptor
     from builder.exporters.image import WrittenImage
+    from builder.oci.descriptor import Descriptor
     from builder.oci.reference import Reference
     from builder.worker import Worker
 
@@ -79,7 +79,7 @@ def _document(worker: Worker, digest: str) -> Any:
 
 
 def _descriptor(doc: Mapping[str, object]) -> Descriptor:
-    from builder.cache.types import Descriptor
+    from builder.oci.descriptor import Descriptor
     from builder.oci.digest import Digest
 
     return Descriptor(str(doc["mediaType"]), Digest.parse(str(doc["digest"])), int(str(doc["size"])))

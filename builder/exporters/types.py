@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from builder.cache.refs import ImmutableRef
-    from builder.cache.types import Compression, Layer
+    from builder.content.types import Compression, Layer
     from builder.oci.image import ImageConfig
     from builder.oci.platform import Platform
     from builder.oci.reference import Reference

@@ -25,12 +25,12 @@ import os
 import stat
 from collections.abc import Callable, Iterable
 
-from builder.content.store import store_error, write_all
 from builder.errors import LayerError, StoreError
 from builder.files.tar.entry import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry
 from builder.files.tar.reader import Limits, TarReader
+from builder.files.types import NeedsParent
 from builder.files.xattrs import copy_xattrs, set_xattrs
-from builder.snapshots.types import NeedsParent
+from builder.state.disk import store_error, write_all
 from builder.values import dataclass
 from runtime.errors import UnsafePathError
 from runtime.linux import safepath

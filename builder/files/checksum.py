@@ -15,11 +15,11 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from builder.cache.types import ChecksumOptions
 from builder.files.glob import clean, compile_glob, split_wildcards
 from builder.files.hashing import ensure_hashed, recursive_digest
 from builder.files.statcache import StatCache
 from builder.files.tree import Node, PathFilter, Tree
+from builder.files.types import ChecksumOptions
 from builder.oci.digest import Digest
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import errno
 import os
 import stat
 
-from builder.content.store import write_all
 from builder.files.xattrs import copy_xattrs
+from builder.state.disk import write_all
 
 _PIECE = 1 << 20
 _NO_RANGE = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF)

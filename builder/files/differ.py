@@ -17,11 +17,11 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from builder.content.store import store_error
 from builder.files.tar.entry import BLOCK, CHAR, LINK, REG, SYMLINK, Entry, type_of
 from builder.files.tar.writer import TarWriter
 from builder.files.xattrs import CAPABILITY, read_xattr
 from builder.state.background import background
+from builder.state.disk import store_error
 
 ADD, MODIFY, DELETE, UNMODIFIED = "add", "modify", "delete", "unmodified"
 

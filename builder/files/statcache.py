@@ -19,7 +19,7 @@ from builder.oci.digest import Digest, digest_parts
 if TYPE_CHECKING:
     import os
 
-    from builder.cache.types import ChecksumOptions
+    from builder.files.types import ChecksumOptions
     from builder.state.database import Database
 
 _SCHEMA = """

@@ -16,9 +16,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from builder.cache.types import Descriptor
 from builder.errors import IntegrityError, NotFoundError, PybuildError
 from builder.oci import manifest as manifests
+from builder.oci.descriptor import Descriptor
 from builder.oci.digest import Digest
 from builder.oci.reference import Reference
 from builder.values import dataclass

@@ -13,12 +13,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from builder.cache.types import Descriptor
 from builder.errors import AuthError, IntegrityError, NotFoundError, SourceError
 from builder.net.agent import BACKOFF_SECONDS, Agent, same_origin
 from builder.net.auth import Authorizer, Credentials, DockerConfig, Scope
 from builder.net.transport import TLS, Body, HttpxTransport, Request, Response, TransportError, is_loopback
 from builder.oci import manifest as manifests
+from builder.oci.descriptor import Descriptor
 from builder.oci.digest import Digest
 from builder.oci.reference import DOCKER_HUB, Reference
 from builder.text.redact import redact_url

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from builder.cache.types import Descriptor
+from builder.oci.descriptor import Descriptor
 from builder.oci.digest import Digest
 from builder.oci.platform import Platform
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from builder.cache.types import Descriptor
 from builder.errors import IntegrityError, UnsupportedError
+from builder.oci.descriptor import Descriptor
 from builder.oci.digest import Digest
 from builder.oci.platform import Platform, preference
 from builder.values import dataclass

@@ -7,8 +7,8 @@ import posixpath
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
-from builder.cache.types import ChecksumOptions
 from builder.errors import StepError
+from builder.files.types import ChecksumOptions
 from builder.graph.ops import NO_INPUT, CacheMount, Exec, Mount, SecretMount, SSHMount, TmpfsMount
 from builder.graph.vertex import canonical_json, encode
 from builder.oci.digest import Digest, digest_parts

@@ -13,8 +13,9 @@ from builder.solver.types import Manifest, OpContext, Result, UnknownContentErro
 from builder.sources.local import read_view
 
 if TYPE_CHECKING:
-    from builder.cache.types import ChecksumOptions, Readable
+    from builder.cache.types import Readable
     from builder.files.tree import Node, Tree
+    from builder.files.types import ChecksumOptions
 
 MAX_FILES = 10_000
 MAX_BYTES = 64 << 20

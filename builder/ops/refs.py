@@ -10,7 +10,8 @@ from builder.sources.local import LocalRef
 
 if TYPE_CHECKING:
     from builder.cache.refs import ImmutableRef
-    from builder.cache.types import ChecksumOptions, Readable
+    from builder.cache.types import Readable
+    from builder.files.types import ChecksumOptions
     from builder.oci.digest import Digest
     from builder.solver.types import OpContext, Result
 

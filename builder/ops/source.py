@@ -17,8 +17,9 @@ from builder.solver.types import CacheMap, Op, OpContext, Result
 from builder.text.redact import redact_url
 
 if TYPE_CHECKING:
-    from builder.cache.types import Descriptor, UnlazyProgress
+    from builder.cache.types import UnlazyProgress
     from builder.graph.vertex import Vertex
+    from builder.oci.descriptor import Descriptor
     from builder.session import Session
     from builder.sources.git import GitFetcher, GitTarget
     from builder.sources.http import HTTPFetcher

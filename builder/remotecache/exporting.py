@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from builder.cache.blobs import NoBlobsError
-from builder.cache.types import Compression, Layer
+from builder.content.types import Compression, Layer
 from builder.oci.documents import describe
 from builder.remotecache import config as v0
 from builder.remotecache import manifest

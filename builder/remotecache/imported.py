@@ -151,7 +151,7 @@ def key_cache(
 
 def with_provider(layers: Mapping[Digest, RemoteLayer], provider: object, source: str) -> dict[Digest, RemoteLayer]:
     """The layers with where they come from."""
-    from builder.cache.types import BlobProvider
+    from builder.content.types import BlobProvider
 
     given: BlobProvider = provider  # type: ignore[assignment]
     return {d: replace(x, layer=replace(x.layer, provider=given, source=source)) for d, x in layers.items()}

@@ -7,9 +7,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from builder.cache.types import Descriptor, Layer
+from builder.content.types import Layer
 from builder.errors import IntegrityError
 from builder.oci import manifest as manifests
+from builder.oci.descriptor import Descriptor
 from builder.oci.digest import Digest
 from builder.oci.documents import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST, describe, descriptor_json, layer_type
 from builder.remotecache import config as v0

@@ -13,7 +13,7 @@ from builder.oci.digest import digest_parts
 from builder.progress.events import Sink, Status, VertexCompleted, VertexStarted, Warned
 
 if TYPE_CHECKING:
-    from builder.cache.types import Compression, Layer
+    from builder.content.types import Compression, Layer
     from builder.exporters.types import InlineCache
     from builder.remotecache.types import CacheExport, Place, RemoteLayer
     from builder.solver.exporter import HasKeys

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from builder.cache.types import Compression, Layer
+from builder.content.types import Compression, Layer
 from builder.oci.digest import Digest
 from builder.oci.reference import Reference
 from builder.values import dataclass, field

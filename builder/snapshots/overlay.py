@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from builder.content.store import store_error, store_errors
 from builder.errors import StoreError
 from builder.files.xattrs import read_xattr
 from builder.snapshots.catalog import ACTIVE, COMMITTED, Catalog, Row, delete_tree, disk_usage
 from builder.snapshots.mounts import MountTable, sweep
 from builder.snapshots.types import Applied
+from builder.state.disk import store_error, store_errors
 from runtime.linux import mounts
 
 # The applier and the differ are imported where they are used: a cached build needs neither.

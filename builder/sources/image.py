@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-from builder.cache.types import Descriptor, Layer
+from builder.content.types import Layer
 from builder.errors import PybuildError, UsageError
 from builder.images.store import ImageStore
 from builder.oci import manifest as manifests
+from builder.oci.descriptor import Descriptor
 from builder.oci.digest import Digest
 from builder.oci.reference import Reference
 from builder.sources.platform_image import PlatformImage, find_platform

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from builder.cache.types import ChecksumOptions
 from builder.errors import NotFoundError, SourceError
 from builder.files.checksum import tree_checksum
 from builder.files.statcache import StatCache
 from builder.files.tree import Tree
+from builder.files.types import ChecksumOptions
 from builder.graph.ops import LocalSource
 from builder.oci.digest import Digest, digest_parts
 from builder.solver.types import CacheMap, OpContext, Result

@@ -7,9 +7,10 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
-from builder.cache.types import Descriptor, Layer
+from builder.content.types import Layer
 from builder.errors import IntegrityError, NotFoundError, SourceError
 from builder.oci import manifest as manifests
+from builder.oci.descriptor import Descriptor
 from builder.oci.digest import Digest
 from builder.sources.image import ResolvedImage
 from builder.sources.platform_image import find_platform

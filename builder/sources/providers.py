@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from builder.errors import NotFoundError, SourceError
 
 if TYPE_CHECKING:
-    from builder.cache.types import BlobProvider, Descriptor
+    from builder.content.types import BlobProvider
     from builder.net.client import RegistryClient
+    from builder.oci.descriptor import Descriptor
     from builder.oci.digest import Digest
     from builder.state.database import Database
     from builder.worker import Worker

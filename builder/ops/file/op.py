@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, cast
 
-from builder.cache.types import ChecksumOptions
 from builder.errors import PybuildError, StepError
 from builder.files.glob import contains_wildcards
+from builder.files.types import ChecksumOptions
 from builder.graph.ops import NO_INPUT, CopyAction, File, FileAction, MkdirAction, MkfileAction, Owner, RmAction, SymlinkAction
 from builder.graph.vertex import canonical_json, encode
 from builder.oci.digest import Digest, digest_parts

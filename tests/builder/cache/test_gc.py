@@ -145,7 +145,7 @@ def test_what_goes_is_told_as_it_goes(manager, step):
 
 
 def test_checksums_of_pruned_records_are_forgotten(manager, step):
-    from builder.cache.types import ChecksumOptions
+    from builder.files.types import ChecksumOptions
 
     ref = step(manager, None, {"a": "1"})
     ref.checksum("/", ChecksumOptions())

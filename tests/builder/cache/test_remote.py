@@ -9,8 +9,9 @@ import threading
 import pytest
 
 from builder.cache.blobs import NoBlobsError
-from builder.cache.types import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Compression
 from builder.content.compression import decompress
+from builder.content.types import Compression
+from builder.oci.descriptor import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 from builder.oci.digest import Digest, chain_id
 
 

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.cache.types import ChecksumOptions
 from builder.files import hashing as contenthash_files
 from builder.files.checksum import checksum, glob
 from builder.files.glob import BadPatternError, compile_glob, contains_wildcards, split_wildcards
 from builder.files.statcache import COARSE_TICK_NS, FINE_TICK_NS, RefChecksums, StatCache, is_racy
 from builder.files.tree import ChangedError, Tree
+from builder.files.types import ChecksumOptions
 from builder.state.database import Database
 
 FOLLOW = ChecksumOptions(follow_links=True)

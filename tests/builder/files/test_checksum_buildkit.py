@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from builder.cache.types import ChecksumOptions
 from builder.files.checksum import checksum, tree_checksum
 from builder.files.tree import Tree
+from builder.files.types import ChecksumOptions
 from builder.oci.digest import Digest
 from builder.ops.llb_json import list_digest
 from builder.solver.cachekey import CONTENT_OUTPUT, root_key

@@ -180,7 +180,7 @@ def test_basic_is_answered_where_there_are_credentials(world: World) -> None:
 def test_the_challenge_of_another_host_is_not_answered(world: World) -> None:
     digest = world.blob(b"x", Answer(307, {"Location": "https://cdn.example/x"}))
     world.transport.on("GET", "https://cdn.example/x", Answer(401, {"WWW-Authenticate": f'Basic realm="x", {BEARER}'}))
-    from builder.cache.types import Descriptor
+    from builder.oci.descriptor import Descriptor
 
     with pytest.raises(AuthError):
         world.client(credentials=ME).fetch_document(REF, Descriptor("", digest, 1), 10)

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 from tests.builder.registry.conftest import HOST, REF, Answer, World, blob_url, image_manifest
 
-from builder.cache.types import Descriptor
 from builder.errors import IntegrityError, NotFoundError, SourceError
 from builder.net.transport import Request, TransportError
 from builder.oci import manifest as manifests
+from builder.oci.descriptor import Descriptor
 from builder.oci.digest import Digest
 from builder.oci.reference import Reference
 

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import pytest
 from tests.builder.registry.conftest import image_manifest
 
-from builder.cache.types import Descriptor
 from builder.config import Config
 from builder.errors import NotFoundError
 from builder.net.auth import NONE
 from builder.net.client import RegistryClient
 from builder.net.transport import HttpxTransport, Request, TransportError
 from builder.oci import manifest as manifests
+from builder.oci.descriptor import Descriptor
 from builder.oci.digest import Digest
 from builder.oci.reference import Reference
 from tests.support.oci import Entry, layer_tar, write_layout

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from builder.cache.types import ChecksumOptions
+from builder.files.types import ChecksumOptions
 from builder.graph.ops import LocalSource
 from builder.graph.vertex import Vertex
 from builder.ops import listing as manifest

@@ -434,7 +434,7 @@ def test_more_layers_than_overlayfs_stacks_is_a_clear_error(snapshotter: Snapsho
 
 def test_layers_side_by_side(snapshotter: Snapshotter, layer: Layer) -> None:
     """With ``parallel_apply`` the upper layer may come first; what needs the lower one says so."""
-    from builder.snapshots.types import NeedsParent
+    from builder.files.types import NeedsParent
 
     if not snapshotter.parallel_apply:
         return

@@ -8,12 +8,12 @@ import threading
 import pytest
 from tests.builder.registry.conftest import HOST, REF, Answer, World, image_manifest
 
-from builder.cache.types import Descriptor
 from builder.errors import IntegrityError, NotFoundError, UnsupportedError, UsageError
 from builder.graph.ops import ImageSource
 from builder.graph.vertex import Vertex
 from builder.images.store import ImageStore
 from builder.oci import manifest as manifests
+from builder.oci.descriptor import Descriptor
 from builder.oci.digest import Digest, chain_id
 from builder.oci.platform import Platform
 from builder.oci.reference import Reference

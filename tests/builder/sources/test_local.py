@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from builder.cache.types import ChecksumOptions
 from builder.errors import NotFoundError, SourceError
 from builder.files.tree import ChangedError, Tree
+from builder.files.types import ChecksumOptions
 from builder.graph.ops import LocalSource
 from builder.graph.vertex import Vertex
 from builder.session import Session

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from builder.cache.types import ChecksumOptions
 from builder.files.checksum import checksum
+from builder.files.types import ChecksumOptions
 from builder.oci.digest import Digest
 from builder.ops.file.op import FileOp
 from builder.state.database import Database

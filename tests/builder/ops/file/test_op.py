@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from builder.cache.types import ChecksumOptions
 from builder.errors import CancelledError, StepError
 from builder.files.tree import ChangedError
+from builder.files.types import ChecksumOptions
 from builder.graph.ops import CopyAction, MkdirAction, MkfileAction, Owner, RmAction, SymlinkAction
 from builder.ops.file.op import Selection, dedupe
 from builder.solver.types import OpContext
