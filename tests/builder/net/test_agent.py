@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.builder.registry.conftest import Answer, World
+from tests.builder.net.conftest import Answer, World
 
 from builder.errors import SourceError
 from builder.net.agent import same_origin

@@ -8,7 +8,7 @@ import os
 import stat
 
 import pytest
-from tests.builder.registry.conftest import HOST, REF, Answer, World, image_manifest
+from tests.builder.net.conftest import HOST, REF, Answer, World, image_manifest
 
 from builder.errors import AuthError, UsageError
 from builder.net.auth import NONE, Credentials, DockerConfig, parse_challenges

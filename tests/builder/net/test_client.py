@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.builder.registry.conftest import HOST, REF, Answer, World, blob_url, image_manifest
+from tests.builder.net.conftest import HOST, REF, Answer, World, blob_url, image_manifest
 
 from builder.errors import IntegrityError, NotFoundError, SourceError
 from builder.net.transport import Request, TransportError

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from tests.builder.registry.conftest import image_manifest
+from tests.builder.net.conftest import image_manifest
 
 from builder.config import Config
 from builder.errors import NotFoundError

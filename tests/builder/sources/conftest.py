@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
-from tests.builder.registry.conftest import FakeTransport, World
+from tests.builder.net.conftest import FakeTransport, World
 
 from builder.cache.manager import CacheManager
 from builder.cache.refs import ImmutableRef

@@ -8,7 +8,7 @@ import hashlib
 import os
 
 import pytest
-from tests.builder.registry.conftest import Answer, World
+from tests.builder.net.conftest import Answer, World
 
 from builder.errors import AuthError, IntegrityError, NotFoundError, SourceError
 from builder.graph.ops import HTTPSource

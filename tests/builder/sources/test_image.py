@@ -6,7 +6,7 @@ import json
 import threading
 
 import pytest
-from tests.builder.registry.conftest import HOST, REF, Answer, World, image_manifest
+from tests.builder.net.conftest import HOST, REF, Answer, World, image_manifest
 
 from builder.errors import IntegrityError, NotFoundError, UnsupportedError, UsageError
 from builder.graph.ops import ImageSource
