@@ -6,7 +6,6 @@ import json
 import threading
 
 import pytest
-from tests.builder.net.conftest import HOST, REF, Answer, World, image_manifest
 
 from builder.errors import IntegrityError, NotFoundError, UnsupportedError, UsageError
 from builder.graph.ops import ImageSource
@@ -23,6 +22,7 @@ from builder.session import Session
 from builder.solver.types import OpContext
 from builder.sources.image import ImagePuller, resolve_config
 from builder.worker import Worker
+from tests.builder.net.conftest import HOST, REF, Answer, World, image_manifest
 from tests.builder.sources.conftest import OpenWorker, files
 from tests.support.oci import Entry, layer_tar
 
