@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
@@ -128,6 +128,15 @@ def sleep(seconds: float) -> None:
 def readable(source: HasFileno | int, timeout: float | None = None) -> bool:
     """Wait until ``source`` can be read (or has ended); False after ``timeout`` seconds. CancelledError."""
     return _ready(source, timeout, write=False)
+
+
+def readable_of(sources: Iterable[int]) -> list[int]:
+    """Wait until one of several descriptors can be read; those that can. CancelledError."""
+    token = _current.get()
+    ready = _poll([*((fd, True) for fd in sources), *([] if token is _NEVER else [(token.fileno(), True)])], None)
+    if token._set:
+        raise CancelledError(_TEXT)
+    return ready
 
 
 def writable(target: HasFileno | int, timeout: float | None = None) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 
 import pytest
 
@@ -241,7 +240,7 @@ def test_the_op_has_a_key_by_manifest_and_one_by_its_layers(worker: Worker, worl
     def keys(platform: Platform | None = None) -> tuple[Digest, Digest]:
         vertex = Vertex(ImageSource(NAME, "pull"), platform=platform)
         op = SourceOp(vertex, worker, Session())
-        context = OpContext(vertex, threading.Event())
+        context = OpContext(vertex)
         (first, done), (second, last) = op.cache_map(context, 0), op.cache_map(context, 1)
         assert (done, last) == (False, True)
         return first.digest, second.digest
