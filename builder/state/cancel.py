@@ -139,6 +139,11 @@ def readable_of(sources: Iterable[int]) -> list[int]:
     return ready
 
 
+def poll_now(fd: int) -> bool:
+    """Can the descriptor be read at once, or has it ended?"""
+    return bool(_poll([(fd, True)], 0))
+
+
 def writable(target: HasFileno | int, timeout: float | None = None) -> bool:
     """Wait until ``target`` takes bytes; False after ``timeout`` seconds. CancelledError."""
     return _ready(target, timeout, write=True)
