@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from builder.errors import SourceError
 from builder.net.proxy import proxy_for
+from builder.state import trace
 from builder.text.redact import redact_text, redact_url
 from builder.values import dataclass, field
 
@@ -123,7 +124,8 @@ class HttpxTransport:
         body = request.body() if callable(request.body) else request.body
         try:
             built = client.build_request(request.method, request.url, headers=dict(request.headers), content=body)
-            response = client.send(built, stream=True)
+            with trace.span("net", request.method, url=request.url):
+                response = client.send(built, stream=True)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpcore.ProxyError, OSError, ValueError) as e:
             raise _translate(e, request) from e
         headers: dict[str, str] = {}

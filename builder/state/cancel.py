@@ -152,14 +152,14 @@ def writable(target: HasFileno | int, timeout: float | None = None) -> bool:
 def retry(attempt: Callable[[], int | None], *, first: float = 0.002, longest: float = 0.1) -> int:
     """Call ``attempt`` until it gives something, with longer and longer waits in between (seconds): for what can't be polled, as
     flock(2) can't. CancelledError."""
+    checkpoint()
+    got = attempt()
     wait = first
-    while True:
-        checkpoint()
-        got = attempt()
-        if got is not None:
-            return got
+    while got is None:
         sleep(wait)
         wait = min(wait * 2, longest)
+        got = attempt()
+    return got
 
 
 def _ready(file: HasFileno | int, timeout: float | None, *, write: bool) -> bool:
