@@ -37,7 +37,7 @@ ALLOWED = {
     "builder.solver": WORDS | {"builder.state", "builder.progress.events"},
     "builder.net": BASE | {"builder.config", "builder.content"},
     "builder.images": STORAGE | {"builder.cache", "builder.net"},
-    "builder.worker": STORAGE | {"builder.cache", "builder.images", "builder.config", "runtime"},
+    "builder.worker": STORAGE | {"builder.cache", "builder.images", "builder.net", "builder.config", "runtime"},
     "builder.sources": STORAGE
     | {"builder.cache", "builder.net", "builder.images", "builder.config", "builder.session", "builder.worker"},
     "builder.ops": STORAGE | {"builder.cache", "builder.sources", "builder.session", "builder.worker", "runtime"},

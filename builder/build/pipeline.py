@@ -13,6 +13,7 @@ from builder.build.result import BuildResult, BuiltTarget
 from builder.build.secrets import secret_provider
 from builder.errors import UsageError
 from builder.session import Session
+from builder.values import replace
 
 if TYPE_CHECKING:
     from builder.build.request import BuildRequest
@@ -42,8 +43,7 @@ class Pipeline:
         """``scratch``: a private folder, the caller's to delete."""
         self.worker, self.request = worker, request
         self._sink, self._scratch = sink, scratch
-        self._secret = secret_provider(request.secrets)
-        self.session = self._session({}, {})
+        self.session = Session(secret=secret_provider(request.secrets), ssh=request.ssh, allow=request.allow)
         self.inputs: Inputs | None = None
         self.converted: Converted | None = None
         self._done = False
@@ -239,7 +239,7 @@ class Pipeline:
         return cast("Readable", self.solver.build([edge])[0].result)
 
     def _session(self, locals_: dict[str, str], layouts: dict[str, str]) -> Session:
-        return Session(locals_, layouts, self._secret, self.request.ssh, self.request.allow)
+        return replace(self.session, locals=locals_, oci_layouts=layouts)
 
     def _result(self, targets: tuple[BuiltTarget, ...], images: Sequence[WrittenImage]) -> BuildResult:
         return BuildResult(targets, tuple(images), self.request.tags, self.warnings(), self.findings())

@@ -38,6 +38,7 @@ from builder.values import dataclass, replace
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from builder.cache.mounts import SharedLock
     from builder.cache.types import PrunePolicy, UnlazyProgress, UsageRecord
     from builder.content.store import ContentStore
     from builder.content.types import BlobProvider, Compression, Layer
@@ -99,6 +100,8 @@ class CacheManager:
         self._uses: dict[str, tuple[float, int]] = {}
         self._providers: dict[Digest, tuple[BlobProvider, UnlazyProgress | None]] = {}
         self._resolver: ProviderResolver | None = None
+        self.shared_locks: dict[str, SharedLock] = {}
+        self.shared_locks_guard = threading.Lock()
         if sweep(layout, database, self.lease.id):
             from builder.cache.gc import sweep_leftovers
 
