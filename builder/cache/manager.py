@@ -85,7 +85,8 @@ class CacheManager:
         roots: Sequence[GCRoot] = (),
         warn: Callable[[str], None] | None = None,
     ) -> None:
-        """``roots`` as for ``add_gc_root``: here, because what dead processes left is swept at once."""
+        """``roots`` give the blobs that something else than records needs: manifests, configs and layers of stored images. They
+        are called inside a write transaction: they may read the database, and must not write."""
         self.layout = layout
         self.database = database
         self.content = content
@@ -465,11 +466,6 @@ class CacheManager:
         return self.has_blob(blob.descriptor) or self.provider(blob) is not None
 
     # ------------------------------------------------------------------------------------------------------- collecting
-    def add_gc_root(self, root: GCRoot) -> None:
-        """``root()`` gives the blobs that something else than records needs (manifests, configs and layers of stored images).
-        It is called inside a write transaction: it may read the database, and must not write."""
-        self.gc_roots.append(root)
-
     def hold_blobs(self, digests: Iterable[Digest]) -> None:
         """Keep blobs from being collected while this process lives. Call it before blobs are put that no record will name:
         then ``put`` either finds them safe or writes them anew."""
