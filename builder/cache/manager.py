@@ -32,7 +32,7 @@ from builder.cache.records import (
 from builder.cache.refs import ImmutableRef, MutableRef
 from builder.errors import NotFoundError, StoreError
 from builder.oci.digest import Digest, chain_id
-from builder.state.locks import locked, try_lock
+from builder.state.locks import named_lock, try_lock
 from builder.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -51,7 +51,6 @@ if TYPE_CHECKING:
 
 GCRoot = Callable[[], Iterable[Digest]]
 ProviderResolver = Callable[[str, "Descriptor"], "BlobProvider | None"]
-_LOCKS = 256
 _PACE_SECONDS = 60.0
 _NO_BLOB = "its blob is gone"
 
@@ -534,10 +533,10 @@ class CacheManager:
         RefChecksums(self.database).forget(ids)
 
     # ---------------------------------------------------------------------------------------------------- for neighbours
-    def step_lock(self, record_id: str) -> AbstractContextManager[None]:
-        """Exclusive between threads and processes, for one piece of work on the record. Nobody waits for anything but the
-        network while holding one: the locks are few and shared by records."""
-        return locked(self.layout.path("locks", f"step-{hash_bucket(record_id)}"))
+    def step_lock(self, record_id: str) -> AbstractContextManager[bool]:
+        """Exclusive between threads and processes, for one piece of work on the record: unpacking it, making a blob of it. It
+        may be held over a download, so each record has a lock of its own."""
+        return named_lock(self.layout.locks, f"record-{record_id}")
 
     def reread(self, record_id: str) -> CacheRecord:
         """The record as the database has it now. KeyError if it is gone."""
@@ -722,10 +721,3 @@ class CacheManager:
                     "UPDATE records SET last_used = ?, usage_count = usage_count + ? WHERE id = ?",
                     [(at, count, record_id) for record_id, (at, count) in uses.items()],
                 )
-
-
-def hash_bucket(text: str) -> str:
-    """One of a fixed number of lock names: lock files can't be deleted safely, so they must not be many."""
-    from zlib import crc32
-
-    return f"{crc32(text.encode()) % _LOCKS:02x}"

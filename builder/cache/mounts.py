@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from builder.cache.records import CACHE_MOUNT, MUTABLE
 from builder.cache.refs import ImmutableRef, MutableRef
 from builder.errors import UnsupportedError
+from builder.oci.digest import Digest
 from builder.state import cancel
-from builder.state.locks import locked, try_lock
+from builder.state.locks import named_lock, try_lock
 
 if TYPE_CHECKING:
     from builder.cache.manager import CacheManager
@@ -42,12 +43,10 @@ def acquire(
     if sharing not in (SHARED, PRIVATE, LOCKED):
         raise UnsupportedError(f"invalid cache sharing option: {sharing}")
     full_key = key if base is None else f"{key}:{base.id}"
-    from builder.cache.manager import hash_bucket
-
     manager.grown = True
-    gate = manager.layout.path("locks", f"mounts-{hash_bucket(full_key)}")
+    gate = f"mounts-{Digest.of(full_key.encode()).hex[:32]}"
     while True:
-        with locked(gate):
+        with named_lock(manager.layout.locks, gate):
             ref, busy = _take(manager, full_key, sharing, base)
             if ref is not None:
                 return ref

@@ -94,6 +94,24 @@ def named_lock(folder: str, name: str) -> Iterator[bool]:
             os.close(fd)
 
 
+def sweep(folder: str, prefixes: tuple[str, ...]) -> None:
+    """Delete the files of named locks whose holders were killed. One that somebody holds, or takes meanwhile, is left alone: he looks
+    at what the path names once he has it."""
+    for name in os.listdir(folder):
+        if not name.startswith(prefixes):
+            continue
+        path = os.path.join(folder, name)
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            if try_lock_fd(fd) and is_path_of(fd, path):
+                os.unlink(path)
+        finally:
+            os.close(fd)
+
+
 def is_path_of(fd: int, path: str) -> bool:
     """Does ``path`` still name the open file?"""
     try:
