@@ -95,8 +95,8 @@ def named_lock(folder: str, name: str) -> Iterator[bool]:
 
 
 def sweep(folder: str, prefixes: tuple[str, ...]) -> None:
-    """Delete the files of named locks whose holders were killed. One that somebody holds, or takes meanwhile, is left alone: he looks
-    at what the path names once he has it."""
+    """Delete the files of named locks whose holders were killed. One that is held is left alone; who takes one just now looks at
+    what the path names once he has it, and tries again."""
     for name in os.listdir(folder):
         if not name.startswith(prefixes):
             continue
