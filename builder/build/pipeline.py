@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from builder.solver.result import CachedResult, SharedResult
     from builder.solver.solver import Solver
     from builder.solver.steplog import StepLog
+    from builder.solver.types import Result
     from builder.worker import Worker
     from frontend.convert import Converted, ConvertOptions
 
@@ -48,7 +49,7 @@ class Pipeline:
         self.converted: Converted | None = None
         self._done = False
         self._solver: Solver | None = None
-        self._solved: list[CachedResult] = []
+        self._solved: list[CachedResult[Result]] = []
         self._caches = self._remote_caches()
         self._id = os.urandom(8).hex()
         self._log: StepLog | None = None
@@ -229,7 +230,7 @@ class Pipeline:
         images = any(s.type in ("image", "oci", "docker") for s in request.outputs)
         return RemoteCaches(self.worker, request.cache_from, request.cache_to, self._sink, images=images)
 
-    def _finished(self) -> Sequence[CachedResult | SharedResult]:
+    def _finished(self) -> Sequence[CachedResult[Result] | SharedResult[Result]]:
         """The targets; of a build that failed, what came to an end nevertheless."""
         return self._solved or self.solver.finished
 
