@@ -14,6 +14,7 @@ from builder.errors import UsageError
 from builder.exporters.image import WrittenImage
 from builder.oci.documents import OCI_INDEX, descriptor_json
 from builder.oci.reference import Reference
+from builder.state.atomic import replacing
 from builder.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -143,10 +144,6 @@ def _write_tar(members: list[_Member], write: Callable[[bytes], object]) -> None
 
 
 def _write_file(path: str, chunks: Iterator[bytes]) -> None:
-    temp = f"{path}.{os.getpid()}.tmp"
-    with open(temp, "wb") as f:
+    with replacing(path) as write:
         for chunk in chunks:
-            f.write(chunk)
-        f.flush()
-        os.fsync(f.fileno())
-    os.rename(temp, path)
+            write(chunk)
