@@ -55,10 +55,9 @@ class Pipeline:
 
     def run(self) -> BuildResult:
         """Everything, up to the last output."""
-        from builder.exporters.export import check_output, export
+        from builder.exporters.export import check_outputs, export
 
-        for spec in self.request.outputs:
-            check_output(spec, multi=len(self.request.platforms) > 1)
+        check_outputs(self.request.outputs, multi=len(self.request.platforms) > 1)
         converted = self.convert()
         try:
             with self._caches.exporting(self._finished) if self._caches else nullcontext():

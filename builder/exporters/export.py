@@ -27,13 +27,25 @@ _TITLES = {
 }
 
 
-def check_output(spec: OutputSpec, *, multi: bool) -> None:
+def check_outputs(specs: Sequence[OutputSpec], *, multi: bool) -> None:
     """Refuse what can't work before the build begins: a wrong key should not cost a build."""
+    for spec in specs:
+        check_output(spec, multi=multi)
+    if sum(spec.is_archive and spec.dest in ("", "-") for spec in specs) > 1:
+        raise UsageError("multiple outputs configured to write to stdout")
+
+
+def check_output(spec: OutputSpec, *, multi: bool) -> None:
+    """The same of one output."""
     from builder.exporters.files import FILES_KEYS
     from builder.exporters.image import IMAGE_KEYS, ImageOptions
 
     spec.epoch(None)
     spec.names()
+    if spec.is_archive or spec.is_folder:
+        from builder.exporters.sink import check_file, check_folder
+
+        (check_file if spec.is_archive else check_folder)(spec.dest, spec.type)
     if spec.type == "cacheonly":
         spec.refuse_unknown(frozenset())
     elif spec.type in ("local", "tar"):
@@ -45,8 +57,6 @@ def check_output(spec: OutputSpec, *, multi: bool) -> None:
         ImageOptions.of(spec, oci_default=True)
         if spec.type == "docker" and multi:
             raise UsageError("docker exporter does not currently support exporting manifest lists", hint="use type=oci")
-        if spec.type in ("oci", "docker") and not spec.flag("tar", True) and not spec.dest:
-            raise UsageError(f"dest is required for {spec.type} output with tar=false")
 
 
 def export(worker: Worker, output: BuildOutput, spec: OutputSpec, tags: Sequence[Reference], sink: Sink) -> WrittenImage | None:
@@ -73,11 +83,13 @@ def _export_soundly(
     worker: Worker, output: BuildOutput, spec: OutputSpec, tags: Sequence[Reference], steps: _Steps
 ) -> WrittenImage | None:
     """A blob of an earlier build that turns out to be damaged is made anew: once more, then, unless half of it is sent already."""
+    from builder.exporters.sink import can_begin_anew
+
     while True:
         try:
             return _export(worker, output, spec, tags, steps)
         except DamagedBlobError as e:
-            if spec.type != "image" and spec.dest in ("", "-"):
+            if spec.is_archive and not can_begin_anew(spec.dest):
                 raise
             worker.cache.warn(f"{e}: made anew")
 

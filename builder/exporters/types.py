@@ -83,6 +83,16 @@ class OutputSpec:
             raise UsageError("dest is required for local output")
         return cls(kind, dest, tuple(sorted(values.items())))
 
+    @property
+    def is_archive(self) -> bool:
+        """``dest`` is a file."""
+        return self.type == "tar" or (self.type in ("oci", "docker") and self.flag("tar", True))
+
+    @property
+    def is_folder(self) -> bool:
+        """``dest`` is a folder."""
+        return self.type == "local" or (self.type in ("oci", "docker") and not self.flag("tar", True))
+
     def get(self, key: str, default: str = "") -> str:
         return dict(self.attrs).get(key, default)
 
