@@ -136,7 +136,7 @@ def build_request(context: str, flags: dict[str, Any]) -> r.BuildRequest:
         shm_size=r.parse_size(flags["shm_size"], "shm-size") if flags["shm_size"] else 0,
         cgroup_parent=flags["cgroup_parent"],
         build_contexts=r.parse_pairs(flags["build_context"], "build-context"),
-        secrets=tuple(r.parse_secret(t) for t in flags["secret"]),
+        secrets=tuple(r.parse_secret(t) for t in flags["secret"] if t),
         ssh=r.parse_ssh(flags["ssh"], os.environ),
         allow=r.parse_allow(flags["allow"]) | ({"network.host"} if flags["network"] == "host" else set()),  # as buildx does
         max_parallelism=flags.get("max_parallelism", 0),
@@ -159,7 +159,7 @@ def _caches(flags: dict[str, Any]) -> dict[str, Any]:
 
 
 def _outputs(flags: dict[str, Any]) -> tuple[OutputSpec, ...]:
-    specs = [OutputSpec.parse(t) for t in flags.get("output", ())]
+    specs = [OutputSpec.parse(t) for t in flags.get("output", ()) if t]
     if flags.get("push"):
         if any(s.type != "image" for s in specs):
             raise UsageError("push and output may not be set together", hint="use --output type=image,push=true")

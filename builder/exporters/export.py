@@ -47,13 +47,13 @@ def check_output(spec: OutputSpec, *, multi: bool) -> None:
 
         (check_file if spec.is_archive else check_folder)(spec.dest, spec.type)
     if spec.type == "cacheonly":
-        spec.refuse_unknown(frozenset())
+        spec.values.refuse_unknown(frozenset())
     elif spec.type in ("local", "tar"):
-        spec.refuse_unknown(FILES_KEYS)
+        spec.values.refuse_unknown(FILES_KEYS)
     else:
         extra = {"oci": {"tar"}, "docker": {"tar"}, "image": {"push", "push-by-digest", "store", "unpack"}}[spec.type]
         unannotated = OutputSpec(spec.type, spec.dest, tuple(kv for kv in spec.attrs if not kv[0].startswith("annotation.")))
-        unannotated.refuse_unknown(IMAGE_KEYS | extra)
+        unannotated.values.refuse_unknown(IMAGE_KEYS | extra)
         ImageOptions.of(spec, oci_default=True)
         if spec.type == "docker" and multi:
             raise UsageError("docker exporter does not currently support exporting manifest lists", hint="use type=oci")
