@@ -11,7 +11,7 @@ import click
 from builder.build import request as r
 from builder.cli.common import state_options
 from builder.errors import UnsupportedError, UsageError
-from builder.exporters.types import OutputSpec
+from builder.exporters.types import IMAGE_TYPES, OutputSpec
 
 BUILD_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("-f", "--file", default="", metavar="PATH", help="The Dockerfile (default: CONTEXT/Dockerfile; - is stdin)."),
@@ -40,7 +40,7 @@ OUTPUT_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("-o", "--output", multiple=True, metavar="SPEC", help="type=image|oci|docker|local|tar|cacheonly[,dest=PATH]."),
     click.option("--load", is_flag=True, help="Same as --output=type=image (the default)."),
     click.option("--push", is_flag=True, help="Same as --output=type=image,push=true."),
-    click.option("--annotation", multiple=True, metavar="K=V", help="Annotation of the manifest."),
+    click.option("--annotation", multiple=True, metavar="[TYPE:]K=V", help="Annotation. TYPE: manifest, index, *-descriptor."),
     click.option("--iidfile", default="", metavar="FILE", help="Write the image's config digest to a file."),
     click.option("--cache-from", multiple=True, metavar="SPEC", help="type=registry,ref=R | type=local,src=FOLDER | REF."),
     click.option("--cache-to", multiple=True, metavar="SPEC", help="type=registry,ref=R | local,dest=FOLDER | inline[,mode=max]."),
@@ -168,13 +168,13 @@ def _outputs(flags: dict[str, Any]) -> tuple[OutputSpec, ...]:
         ]
     if flags.get("load") and not any(s.type == "image" for s in specs):
         specs.append(OutputSpec("image"))
-    annotations = tuple(sorted(("annotation." + k, v) for k, v in r.parse_pairs(flags.get("annotation", ()), "annotation").items()))
-    if annotations:
-        specs = [
-            OutputSpec(s.type, s.dest, s.attrs + annotations) if s.type in ("image", "oci", "docker") else s
-            for s in specs or [OutputSpec("image")]
-        ]
-    return tuple(specs) or (OutputSpec("image"),)
+    specs = specs or [OutputSpec("image")]
+    if flags.get("annotation"):
+        from builder.exporters.annotations import parse_flags
+
+        pairs = parse_flags(flags["annotation"])
+        specs = [OutputSpec(s.type, s.dest, s.attrs + pairs) if s.type in IMAGE_TYPES else s for s in specs]
+    return tuple(specs)
 
 
 def _no_cache(flags: dict[str, Any]) -> Any:

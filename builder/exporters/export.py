@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from builder.errors import DamagedBlobError, UsageError
-from builder.exporters.types import BuildOutput, OutputSpec
+from builder.exporters.types import IMAGE_TYPES, BuildOutput, OutputSpec
 from builder.oci.digest import Digest, digest_parts
 from builder.oci.reference import Reference
 from builder.progress.events import Sink, Status, VertexCompleted, VertexStarted
@@ -16,6 +16,7 @@ from builder.values import replace
 
 if TYPE_CHECKING:
     from builder.exporters.image import WrittenImage
+    from builder.oci.platform import Platform
     from builder.worker import Worker
 
 _TITLES = {
@@ -37,6 +38,7 @@ def check_outputs(specs: Sequence[OutputSpec], *, multi: bool) -> None:
 
 def check_output(spec: OutputSpec, *, multi: bool) -> None:
     """The same of one output."""
+    from builder.exporters.annotations import parse_attribute
     from builder.exporters.files import FILES_KEYS
     from builder.exporters.image import IMAGE_KEYS, ImageOptions
 
@@ -52,11 +54,26 @@ def check_output(spec: OutputSpec, *, multi: bool) -> None:
         spec.values.refuse_unknown(FILES_KEYS)
     else:
         extra = {"oci": {"tar"}, "docker": {"tar"}, "image": {"push", "push-by-digest", "store", "unpack"}}[spec.type]
-        unannotated = OutputSpec(spec.type, spec.dest, tuple(kv for kv in spec.attrs if not kv[0].startswith("annotation.")))
+        unannotated = OutputSpec(spec.type, spec.dest, tuple((k, v) for k, v in spec.attrs if parse_attribute(k) is None))
         unannotated.values.refuse_unknown(IMAGE_KEYS | extra)
         ImageOptions.of(spec, oci_default=True)
         if spec.type == "docker" and multi:
             raise UsageError("docker exporter does not currently support exporting manifest lists", hint="use type=oci")
+
+
+def check_platforms(specs: Sequence[OutputSpec], platforms: Sequence[Platform], *, multi: bool) -> tuple[str, ...]:
+    """Refuse annotations that the result, once its platforms are known, has no document for. Gives warnings of those that are
+    written nowhere."""
+    warnings: dict[str, None] = {}
+    for spec in specs:
+        if spec.type in IMAGE_TYPES:
+            from builder.exporters.image import ImageOptions
+
+            options = ImageOptions.of(spec, oci_default=True)
+            options.annotations.check(platforms, multi=multi, oci=options.compression.oci_media_types)
+            for platform in options.annotations.missing(platforms):
+                warnings[f"annotations of {platform} are written nowhere: nothing is built for it"] = None
+    return tuple(warnings)
 
 
 def export(worker: Worker, output: BuildOutput, spec: OutputSpec, tags: Sequence[Reference], sink: Sink) -> WrittenImage | None:

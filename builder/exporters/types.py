@@ -42,6 +42,7 @@ class BuildOutput:
 
 
 EPOCH_KEY = "source-date-epoch"
+IMAGE_TYPES = ("image", "oci", "docker")
 TYPES = ("image", "oci", "docker", "local", "tar", "cacheonly", "registry")
 
 
