@@ -38,7 +38,7 @@ BUILD_OPTIONS: list[Callable[[Any], Any]] = [
 OUTPUT_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("-t", "--tag", multiple=True, metavar="NAME[:TAG]", help="Name of the image."),
     click.option("-o", "--output", multiple=True, metavar="SPEC", help="type=image|oci|docker|local|tar|cacheonly[,dest=PATH]."),
-    click.option("--load", is_flag=True, help="Same as --output=type=image (the default)."),
+    click.option("--load", is_flag=True, help="Same as --output=type=image (the default with a -t)."),
     click.option("--push", is_flag=True, help="Same as --output=type=image,push=true."),
     click.option("--annotation", multiple=True, metavar="[TYPE:]K=V", help="Annotation. TYPE: manifest, index, *-descriptor."),
     click.option("--iidfile", default="", metavar="FILE", help="Write the image's config digest to a file."),
@@ -159,6 +159,7 @@ def _caches(flags: dict[str, Any]) -> dict[str, Any]:
 
 
 def _outputs(flags: dict[str, Any]) -> tuple[OutputSpec, ...]:
+    """Without a name or an output nobody could use the image: it is not made, unless its digest is asked for."""
     specs = [OutputSpec.parse(t) for t in flags.get("output", ()) if t]
     if flags.get("push"):
         if any(s.type != "image" for s in specs):
@@ -168,7 +169,9 @@ def _outputs(flags: dict[str, Any]) -> tuple[OutputSpec, ...]:
         ]
     if flags.get("load") and not any(s.type == "image" for s in specs):
         specs.append(OutputSpec("image"))
-    specs = specs or [OutputSpec("image")]
+    asks_for_digest = flags.get("quiet") or flags.get("iidfile") or flags.get("metadata_file")
+    if not specs and (flags.get("tag") or asks_for_digest):
+        specs = [OutputSpec("image")]
     if flags.get("annotation"):
         from builder.exporters.annotations import parse_flags
 

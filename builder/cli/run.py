@@ -38,6 +38,9 @@ def build(request: BuildRequest, flags: dict[str, Any]) -> int:
         _explain(job, failed=False)
     if not flags["quiet"]:
         _warn(result)
+        if not request.outputs:
+            hint = "name an image with -t, push it with --push, or write it with --output"
+            sys.stderr.write(f"[Warning] No output specified: the build result only remains in the build cache; {hint}\n")
     return 0
 
 
