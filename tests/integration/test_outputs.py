@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,3 +61,17 @@ def test_standard_output_gets_one_archive_at_most(pybuild: Pybuild, folder: str)
     assert done.code == 1
     assert "multiple outputs configured to write to stdout" in done.err
     assert done.out == ""
+
+
+@pytest.mark.parametrize("output", ["local", "tar"])
+def test_holes_of_a_result_take_no_room(pybuild: Pybuild, context: Context, busybox: str, tmp_path: Path, output: str) -> None:
+    folder = context({"Dockerfile": f"FROM {busybox}\nRUN echo start > /sparse && truncate -s 300M /sparse\n"})
+    pybuild.ok("build", "-o", f"type={output},dest={tmp_path}/out", folder)
+    made = tmp_path / "out" / "sparse" if output == "local" else tmp_path / "out"
+    assert made.stat().st_size >= 300 << 20
+    assert made.stat().st_blocks * 512 < 30 << 20
+    if output == "tar":
+        with tarfile.open(made) as tar:
+            member = tar.extractfile("sparse")
+            assert member is not None
+            assert member.read(8) == b"start\n\0\0"
