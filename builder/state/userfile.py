@@ -14,7 +14,7 @@ import select
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from builder.errors import StoreError, UsageError
 from builder.state.atomic import NewFile, Write
@@ -24,6 +24,8 @@ STDOUT = "-"
 _LINKS = 40  # the kernel's own limit
 _DESCRIPTORS = re.compile(r"(/proc/\d+)(?:/task/\d+)?/fd")
 _PIECE = 1 << 20
+_NOBODY = 65534
+"""In a user namespace: an owner who has no number there. A file can't be given back to him."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,25 +51,33 @@ def user_file(path: str, *, parents: bool = False) -> Iterator[Write]:
     - A regular file, or nothing: there when the block ends without an error, whole. Mode and owner stay those of the old file.
       Where no file can be put in its place (it is mounted, or its folder is not writable) it is overwritten.
     - A link is followed; a dangling one makes its target.
-    - A device or FIFO is written through. Opening a FIFO waits for its reader.
+    - A device or FIFO is written through.
     - A descriptor of this process (``/dev/stdout``, ``/dev/fd/N``) is written from where it stands.
+
+    It is opened at the first ``write``, or at the end: a failure before that touches nothing. Opening a FIFO waits for its reader.
 
     ``parents`` makes the folders above. UsageError as ``find_place``; StoreError if it can't be written.
     """
     place = find_place(path)
-    with _telling(path):
-        if parents and place.fd is None:
-            os.makedirs(os.path.dirname(place.path), exist_ok=True)
-        file = _open(place)
-    with file:
+    with ExitStack() as stack:
+        file: _Through | _Replacement | None = None
+
+        def opened() -> _Through | _Replacement:
+            nonlocal file
+            if file is None:
+                if parents and place.fd is None:
+                    os.makedirs(os.path.dirname(place.path), exist_ok=True)
+                file = _open(place)
+                stack.push(file)
+            return file
 
         def write(data: bytes) -> None:
             with _telling(path):
-                file.write(data)
+                opened().write(data)
 
         yield write
         with _telling(path):
-            file.finish()
+            opened().finish()
 
 
 def find_place(path: str) -> Place:
@@ -214,10 +224,11 @@ class _Replacement:
     def finish(self) -> None:
         kept, new = self._kept, self._new
         if kept is not None:
-            try:
-                os.fchown(new.fd, kept.st_uid, kept.st_gid)
-            except PermissionError:
-                pass  # another user's: then it is ours now
+            if _NOBODY not in (kept.st_uid, kept.st_gid):
+                try:
+                    os.fchown(new.fd, kept.st_uid, kept.st_gid)
+                except OSError:
+                    pass  # another user's: then it is ours now
             os.fchmod(new.fd, kept.st_mode & 0o777)
         new.finish()
         try:

@@ -198,8 +198,21 @@ def test_a_reader_that_leaves_is_an_error(tmp_path: Path) -> None:
     os.mkfifo(fifo)
     fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     with pytest.raises(StoreError, match="its reader is gone"), user_file(str(fifo)) as out:
-        os.close(fd)
         out(b"x")
+        os.close(fd)
+        out(b"y")
+
+
+def test_a_failure_before_the_first_byte_waits_for_no_reader(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(RuntimeError), user_file(str(tmp_path / "fifo")):
+        raise RuntimeError
+
+
+def test_an_empty_file_is_made_too(tmp_path: Path) -> None:
+    with user_file(str(tmp_path / "f")):
+        pass
+    assert (tmp_path / "f").read_bytes() == b""
 
 
 @pytest.mark.parametrize("name", ["/dev/fd/{}", "/proc/self/fd/{}", "/proc/thread-self/fd/{}"])
