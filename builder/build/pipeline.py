@@ -53,14 +53,16 @@ class Pipeline:
         self._caches = self._remote_caches()
         self._id = os.urandom(8).hex()
         self._log: StepLog | None = None
+        self._warnings: tuple[str, ...] = ()
 
     def run(self) -> BuildResult:
         """Everything, up to the last output."""
-        from builder.exporters.export import check_output, export
+        from builder.exporters.export import check_outputs, check_platforms, export
 
-        for spec in self.request.outputs:
-            check_output(spec, multi=len(self.request.platforms) > 1)
+        check_outputs(self.request.outputs, multi=len(self.request.platforms) > 1)
         converted = self.convert()
+        platforms = [t.platform for t in converted.targets]
+        self._warnings = check_platforms(self.request.outputs, platforms, multi=converted.multi_platform)
         try:
             with self._caches.exporting(self._finished) if self._caches else nullcontext():
                 output = self.solve(converted)
@@ -207,7 +209,7 @@ class Pipeline:
         """What the user should hear when the build is over; the linter's findings are apart."""
         if self.converted is None:
             return ()
-        texts: list[str] = []
+        texts = list(self._warnings)
         if any(s.type == "image" and not s.get("name") for s in self.request.outputs) and not self.request.tags and self._done:
             texts.append("the image has no name and stays in the build cache only: name it with -t")
         if image := self.converted.external_frontend:
