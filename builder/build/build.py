@@ -123,7 +123,8 @@ class Build:
         if self._pipeline is not None:
             raise UsageError("a build is used once: make another one")
         scratch = tempfile.mkdtemp(prefix="build-", dir=self._worker.layout.tmp)
-        pipeline = self._pipeline = Pipeline(self._worker, self.request, sink, scratch)
+        with scope(self._token):
+            pipeline = self._pipeline = Pipeline(self._worker, self.request, sink, scratch)
         try:
             with scope(self._token):
                 checkpoint()
