@@ -7,7 +7,6 @@ longer locked, and ``sweep`` takes it.
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from builder.errors import StoreError
 from builder.snapshots.types import Applied
+from builder.state import locks
 from builder.state.disk import store_error, store_errors
 from builder.values import dataclass
 
@@ -105,7 +105,7 @@ class Catalog:
     def making(self) -> Iterator[Making]:
         """A folder on its way; deleted when the block ends without ``enter``."""
         with store_errors("can't make a snapshot"):
-            path, fd = locked_folder(self._layout.snapshots, ".new-")
+            path, fd = locks.new_folder(self._layout.snapshots, ".new-")
         making = Making(path)
         try:
             yield making
@@ -161,7 +161,7 @@ class Catalog:
     def _set_aside(self, path: str) -> tuple[str, int] | None:
         """Take ``path`` away at once; deleting comes later and takes its time."""
         with store_errors("can't remove a snapshot"):
-            aside, fd = locked_folder(self._layout.snapshots, ".gone-")
+            aside, fd = locks.new_folder(self._layout.snapshots, ".gone-")
             try:
                 os.rename(path, os.path.join(aside, "snapshot"))
             except FileNotFoundError:
@@ -174,17 +174,7 @@ class Catalog:
             folders = [(entry.name, entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
         for name, path in folders:
             if name.startswith((".new-", ".gone-")):
-                try:
-                    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                except FileNotFoundError:
-                    continue
-                try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    delete_tree(path)
-                except BlockingIOError:
-                    pass
-                finally:
-                    os.close(fd)
+                _delete_aside(_left(path))
             elif name[0] != "." and not self._known(name):
                 # Inside a write transaction nobody can be between the rename and the row.
                 with self._database.transaction():
@@ -210,20 +200,9 @@ class Making:
         return path
 
 
-def locked_folder(parent: str, prefix: str) -> tuple[str, int]:
-    """A new folder and the fd that holds its lock. A sweep may take the folder before it is locked: then another one."""
-    import tempfile
-
-    while True:
-        path = tempfile.mkdtemp(prefix=prefix, dir=parent)
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        if os.path.isdir(path):
-            return path, fd
-        os.close(fd)
+def _left(path: str) -> tuple[str, int] | None:
+    fd = locks.try_lock_left(path)
+    return None if fd is None else (path, fd)
 
 
 def _delete_aside(aside: tuple[str, int] | None) -> None:
