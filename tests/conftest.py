@@ -39,6 +39,15 @@ def pybuild(tmp_path: Path) -> Pybuild:
 
 
 @pytest.fixture
+def deep_path(tmp_path: Path) -> Iterator[Path]:
+    """``tmp_path`` for trees so deep that pytest's own cleaning would end in a RecursionError, in this run or in a later one."""
+    from builder.files.trees import remove_tree
+
+    yield tmp_path
+    remove_tree(str(tmp_path))
+
+
+@pytest.fixture
 def new_root(tmp_path: Path) -> Callable[[], Pybuild]:
     """Another empty state root at every call."""
     from tests.support.cli import Pybuild

@@ -334,7 +334,6 @@ class BlobWriter:
 
 
 
-
 def _skip(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:
     for chunk in chunks:
         if count >= len(chunk):

@@ -13,6 +13,7 @@ from builder.exporters.types import EPOCH_KEY, BuildOutput
 from builder.files.data import clone
 from builder.files.tar.entry import DIR, LINK, REG, SYMLINK, Entry, type_of
 from builder.files.tar.writer import TarWriter
+from builder.files.trees import remove_tree
 from builder.text.times import NS
 
 if TYPE_CHECKING:
@@ -153,9 +154,7 @@ def _copy_tree(root: str, dest: str, epoch: int | None) -> None:
         else:
             os.mknod(temp, mode, st.st_rdev)
         if os.path.isdir(target) and not os.path.islink(target):
-            import shutil
-
-            shutil.rmtree(target)
+            remove_tree(target)
         os.rename(temp, target)
         _finish(source, target, st, epoch)
     for target, st in reversed(folders):

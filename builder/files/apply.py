@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterable
 from builder.errors import LayerError, StoreError
 from builder.files.tar.entry import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry
 from builder.files.tar.reader import Limits, TarReader
+from builder.files.trees import remove_tree
 from builder.files.types import NeedsParent
 from builder.files.xattrs import copy_xattrs, set_xattrs
 from builder.state.disk import store_error, write_all
@@ -373,9 +374,7 @@ class _Applier:
         """Remove what an earlier entry made under this name. Handles are looked up anew: a folder or link may be gone."""
         path = f"{where.path}/{base}" if where.path else base
         if path in self._dirs:
-            import shutil
-
-            shutil.rmtree(os.path.join(self._folder, path))
+            remove_tree(base, dir_fd=where.fd)
             below = path + "/"
 
             def gone(p: str) -> bool:

@@ -8,8 +8,8 @@ import stat
 from builder.files import differ
 from builder.files.apply import Unpacked
 from builder.files.copying import copy_entry, copy_metadata
+from builder.files.trees import remove_tree
 from builder.files.xattrs import copy_xattrs
-from builder.snapshots.catalog import delete_tree
 
 
 class Player:
@@ -111,9 +111,8 @@ def _is_folder(path: str) -> bool:
 
 def _remove(path: str) -> None:
     try:
-        if stat.S_ISDIR(os.lstat(path).st_mode):
-            delete_tree(path)
-        else:
-            os.unlink(path)
+        os.unlink(path)
     except (FileNotFoundError, NotADirectoryError):
         pass
+    except (IsADirectoryError, PermissionError):
+        remove_tree(path)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from builder.errors import StoreError
+from builder.files import trees
 from builder.snapshots.types import Applied
 from builder.state import locks
 from builder.state.disk import store_error, store_errors
@@ -215,46 +216,13 @@ def _delete_aside(aside: tuple[str, int] | None) -> None:
 
 
 def delete_tree(path: str) -> None:
-    """Delete without following links; folders that forbid it are opened up first. What is gone already is fine."""
-    import shutil
-    import stat
-
-    def open_up(function: object, name: str, info: object) -> None:
-        error = info[1] if isinstance(info, tuple) else info
-        if isinstance(error, FileNotFoundError):
-            return
-        if not isinstance(error, PermissionError):
-            raise error if isinstance(error, BaseException) else OSError(str(error))
-        for folder in (os.path.dirname(name), name):
-            if stat.S_ISDIR(os.lstat(folder).st_mode):
-                os.chmod(folder, 0o700)
-        if stat.S_ISDIR(os.lstat(name).st_mode):
-            shutil.rmtree(name)
-        else:
-            os.unlink(name)
-
+    """``remove_tree`` as StoreError."""
     try:
-        shutil.rmtree(path, onerror=open_up)
+        trees.remove_tree(path)
     except OSError as e:
         raise store_error(f"can't delete {path}", e) from e
 
 
 def disk_usage(folder: str) -> Applied:
-    """Bytes on disk and inodes below ``folder``, itself included; hard links count once."""
-    seen: set[int] = set()
-    status = os.lstat(folder)
-    size, inodes = status.st_blocks * 512, 1
-    stack = [folder]
-    while stack:
-        with os.scandir(stack.pop()) as entries:
-            for entry in entries:
-                status = entry.stat(follow_symlinks=False)
-                if entry.is_dir(follow_symlinks=False):
-                    stack.append(entry.path)
-                elif status.st_nlink > 1:
-                    if status.st_ino in seen:
-                        continue
-                    seen.add(status.st_ino)
-                size += status.st_blocks * 512
-                inodes += 1
-    return Applied(size, inodes)
+    """Bytes on disk and inodes of ``folder`` and all below it; hard links count once. OSError."""
+    return Applied(*trees.disk_usage(folder))

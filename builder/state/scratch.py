@@ -54,6 +54,6 @@ def _delete(path: str) -> None:
     try:
         os.rmdir(path)
     except OSError:
-        import shutil
+        from builder.files.trees import remove_tree
 
-        shutil.rmtree(path, ignore_errors=True)
+        remove_tree(path, ignore_errors=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 
 from runtime.linux.safepath import open_in_root, resolve_in_root
 
@@ -106,12 +105,11 @@ def lstat_at(folder: int, name: str) -> os.stat_result | None:
 
 def remove_at(folder: int, name: str) -> None:
     """Remove a name with everything below it, following no link. Nothing there is fine."""
-    st = lstat_at(folder, name)
-    if st is None:
-        return
-    if not stat.S_ISDIR(st.st_mode):
-        os.unlink(name, dir_fd=folder)
-        return
-    import shutil
+    from builder.files.trees import remove_tree
 
-    shutil.rmtree(name, dir_fd=folder)
+    try:
+        os.unlink(name, dir_fd=folder)
+    except FileNotFoundError:
+        return
+    except (IsADirectoryError, PermissionError):
+        remove_tree(name, dir_fd=folder)
