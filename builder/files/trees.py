@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN = 32
 """Folders of one trail that are held open: the deepest ones."""
 _TRIES = 3
+_SHOWN = 200
 
 
 @contextmanager
@@ -28,9 +30,20 @@ def held(folder: str) -> Iterator[str]:
     """A short name of ``folder``, good while the block lasts: paths below it may be as long as the kernel takes."""
     fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield f"/proc/self/fd/{fd}"
+        yield name_of(fd)
     finally:
         os.close(fd)
+
+
+def name_of(folder: int) -> str:
+    """A short name of an open folder. The dot makes it no link, so that lstat(2) and its like mean the folder."""
+    return f"/proc/self/fd/{folder}/."
+
+
+def shown(path: object) -> str:
+    """A path for a message: without the name of the ``held`` folder it lies in, and cut where it is endless."""
+    text = re.sub(r"^/proc/self/fd/\d+/\./?", "", str(path)) or "/"
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
 
 
 class Trail:
