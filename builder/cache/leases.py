@@ -7,7 +7,6 @@ Rows come and go in the transactions that need them, so that "is it held?" and "
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 import threading
@@ -18,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from builder.errors import StoreError
 from builder.oci.digest import Digest
+from builder.state import locks
 from builder.state.disk import store_errors
-from builder.state.locks import try_lock
 
 if TYPE_CHECKING:
     from builder.state.database import Database
@@ -132,7 +131,7 @@ def sweep(layout: Layout, database: Database, own: str) -> list[str]:
         if not name.startswith(_PREFIX) or name == _PREFIX + own:
             continue
         path = layout.path("locks", name)
-        fd = try_lock(path)
+        fd = locks.try_lock_left(path)
         if fd is None:
             continue
         try:
@@ -161,21 +160,10 @@ def forget_unlocked(layout: Layout, c: sqlite3.Connection) -> None:
 
 
 def _make_file(layout: Layout) -> tuple[str, int]:
-    """A sweep may lock the new file before we do, and unlink it: then another one. Never wait for it here: the sweep waits for
-    the write transaction that we are in."""
-    while True:
-        lease = os.urandom(8).hex()
-        path = layout.path("locks", _PREFIX + lease)
-        with store_errors("can't write to the state folder"):
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            continue
-        if os.fstat(fd).st_nlink:
-            return lease, fd
-        os.close(fd)
+    """A sweep may have the new file before we do. Nobody waits for it here: the sweep waits for the write transaction we are in."""
+    with store_errors("can't write to the state folder"):
+        path, fd = locks.new_file(layout.locks, _PREFIX)
+    return os.path.basename(path).removeprefix(_PREFIX), fd
 
 
 def _unlink(path: str) -> None:

@@ -6,7 +6,6 @@ process are no different from processes. Who takes or makes a record for a key h
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from builder.cache.refs import ImmutableRef, MutableRef
 from builder.errors import UnsupportedError
 from builder.oci.digest import Digest
 from builder.state import cancel
-from builder.state.locks import named_lock, try_lock
+from builder.state.locks import named_lock, share, try_lock
 
 if TYPE_CHECKING:
     from builder.cache.manager import CacheManager
@@ -119,7 +118,7 @@ def _hold(manager: CacheManager, record_id: str, fd: int, sharing: str, base: Im
     if sharing != SHARED:
         return _claim(manager, record_id, fd)
     if base is None:
-        fcntl.flock(fd, fcntl.LOCK_SH)
+        share(fd)
         return _claim(manager, record_id, fd)
     joint = SharedLock(fd)
     with manager.shared_locks_guard:

@@ -7,14 +7,15 @@ longer locked, and ``sweep`` takes it.
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from builder.errors import StoreError
+from builder.files import trees
 from builder.snapshots.types import Applied
+from builder.state import locks
 from builder.state.disk import store_error, store_errors
 from builder.values import dataclass
 
@@ -105,7 +106,7 @@ class Catalog:
     def making(self) -> Iterator[Making]:
         """A folder on its way; deleted when the block ends without ``enter``."""
         with store_errors("can't make a snapshot"):
-            path, fd = locked_folder(self._layout.snapshots, ".new-")
+            path, fd = locks.new_folder(self._layout.snapshots, ".new-")
         making = Making(path)
         try:
             yield making
@@ -161,7 +162,7 @@ class Catalog:
     def _set_aside(self, path: str) -> tuple[str, int] | None:
         """Take ``path`` away at once; deleting comes later and takes its time."""
         with store_errors("can't remove a snapshot"):
-            aside, fd = locked_folder(self._layout.snapshots, ".gone-")
+            aside, fd = locks.new_folder(self._layout.snapshots, ".gone-")
             try:
                 os.rename(path, os.path.join(aside, "snapshot"))
             except FileNotFoundError:
@@ -174,17 +175,7 @@ class Catalog:
             folders = [(entry.name, entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
         for name, path in folders:
             if name.startswith((".new-", ".gone-")):
-                try:
-                    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                except FileNotFoundError:
-                    continue
-                try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    delete_tree(path)
-                except BlockingIOError:
-                    pass
-                finally:
-                    os.close(fd)
+                _delete_aside(_left(path))
             elif name[0] != "." and not self._known(name):
                 # Inside a write transaction nobody can be between the rename and the row.
                 with self._database.transaction():
@@ -210,20 +201,9 @@ class Making:
         return path
 
 
-def locked_folder(parent: str, prefix: str) -> tuple[str, int]:
-    """A new folder and the fd that holds its lock. A sweep may take the folder before it is locked: then another one."""
-    import tempfile
-
-    while True:
-        path = tempfile.mkdtemp(prefix=prefix, dir=parent)
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        if os.path.isdir(path):
-            return path, fd
-        os.close(fd)
+def _left(path: str) -> tuple[str, int] | None:
+    fd = locks.try_lock_left(path)
+    return None if fd is None else (path, fd)
 
 
 def _delete_aside(aside: tuple[str, int] | None) -> None:
@@ -236,46 +216,13 @@ def _delete_aside(aside: tuple[str, int] | None) -> None:
 
 
 def delete_tree(path: str) -> None:
-    """Delete without following links; folders that forbid it are opened up first. What is gone already is fine."""
-    import shutil
-    import stat
-
-    def open_up(function: object, name: str, info: object) -> None:
-        error = info[1] if isinstance(info, tuple) else info
-        if isinstance(error, FileNotFoundError):
-            return
-        if not isinstance(error, PermissionError):
-            raise error if isinstance(error, BaseException) else OSError(str(error))
-        for folder in (os.path.dirname(name), name):
-            if stat.S_ISDIR(os.lstat(folder).st_mode):
-                os.chmod(folder, 0o700)
-        if stat.S_ISDIR(os.lstat(name).st_mode):
-            shutil.rmtree(name)
-        else:
-            os.unlink(name)
-
+    """``remove_tree`` as StoreError."""
     try:
-        shutil.rmtree(path, onerror=open_up)
+        trees.remove_tree(path)
     except OSError as e:
         raise store_error(f"can't delete {path}", e) from e
 
 
 def disk_usage(folder: str) -> Applied:
-    """Bytes on disk and inodes below ``folder``, itself included; hard links count once."""
-    seen: set[int] = set()
-    status = os.lstat(folder)
-    size, inodes = status.st_blocks * 512, 1
-    stack = [folder]
-    while stack:
-        with os.scandir(stack.pop()) as entries:
-            for entry in entries:
-                status = entry.stat(follow_symlinks=False)
-                if entry.is_dir(follow_symlinks=False):
-                    stack.append(entry.path)
-                elif status.st_nlink > 1:
-                    if status.st_ino in seen:
-                        continue
-                    seen.add(status.st_ino)
-                size += status.st_blocks * 512
-                inodes += 1
-    return Applied(size, inodes)
+    """Bytes on disk and inodes of ``folder`` and all below it; hard links count once. OSError."""
+    return Applied(*trees.disk_usage(folder))

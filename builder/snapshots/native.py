@@ -152,13 +152,18 @@ class NativeSnapshotter:
 
     def _replay(self, tree: str, key: str, below: str | None) -> None:
         """Do in ``tree`` what leads from the snapshot ``below`` to ``key``."""
+        from contextlib import ExitStack
+
         from builder.files.differ import tree_changes
         from builder.files.replay import Player
+        from builder.files.trees import held
 
-        upper, lower = self._fs(key), None if below is None else self._fs(below)
         try:
-            player = Player(upper, tree)
-            tree_changes(upper, lower, player)
-            player.finish()
+            with ExitStack() as stack:
+                upper, into = stack.enter_context(held(self._fs(key))), stack.enter_context(held(tree))
+                lower = None if below is None else stack.enter_context(held(self._fs(below)))
+                player = Player(upper, into)
+                tree_changes(upper, lower, player)
+                player.finish()
         except OSError as e:
             raise store_error(f"can't copy snapshot {key}", e) from e

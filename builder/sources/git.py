@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import posixpath
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from builder.errors import AuthError, IntegrityError, NotFoundError, SourceError, StoreError
+from builder.files.trees import remove_tree
 from builder.graph.gitref import is_commit, parse_git_ref
 from builder.graph.ops import GitSource
 from builder.oci.digest import Digest, digest_parts
@@ -200,7 +200,7 @@ class GitFetcher:
                 return
         import tempfile
 
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder, ignore_errors=True)
         temp = tempfile.mkdtemp(prefix="git-", dir=self._worker.layout.tmp)
         try:
             bare = os.path.join(temp, "bare")
@@ -209,7 +209,7 @@ class GitFetcher:
         except OSError as e:
             raise StoreError(f"failed to init repo at {folder}: {e.strerror}") from e
         finally:
-            shutil.rmtree(temp, ignore_errors=True)
+            remove_tree(temp, ignore_errors=True)
 
     def _fetch(self, git: Git, folder: str, target: GitTarget) -> None:
         ref = self._wanted(git)
@@ -303,10 +303,10 @@ class GitFetcher:
             if not self._source.skip_submodules:
                 anchor_git_files(work, git.git_dir)
                 # Kept submodule repositories would hold their URLs, and state that the next checkout trips over.
-                shutil.rmtree(os.path.join(git.git_dir, "modules"), ignore_errors=True)
+                remove_tree(os.path.join(git.git_dir, "modules"), ignore_errors=True)
                 _forget_submodules(git)
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            remove_tree(scratch, ignore_errors=True)
         if subdir:
             move_up(work, subdir, folder)
 
