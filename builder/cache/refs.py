@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from builder.cache.records import COMMITTED, LAZY, MUTABLE
+from builder.cache.record import COMMITTED, LAZY, MUTABLE
 from builder.cache.types import ChecksumOptions, Compression, Layer, UnlazyProgress
 from builder.errors import StoreError
 from builder.graph.digest import Digest
 
 if TYPE_CHECKING:
     from builder.cache.manager import CacheManager
-    from builder.cache.records import CacheRecord
+    from builder.cache.record import CacheRecord
 
 
 _ALL = ChecksumOptions()

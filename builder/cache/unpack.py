@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from builder.cache.parallel import ahead, run
-from builder.cache.records import COMMITTED, LAYER, LAZY, MERGE, CacheRecord, LayerBlob
+from builder.cache.record import COMMITTED, LAYER, LAZY, MERGE, CacheRecord, LayerBlob
 from builder.errors import IntegrityError, LayerError, NotFoundError, PybuildError
 from builder.graph.digest import Digest
 from builder.snapshots.types import NeedsParent

@@ -110,8 +110,11 @@ def fsck(verify: bool, **flags: Any) -> int:
     from builder.images import ImageStore
 
     with open_root(flags["root"], flags["config"]) as worker:
-        problems = [*worker.cache.fsck(verify=verify), *ImageStore(worker.database, worker.content).fsck()]
-        garbage = worker.cache.garbage()
+        problems = worker.cache.fsck(verify=verify)
+        garbage: list[str] = []
+        if not worker.database.is_suspect:
+            problems += ImageStore(worker.database, worker.content).fsck()
+            garbage = worker.cache.garbage()
     for line in [*problems, *(f"unused {line}" for line in garbage)]:
         print(line)
     print(f"{len(problems)} problem{'' if len(problems) == 1 else 's'} found" if problems else "No problem found")

@@ -37,9 +37,7 @@ def forget_pruned(worker: Worker) -> None:
     from builder.solver.steplog import trim
 
     try:
-        release_unreferenced(
-            SqliteKeyStore(worker.database), lambda: [id for (id,) in worker.cache.records.rows("SELECT id FROM records")]
-        )
+        release_unreferenced(SqliteKeyStore(worker.database), worker.cache.records.ids)
         trim(worker.database)
     except StoreError:
         pass  # a disk that is still full: the next time does it; keys that lead nowhere do no harm until then
