@@ -142,7 +142,7 @@ class ImageStore:
         try:
             with open(self._path, encoding="utf-8") as file:
                 names = json.load(file)
-            sources = [(Digest.parse(d), str(Reference.parse(name))) for d, name in names["sources"]]
+            sources = [(Digest.parse(str(d)), str(Reference.parse(str(name)))) for d, name in names["sources"]]
             rows = [_checked(row) for row in names["images"]]
             elsewhere = {digest for digest, _ in sources}
             whole = [row for row in rows if row[0] not in known and self._is_whole(Descriptor(*row[1:4]), elsewhere)]
@@ -271,7 +271,7 @@ def _tagged(ref: Reference) -> Reference:
 def _checked(row: Any) -> tuple[str, str, Digest, int, str, int, float]:
     """A row out of ROOT/images.json; ValueError or TypeError for one that is none."""
     name, media_type, digest, manifest_size, created, size, stored_at = row
-    parsed = (str(Reference.parse(name)), str(media_type), Digest.parse(digest), int(manifest_size))
+    parsed = (str(Reference.parse(str(name))), str(media_type), Digest.parse(str(digest)), int(manifest_size))
     return (*parsed, str(created), int(size), float(stored_at))
 
 

@@ -94,13 +94,12 @@ def open_worker(root: str | None, config: Config, runtime: str | None = None) ->
 
         return ImageStore(database, content).gc_roots()
 
-    cache = CacheManager(layout, database, content, snapshotter, roots=[image_roots])
     if entered.look_over:
-        from builder.cache.repair import look_over
         from builder.images import ImageStore
 
         ImageStore(database, content).restore()
-        look_over(cache)
+    cache = CacheManager(layout, database, content, snapshotter, roots=[image_roots], look_over=entered.look_over)
+    if entered.look_over:
         recovery.done(layout)
     return Worker(layout, database, content, snapshotter, cache, config, runtime, _scratch=own, _database_lock=entered.lock)
 

@@ -93,8 +93,10 @@ class CacheManager:
         *,
         roots: Sequence[GCRoot] = (),
         warn: Callable[[str], None] | None = None,
+        look_over: bool = False,
     ) -> None:
-        """``roots`` as for ``add_gc_root``: here, because what dead processes left is swept at once."""
+        """``roots`` as for ``add_gc_root``: here, because what dead processes left is swept at once. ``look_over``: rows may have
+        been lost, see ``repair``."""
         self.layout = layout
         self.database = database
         self.content = content
@@ -110,7 +112,12 @@ class CacheManager:
         self._uses: dict[str, tuple[float, int]] = {}
         self._providers: dict[Digest, tuple[BlobProvider, UnlazyProgress | None]] = {}
         self._resolver: ProviderResolver | None = None
-        if sweep(layout, database, self.lease.id):
+        left = sweep(layout, database, self.lease.id)
+        if look_over:
+            from builder.cache.repair import look_over as mend
+
+            mend(self)
+        elif left:
             from builder.cache.gc import sweep_leftovers
 
             sweep_leftovers(self)

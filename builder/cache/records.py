@@ -1,4 +1,4 @@
-"""The tables of cache records: all SQL about them. Records in, records out (``record``): refs, snapshots and blobs are not known here.
+"""The tables of cache records: all SQL about them. Records in, records out (``record``): refs, snapshots, blobs are unknown here.
 
 A record is one row with everything it says, its parents and blobs too, under one seal: a row that is damaged or lost is a record
 that is gone, never one with other parents. ``record_children`` and ``blob_records`` repeat the rows for the opposite question, who

@@ -3,10 +3,10 @@
 A file says its version in its header (``user_version``, vouched for by ``application_id``). Version 1 said nothing: 0.
 
 Two versions of pybuild on one root. Every process holds ROOT/locks/database shared while it has the database open, those of
-version 1 too. A newer one migrates only while it holds that lock alone (``recovery.enter``): it waits for older ones to end. An older
-one that starts afterwards finds a version that it does not know and refuses; version 1, which knows no versions, is stopped by the
-gate (``schema.GATE``) before it has read or written anything. So never do two versions work on one root at the same time, and the
-newer one loses nothing. There is no way back: who wants the older version again gives it another root.
+version 1 too. A newer one migrates only while it holds that lock alone (``recovery.enter``): it waits for older ones to end. An
+older one that starts afterwards finds a version that it does not know and refuses; version 1, which knows none, is stopped by
+the gate (``schema.GATE``) before it has read or written anything. So never do two versions work on one root at the same time, and
+the newer one loses nothing. There is no way back: who wants the older version again gives it another root.
 
 A migration is one transaction: a crash leaves the old version as it was. What can't be carried over is dropped, names of images
 never: they are in ROOT/images.json too.
@@ -22,7 +22,7 @@ from typing import Any
 
 from builder.errors import DamagedStoreError, StoreError
 from builder.state import schema
-from builder.state.tables import SEAL, Row, Table, sealer
+from builder.state.tables import Row, Table, sealer
 
 EMPTY, UNVERSIONED = 0, 1
 
@@ -127,16 +127,13 @@ def _from_1(c: sqlite3.Connection, path: str) -> None:
         c.execute(f'ALTER TABLE "{name}" RENAME TO "{_OLD}{name}"')
     create(c)
     for table in _KEPT:
-        _carry(c, table, _rows(c, old, table.name, table.columns))
-        if table.free:
-            used = f"SELECT used FROM {_OLD}{table.name} o WHERE o.folder = {table.name}.folder"
-            c.execute(f"UPDATE {table.name} SET used = coalesce(({used}), 0)")
+        _carry(c, table, _rows(c, old, table.name, table.all_columns[:-1]))
     records = list(_records_of_1(c, old))
     _carry(c, schema.RECORDS, (tuple(r[column] for column in schema.RECORDS.columns) for r in records))
     _carry(c, schema.RECORD_CHILDREN, ((p, r["id"]) for r in records for p in r["parents"].split()))
     _carry(c, schema.BLOB_RECORDS, ((b[0], r["id"]) for r in records for b in json.loads(r["blobs"] or "[]")))
-    (images,) = c.execute("SELECT count(*) FROM images").fetchone()
-    _carry(c, schema.COUNTS, iter([("images", images)]))
+    # All that there were: a name whose row could not be carried over is looked for in its other place then.
+    _carry(c, schema.COUNTS, iter([("images", len(list(_rows(c, old, "images", ("name",)))))]))
     for name in old:
         c.execute(f'DROP TABLE "{_OLD}{name}"')
     _mark_snapshots(path, [key for (key,) in c.execute("SELECT key FROM snapshots")])
@@ -153,11 +150,15 @@ def _records_of_1(c: sqlite3.Connection, old: set[str]) -> Iterator[dict[str, An
         blobs.setdefault(record, []).append([digest, media_type, size, source, json.loads(notes) if notes else []])
     columns = tuple(name for name in schema.RECORDS.columns if name not in ("parents", "blobs"))
     found = {row[0]: dict(zip(columns, row, strict=True)) for row in _rows(c, old, "records", columns)}
+    gone: set[str] = set()
+    size = -1
+    while size != len(gone):
+        size = len(gone)
+        gone |= {name for name in found for p in parents.get(name, ()) if p not in found or p in gone}
     for name, record in found.items():
-        above = parents.get(name, [])
-        if all(p in found for p in above):
-            own = blobs.get(name)
-            yield record | {"parents": " ".join(above), "blobs": json.dumps(own) if own else ""}
+        own = blobs.get(name)
+        if name not in gone:
+            yield record | {"parents": " ".join(parents.get(name, ())), "blobs": json.dumps(own) if own else ""}
 
 
 def _rows(c: sqlite3.Connection, old: set[str], name: str, columns: tuple[str, ...], tail: str = "") -> Iterator[Row]:
@@ -171,22 +172,17 @@ def _rows(c: sqlite3.Connection, old: set[str], name: str, columns: tuple[str, .
 
 
 def _carry(c: sqlite3.Connection, table: Table, rows: Iterator[Row]) -> None:
-    """Seal and insert rows whose values are of the types that the table's columns say."""
-    seal = sealer(table)
-    kinds = [_KINDS[d.removesuffix("?")] for d in _types(table)]
-    nullable = [d.endswith("?") for d in _types(table)]
-    columns = [*table.columns, *(["used"] if table.free else []), SEAL]
-    into = f"INSERT OR REPLACE INTO {table.name} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+    """Seal and insert rows whose values are of the types that the table's columns say; columns that are not sealed come last."""
+    seal, width = sealer(table), len(table.columns)
+    columns = [part.split()[1] for part in f"{table.key}, {table.rest}, {table.free}".split(",") if part.strip()]
+    kinds = [(_KINDS[d.removesuffix("?")], d.endswith("?")) for d in columns]
+    into = f"INSERT OR REPLACE INTO {table.name} VALUES ({', '.join('?' * len(table.all_columns))})"
     for row in rows:
-        if all(isinstance(v, kind) or (v is None and null) for v, kind, null in zip(row, kinds, nullable, strict=True)):
-            c.execute(into, (*row, *([0] if table.free else []), seal(row)))
+        if all(isinstance(v, kind) or (v is None and null) for v, (kind, null) in zip(row, kinds, strict=True)):
+            c.execute(into, (*row, seal(row[:width])))
 
 
 _KINDS: dict[str, type | tuple[type, ...]] = {"TEXT": str, "INTEGER": int, "REAL": (float, int), "BLOB": bytes}
-
-
-def _types(table: Table) -> list[str]:
-    return [part.split()[1] for part in f"{table.key}, {table.rest}".split(",") if part.strip()]
 
 
 def _mark_snapshots(path: str, keys: list[str]) -> None:

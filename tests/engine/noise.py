@@ -48,6 +48,8 @@ COPY --from=tool /made /srv/made
 PAGES = "pages"
 """The kind of damage that is whole pages anywhere; other kinds are names of tables and indexes."""
 DATABASE = "metadata.db"
+_QUIET, _MOST = 1, 4
+"""How many builds in a row have to be cached and silent in the end, and how many builds there are at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of one damaged database. ``faults``: what should not be, a line each. ``rerun``: steps the first build ran."""
+    """What became of one damaged database. ``faults``: what should not be, a line each. ``rerun``: steps that were run again."""
 
     kind: str
     seed: int
@@ -172,8 +174,8 @@ def damage_rows(path: str, pages: Pages, kind: str, seed: int) -> None:
 
 
 def trial(subject: Subject, kind: str, seed: int, folder: str) -> Verdict:
-    """Damage a copy of the root, then build three times. The first two have to give the image; the third has to be cached and
-    silent: nothing of the damage is left."""
+    """Damage a copy of the root, then build until a build is cached and silent: each has to give the image, no more than one may
+    warn, and what follows the one that noticed has to be past it."""
     root = f"{folder}/root"
     # Hard links: nothing in a store is written to in place but the database, and files that a step is writing.
     subprocess.run(["cp", "-al", subject.root, root], check=True)
@@ -182,38 +184,39 @@ def trial(subject: Subject, kind: str, seed: int, folder: str) -> Verdict:
     (damage if seed % 2 or kind == PAGES else damage_rows)(f"{root}/{DATABASE}", subject.pages, kind, seed)
     faults: list[str] = []
     outputs: list[str] = []
-    warned, rerun = False, 0
-    for turn in ("first", "second", "third"):
+    warnings: list[str] = []
+    rerun = quiet = 0
+    while quiet < _QUIET and len(outputs) < _MOST:
+        turn = f"build {len(outputs) + 1}"
         try:
             done, image, manifest = build(Pybuild(root), subject.context, folder)
         except (AssertionError, subprocess.TimeoutExpired) as e:
-            faults.append(f"{turn} build: wrong: {str(e)[:200]}")
-            continue
+            return Verdict(kind, seed, (*faults, f"{turn}: wrong: {str(e)[:200]}"), bool(warnings), rerun, "\n----\n".join(outputs))
         outputs.append(done.err)
-        if image is None:
-            faults.append(f"{turn} build: failed: {done.err.strip().splitlines()[-1:]}")
-            continue
+        told = [line for line in done.err.splitlines() if line.startswith("warning:")]
+        warnings += told
+        quiet = 0 if told or done.not_cached() or image is None else quiet + 1
+        rerun += len(done.not_cached())
         if "Traceback" in done.err:
-            faults.append(f"{turn} build: a traceback")
-        if listing(image) != subject.listing:
+            faults.append(f"{turn}: a traceback")
+        if image is None:
+            faults.append(f"{turn}: failed: {done.err.strip().splitlines()[-1:]}")
+        elif listing(image) != subject.listing:
             lost = sorted(subject.listing.keys() - image.files().keys())
-            faults.append(f"{turn} build: wrong: {len(lost)} files are missing, such as {lost[:3]}")
+            faults.append(f"{turn}: wrong: {len(lost)} files are missing, such as {lost[:3]}")
         elif manifest != subject.manifest:
-            faults.append(f"{turn} build: wrong: another manifest")
-        warnings = [line for line in done.err.splitlines() if line.startswith("warning:")]
-        if len(warnings) > 1 or (warnings and turn == "third"):
-            faults.append(f"{turn} build: warned {len(warnings)} times: {warnings}")
-        if turn == "first":
-            warned, rerun = bool(warnings), len(done.not_cached())
-        elif turn == "third" and done.not_cached():
-            faults.append(f"third build: not cached: {sorted(done.not_cached())}")
+            faults.append(f"{turn}: wrong: another manifest")
+    if quiet < _QUIET:
+        faults.append(f"it stays: build {len(outputs)} is not cached, or warns")
     # What no build has read fsck may still find; then the next command is past it.
-    Pybuild(root)("fsck")
+    warnings += [line for line in Pybuild(root)("fsck").err.splitlines() if line.startswith("warning:")]
     checked = Pybuild(root)("fsck", "--verify")
     if checked.code:
         faults.append(f"fsck: {checked.out.splitlines()[:2]} {checked.err.splitlines()[-1:]}")
+    if len(warnings) > 1:
+        faults.append(f"warned {len(warnings)} times: {warnings}")
     subprocess.run(["rm", "-rf", root], check=True)
-    return Verdict(kind, seed, tuple(faults), warned, rerun, "\n----\n".join(outputs))
+    return Verdict(kind, seed, tuple(faults), bool(warnings), rerun, "\n----\n".join(outputs))
 
 
 # ------------------------------------------------------------------------------------------------------------------- by hand
@@ -261,7 +264,7 @@ def _table(verdicts: Sequence[Verdict]) -> None:
     count: Callable[[Callable[[Verdict], bool]], Counter[str]] = lambda f: Counter(v.kind for v in verdicts if f(v))  # noqa: E731
     wrong = count(lambda v: any("wrong" in f for f in v.faults))
     failed = count(lambda v: any("failed" in f for f in v.faults))
-    stuck = count(lambda v: any(f.startswith(("second build: failed", "third")) for f in v.faults))
+    stuck = count(lambda v: any(f.startswith("it stays") for f in v.faults))
     noted, rerun = count(lambda v: v.warned), count(lambda v: v.rerun > 0)
     print(f"{'':30}{'trials':>8}{'wrong':>8}{'failed':>8}{'stays':>8}{'warned':>8}{'re-ran':>8}")
     for kind, trials in Counter(v.kind for v in verdicts).items():
