@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from builder.cache.records import COMMITTED, LAYER, LAZY, MERGE, CacheRecord, LayerBlob
+from builder.cache.record import COMMITTED, LAYER, LAZY, MERGE, CacheRecord, LayerBlob
 from builder.errors import IntegrityError, LayerError, NotFoundError, PybuildError
 from builder.files.types import NeedsParent
 from builder.oci.digest import Digest

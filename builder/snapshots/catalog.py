@@ -2,7 +2,8 @@
 
 A snapshot is its row together with its folder ROOT/snapshots/KEY. A folder is made under a temp name that the maker holds
 locked, renamed, and then entered; it leaves in the opposite order. So whatever a crash leaves behind has no row, or is no
-longer locked, and ``sweep`` takes it.
+longer locked, and ``sweep`` takes it. Beside its files a folder has the symbolic link ``id``, whose target is the key: files that
+bear another name are not the snapshot's, however they came there.
 """
 
 from __future__ import annotations
@@ -10,28 +11,24 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from builder.errors import StoreError
 from builder.files import trees
 from builder.snapshots.types import Applied
 from builder.state import locks
 from builder.state.disk import store_error, store_errors
-from builder.values import dataclass
+from builder.state.schema import SNAPSHOTS
+from builder.values import dataclass, replace
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from builder.state.database import Database
     from builder.state.layout import Layout
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS snapshots (
-    key TEXT PRIMARY KEY, driver TEXT NOT NULL, kind TEXT NOT NULL, parent TEXT, layers TEXT,
-    explicit INTEGER NOT NULL, size INTEGER, inodes INTEGER
-) WITHOUT ROWID
-"""
-
 ACTIVE, COMMITTED = "active", "committed"
-_COLUMNS = "key, kind, parent, layers, explicit, size, inodes"
+_MARK = "id"
 _ALPHABET = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 
 
@@ -55,7 +52,6 @@ class Catalog:
         self._layout = layout
         self._database = database
         self._driver = driver
-        database.schema(SCHEMA)
 
     def folder(self, key: str, *names: str) -> str:
         if not key or key[0] == "." or not _ALPHABET.issuperset(key):
@@ -63,16 +59,18 @@ class Catalog:
         return os.path.join(self._layout.snapshots, key, *names)
 
     def find(self, key: str) -> Row | None:
-        row = (
-            self._database.connection()
-            .execute(f"SELECT {_COLUMNS} FROM snapshots WHERE key = ? AND driver = ?", (key, self._driver))
-            .fetchone()
-        )
-        if row is None:
-            return None
-        name, kind, parent, layers, explicit, size, inodes = row
-        usage = None if size is None else Applied(size, inodes)
-        return Row(name, kind, parent, tuple(layers.split()) if layers is not None else None, bool(explicit), usage)
+        for name, driver, kind, parent, layers, explicit, size, inodes in self._database.find(SNAPSHOTS, key=key):
+            if driver == self._driver:
+                usage = None if size is None else Applied(size, inodes)
+                return Row(name, kind, parent, tuple(layers.split()) if layers is not None else None, bool(explicit), usage)
+        return None
+
+    def has_files(self, key: str) -> bool:
+        """Are the snapshot's own files there, and are they its own?"""
+        try:
+            return os.readlink(self.folder(key, _MARK)) == key and os.path.isdir(self.folder(key, "fs"))
+        except OSError:
+            return False
 
     def get(self, key: str) -> Row:
         row = self.find(key)
@@ -87,20 +85,26 @@ class Catalog:
         return row
 
     def keys(self) -> Iterator[str]:
-        rows = self._database.connection().execute("SELECT key FROM snapshots WHERE driver = ?", (self._driver,)).fetchall()
-        return iter([row[0] for row in rows])
+        return iter([key for key, driver, *_ in self._database.select(SNAPSHOTS) if driver == self._driver])
 
     def mark_committed(self, key: str, *, explicit: bool) -> None:
-        with self._database.transaction() as c:
-            c.execute("UPDATE snapshots SET kind = ?, explicit = ? WHERE key = ?", (COMMITTED, explicit, key))
+        self._change(key, kind=COMMITTED, explicit=explicit)
 
     def mark_explicit(self, key: str) -> None:
-        with self._database.transaction() as c:
-            c.execute("UPDATE snapshots SET explicit = 1 WHERE key = ?", (key,))
+        self._change(key, explicit=True)
 
     def store_usage(self, key: str, usage: Applied) -> None:
+        self._change(key, usage=usage)
+
+    def _change(self, key: str, **changes: Any) -> None:
         with self._database.transaction() as c:
-            c.execute("UPDATE snapshots SET size = ?, inodes = ? WHERE key = ?", (usage.size, usage.inodes, key))
+            self._put(c, replace(self.get(key), **changes))
+
+    def _put(self, c: sqlite3.Connection, row: Row) -> None:
+        layers = None if row.layers is None else " ".join(row.layers)
+        size, inodes = (row.usage.size, row.usage.inodes) if row.usage else (None, None)
+        values = (row.key, self._driver, row.kind, row.parent, layers, row.explicit, size, inodes)
+        self._database.put(c, SNAPSHOTS, [values])
 
     @contextmanager
     def making(self) -> Iterator[Making]:
@@ -118,30 +122,17 @@ class Catalog:
     def enter(self, making: Making, row: Row) -> None:
         """Rename the folder to its key and add the row; StoreError if the key is taken."""
         target = self.folder(row.key)
-        usage = row.usage
         old = None
         with self._database.transaction() as c:
-            taken = c.execute("SELECT 1 FROM snapshots WHERE key = ?", (row.key,)).fetchone()
-            if taken:
+            if self._known(row.key):
                 raise StoreError(f"snapshot {row.key} is there already")
             if os.path.lexists(target):
                 old = self._set_aside(target)  # its row is gone: a removal that was cut short
             with store_errors(f"can't make snapshot {row.key}"):
+                os.symlink(row.key, os.path.join(making.path, _MARK))
                 os.rename(making.path, target)
             making.entered = True
-            c.execute(
-                f"INSERT INTO snapshots (driver, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    self._driver,
-                    row.key,
-                    row.kind,
-                    row.parent,
-                    None if row.layers is None else " ".join(row.layers),
-                    row.explicit,
-                    usage.size if usage else None,
-                    usage.inodes if usage else None,
-                ),
-            )
+            self._put(c, row)
         _delete_aside(old)
 
     def remove(self, key: str) -> None:
@@ -183,8 +174,7 @@ class Catalog:
                 _delete_aside(aside)
 
     def _known(self, key: str) -> bool:
-        row = self._database.connection().execute("SELECT 1 FROM snapshots WHERE key = ?", (key,)).fetchone()
-        return row is not None
+        return bool(self._database.rows("SELECT 1 FROM snapshots WHERE key = ?", (key,)))
 
 
 @dataclass(slots=True)

@@ -120,7 +120,7 @@ class NativeSnapshotter:
         self._catalog.remove(key)
 
     def exists(self, key: str) -> bool:
-        return self._catalog.find(key) is not None and os.path.isdir(self._fs(key))
+        return self._catalog.find(key) is not None and self._catalog.has_files(key)
 
     def keys(self) -> Iterator[str]:
         return self._catalog.keys()

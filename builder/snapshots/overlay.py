@@ -214,7 +214,7 @@ class OverlaySnapshotter:
         row = self._catalog.find(key)
         if row is None:
             return False
-        return all(os.path.isdir(self._fs(layer)) for layer in ([key] if row.layers is None else row.layers))
+        return all(self._catalog.has_files(layer) for layer in ([key] if row.layers is None else row.layers))
 
     def keys(self) -> Iterator[str]:
         return self._catalog.keys()

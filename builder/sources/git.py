@@ -21,6 +21,7 @@ from builder.oci.digest import Digest, digest_parts
 from builder.sources.gitcli import Git
 from builder.sources.gitfiles import anchor_git_files, move_up, redact_configs, set_times, unlink
 from builder.state.locks import locked
+from builder.state.schema import GIT_SNAPSHOTS
 from builder.text.quoting import quote
 from builder.text.redact import redact_url
 from builder.values import dataclass
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from builder.session import Session
     from builder.worker import Worker
 
-_SCHEMA = "CREATE TABLE IF NOT EXISTS git_snapshots (key TEXT PRIMARY KEY, ref TEXT NOT NULL) WITHOUT ROWID"
 _REMOTE = "pybuild"
 _SSH_ID = "default"
 
@@ -144,17 +144,15 @@ class GitFetcher:
     def snapshot(self) -> ImmutableRef:
         """The files as a ref; the caller releases it. The same commit of the same remote is checked out once."""
         database, key = self._worker.database, self.key()
-        database.schema(_SCHEMA)
-        row = database.connection().execute("SELECT ref FROM git_snapshots WHERE key = ?", (key,)).fetchone()
-        if row is not None:
+        for _, known in database.find(GIT_SNAPSHOTS, key=key):
             try:
-                return self._worker.cache.get(row[0])
+                return self._worker.cache.get(known)
             except KeyError:
                 pass
         with self._repository() as git:
             ref = self._checkout(git)
         with database.transaction() as c:
-            c.execute("INSERT OR REPLACE INTO git_snapshots VALUES (?, ?)", (key, ref.id))
+            database.put(c, GIT_SNAPSHOTS, [(key, ref.id)])
         return ref
 
     def commit_time(self) -> int:
