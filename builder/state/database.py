@@ -24,6 +24,7 @@ from builder.state.tables import SEAL, Row, Table, normal, sealer
 BUSY_SECONDS = 60.0
 Arguments = Sequence[Any] | Mapping[str, Any]
 """What takes the place of ``?`` or of ``:name`` in SQL."""
+_CORRUPTION = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG})
 SUSPECT, ASIDE = ".suspect", ".damaged"
 """Names beside the database end in these: of the file that says that it is damaged (see ``mark``), and of a damaged one that was
 moved aside."""
@@ -165,6 +166,8 @@ class Database:
         return self._suspect
 
     def _error(self, e: Exception) -> StoreError:
+        if is_corruption(e):
+            mark(self.path, inode(self.path), alone=True)
         return StoreError(f"metadata database {self.path}: {e}", hint=_hint(e))
 
     # ------------------------------------------------------------------------------------------------------ connections
@@ -261,6 +264,11 @@ def mark(path: str, file: str, *, alone: bool) -> None:
             mark_file.write(f"{file or 'none'} {'alone' if alone else 'rows'}")
     except OSError:
         pass  # a full disk: whoever reads the damaged rows next finds them again
+
+
+def is_corruption(e: BaseException) -> bool:
+    """Does SQLite say that the file is damaged?"""
+    return isinstance(e, sqlite3.Error) and getattr(e, "sqlite_errorcode", 0) & 0xFF in _CORRUPTION
 
 
 def _lenient(data: bytes) -> str:
