@@ -16,7 +16,7 @@ import time
 
 from builder.errors import DamagedStoreError, PybuildError, StoreError
 from builder.state import cancel, locks
-from builder.state.database import ASIDE, SUSPECT, Database, inode, is_corruption, mark
+from builder.state.database import ASIDE, SUSPECT, Database, Mark, inode, is_corruption, mark, marked
 from builder.state.layout import Layout
 from builder.state.migrations import OlderStoreError, migrate
 from builder.values import dataclass
@@ -88,11 +88,9 @@ def _need(layout: Layout, database: Database, *, patient: bool) -> str:
     """Why the database can't be worked with as it is, or "". ``patient``: nor while some of its rows are damaged."""
     path = layout.database
     file = inode(path)
-    if os.path.exists(path + SUSPECT):
-        with open(path + SUSPECT, encoding="ascii", errors="replace") as f:
-            told, _, how = f.read().partition(" ")
-        if told == file and (patient or how != "rows"):
-            return _SOME_ROWS if how == "rows" else _DAMAGED
+    found = marked(path)
+    if found is not None and found.file == file and (patient or found.alone):
+        return _DAMAGED if found.alone else _SOME_ROWS
     if file and os.environ.get(_VARIABLE, "").rstrip(_AGAIN) == file:
         return _DAMAGED
     if _is_emptied(layout):
@@ -128,15 +126,17 @@ def _mend(layout: Layout, need: str) -> None:
         except DamagedStoreError:
             need = _DAMAGED
         else:
-            mark(path, "", alone=False)
+            mark(path, Mark("", alone=False, told=True))
             return
     from builder.state import salvage
 
-    mark(path, inode(path), alone=True)
+    before = marked(path)
+    told = before is not None and before.told
+    mark(path, Mark(inode(path), alone=True, told=True))
     # Where a crash came between the two renames the new file is all there is.
     if os.path.exists(path) or not salvage.finish(path):
         salvage.write_anew(path, salvage=not os.environ.get(_VARIABLE, "").endswith(_AGAIN))
-    if need != _SOME_ROWS:  # of those the process that found them has told
+    if not told:
         sys.stderr.write(
             f"warning: the metadata database {path} {need}: moved to {path}{ASIDE}."
             " What it has lost is made anew; whole images keep their names\n"
