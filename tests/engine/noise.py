@@ -257,10 +257,7 @@ def trial(subject: Subject, kind: str, seed: int, folder: str, command: type[Pyb
     warn, and what follows the one that noticed has to be past it."""
     root = f"{folder}/root"
     pybuild = command(root)
-    # Hard links: nothing in a store is written to in place but the database, and files that a step is writing.
-    subprocess.run(["cp", "-al", subject.root, root], check=True)
-    os.unlink(f"{root}/{DATABASE}")
-    shutil.copy(f"{subject.root}/{DATABASE}", f"{root}/{DATABASE}")
+    subprocess.run(["cp", "-a", subject.root, root], check=True)
     (damage if seed % 2 or kind == PAGES else damage_rows)(f"{root}/{DATABASE}", subject.pages, kind, seed)
     faults: list[str] = []
     outputs: list[str] = []
