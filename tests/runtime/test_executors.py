@@ -127,6 +127,21 @@ class TestUser:
         with pytest.raises(RuntimeFault, match=r"^unable to find user nobody: no matching entries in passwd file$"):
             run("true", user="nobody")
 
+    @pytest.mark.parametrize("user", ["", "0:0", "app"])
+    @pytest.mark.parametrize("name", ["passwd", "group"])
+    def test_a_fifo_in_place_of_an_account_file_does_not_hang(self, run, name: str, user: str) -> None:
+        """Neither us nor runc, which opens both by itself. The timer is for an implementation that does."""
+        os.unlink(f"{run.rootfs}/etc/{name}")
+        os.mkfifo(f"{run.rootfs}/etc/{name}")
+        cancelled = threading.Event()
+        timer = threading.Timer(20, cancelled.set)
+        timer.start()
+        try:
+            with pytest.raises(RuntimeFault, match=f"/etc/{name} of the root file system is not a regular file"):
+                run.run(("true",), user=user, cancelled=cancelled)
+        finally:
+            timer.cancel()
+
     def test_files_belong_to_the_user(self, run) -> None:
         run("touch /tmp/mine", user="app")
         status = os.stat(f"{run.rootfs}/tmp/mine")
