@@ -11,6 +11,7 @@ from builder.errors import NotFoundError, SourceError
 from builder.graph.ops import GitSource, HTTPSource, ImageSource, LocalSource, OCILayoutSource
 from builder.oci.digest import Digest
 from builder.oci.platform import host
+from builder.ops.ahead import before_work
 from builder.ops.llb_json import manifest_key, source_digest
 from builder.progress.events import Log, Status
 from builder.solver.types import CacheMap, Op, OpContext, Result
@@ -131,6 +132,7 @@ class HTTPOp:
             return CacheMap(fetcher.key(), parts=(*parts, ("last-modified", found.last_modified))), True
 
     def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
+        before_work(context.vertex, self._session)
         with self._lock:
             return [self._fetch(context).snapshot()]
 
@@ -163,6 +165,7 @@ class GitOp:
         return CacheMap(fetcher.key(), parts=parts), True
 
     def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
+        before_work(context.vertex, self._session)
         with self._lock:
             return [self._fetcher(context).snapshot()]
 
