@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, cast
 
@@ -105,6 +105,7 @@ class Build:
         self.session = self._session({}, {})
         self.inputs: Inputs | None = None
         self.converted: Converted | None = None
+        self._warnings: list[str] = []
         self._done = False
         self._solver: Solver | None = None
         self._solved: list[CachedResult] = []
@@ -137,12 +138,13 @@ class Build:
 
     def resolver(self) -> WorldResolver:
         """The frontend's view of images and contexts; after ``read``."""
-        return WorldResolver(self.worker, self.session, self.display)
+        return WorldResolver(self.worker, self.session, self.display, self._warnings.append)
 
     def read(self) -> Inputs:
         """Dockerfile, .dockerignore and contexts."""
         with step(self.display, f"[internal] load build definition from {os.path.basename(self.request.file) or 'Dockerfile'}"):
             self.inputs = read_inputs(self.request, self._scratch, self._solve_one)
+        self._warnings += self.inputs.warnings
         locals_, layouts = context_folders(self.request.build_contexts)
         for name, folder in (locals_ | layouts).items():
             if not os.path.isdir(folder):
@@ -264,7 +266,11 @@ class Build:
 
     def warn(self) -> None:
         """Lint findings and unused build args, after the display."""
-        if self.converted is None or self.request.quiet:
+        if self.request.quiet:
+            return
+        for text in self._warnings:
+            sys.stderr.write(f"[Warning] {text}\n")
+        if self.converted is None:
             return
         if any(s.type == "image" and not s.get("name") for s in self.request.outputs) and not self.request.tags and self._done:
             sys.stderr.write("[Warning] the image has no name and stays in the build cache only: name it with -t\n")
@@ -292,9 +298,10 @@ class Build:
         """The targets; of a build that failed, what came to an end nevertheless."""
         return self._solved or self.solver.finished
 
-    def _solve_one(self, edge: Edge) -> Readable:
-        """For remote contexts, which are read before the graph is there."""
+    def _solve_one(self, edge: Edge, locals_: Mapping[str, str]) -> Readable:
+        """For contexts that are read before the graph is there; ``locals_`` are the folders of their local sources."""
         assert self._solver is None or self.inputs is None
+        self.session = self._session(dict(locals_), {})
         return cast("Readable", self.solver.build([edge])[0].result)
 
     def _session(self, locals_: dict[str, str], layouts: dict[str, str]) -> Session:
