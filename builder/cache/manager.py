@@ -259,12 +259,11 @@ class CacheManager:
         base: ImmutableRef | None = None,
         *,
         description: str = "",
-        cancelled: threading.Event | None = None,
     ) -> MutableRef:
         """The persistent folder of a RUN --mount=type=cache, see ``mounts.acquire``."""
         from builder.cache.mounts import acquire
 
-        return acquire(self, key, sharing, base, description, cancelled)
+        return acquire(self, key, sharing, base, description)
 
     def forget_cache_mounts(self, key: str, *, based: bool) -> None:
         """Later cache mounts of the key begin anew, see ``mounts.forget``."""

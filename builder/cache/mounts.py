@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from builder.cache.records import CACHE_MOUNT, MUTABLE
 from builder.cache.refs import ImmutableRef, MutableRef
-from builder.errors import CancelledError, UnsupportedError
+from builder.errors import UnsupportedError
+from builder.state import cancel
 from builder.state.locks import locked, try_lock
 
 if TYPE_CHECKING:
@@ -30,12 +31,11 @@ def acquire(
     sharing: str,
     base: ImmutableRef | None,
     description: str,
-    cancelled: threading.Event | None,
 ) -> MutableRef:
     """A record for ``key`` (and ``base``, the files it begins with). ``release`` gives it back; its files stay.
 
     shared: everybody who asks at the same time has the same record. private: one that nobody uses, a new one if need be.
-    locked: waits until nobody uses it; CancelledError when ``cancelled`` is set meanwhile. Two mounts of one key in one step
+    locked: waits until nobody uses it; CancelledError when the work is called off meanwhile. Two mounts of one key in one step
     must be acquired once: a second ``locked`` one would wait for the first.
 
     On a base ``shared`` is per process: overlayfs can't have two mounts on one upper folder.
@@ -43,7 +43,6 @@ def acquire(
     if sharing not in (SHARED, PRIVATE, LOCKED):
         raise UnsupportedError(f"invalid cache sharing option: {sharing}")
     full_key = key if base is None else f"{key}:{base.id}"
-    cancelled = cancelled or threading.Event()
     from builder.cache.manager import hash_bucket
 
     manager.grown = True
@@ -55,8 +54,7 @@ def acquire(
                 return ref
             if not (busy and sharing == LOCKED):
                 return _make(manager, full_key, sharing, base, description)
-        if cancelled.wait(_POLL_SECONDS):
-            raise CancelledError(f"cancelled while waiting for the cache mount {key}")
+        cancel.sleep(_POLL_SECONDS)
 
 
 def forget(manager: CacheManager, key: str, *, based: bool) -> None:

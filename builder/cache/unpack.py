@@ -16,7 +16,7 @@ from builder.cache.records import COMMITTED, LAYER, LAZY, MERGE, CacheRecord, La
 from builder.errors import IntegrityError, LayerError, NotFoundError, PybuildError
 from builder.files.types import NeedsParent
 from builder.oci.digest import Digest
-from builder.state.parallel import ahead, run
+from builder.state.threads import ahead, run
 
 if TYPE_CHECKING:
     from builder.cache.manager import CacheManager

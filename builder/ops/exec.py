@@ -63,7 +63,7 @@ class ExecOp:
         from builder.ops.mounts import PreparedMounts
         from runtime.errors import RuntimeFault
 
-        with PreparedMounts(self._op, self._worker, self._session, inputs, context.cancelled) as mounts:
+        with PreparedMounts(self._op, self._worker, self._session, inputs) as mounts:
             try:
                 mounts.prepare()
                 tail = _Tail()

@@ -19,6 +19,7 @@ from builder.solver.exporter import Exporter
 from builder.solver.requests import Work
 from builder.solver.result import SharedResult
 from builder.solver.types import CacheMap, Manifest, Op, OpContext, Result, UnknownContentError
+from builder.state.cancel import Token, current, scope
 from builder.values import dataclass, field
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class Flight:
 
     waiters: list[tuple[Work, Callable[[Work], None]]]
     late: list[tuple[Work, Callable[[Work], None]]] = field(default_factory=list)
-    cancelled: threading.Event = field(default_factory=threading.Event)
+    cancelled: Token = field(default_factory=lambda: Token(current()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +161,7 @@ class SharedOp:
                 ("map", index), work, lambda w: self.cache_map(w, index), lambda c: self._ask_cache_map(c, index), remember, inline
             )
 
-    def _ask_cache_map(self, cancelled: threading.Event, index: int) -> tuple[CacheMap, bool]:
+    def _ask_cache_map(self, cancelled: Token, index: int) -> tuple[CacheMap, bool]:
         if self._state.inputs:
             return self._checked_map(cancelled, index)
         # For a source the key is where the work begins: a tag is resolved, a commit is looked up.
@@ -173,7 +174,7 @@ class SharedOp:
         self._around.reporter.completed(self._state)
         return answer
 
-    def _checked_map(self, cancelled: threading.Event, index: int) -> tuple[CacheMap, bool]:
+    def _checked_map(self, cancelled: Token, index: int) -> tuple[CacheMap, bool]:
         try:
             op = self.op
         except Exception as e:
@@ -205,7 +206,7 @@ class SharedOp:
             run = partial(self._ask_slow_key, index=index, result=result.result)
             self._fly(("slow", index), work, lambda w: self.slow_key(w, index, result), run, remember, False)
 
-    def _ask_slow_key(self, cancelled: threading.Event, index: int, result: Result) -> Digest:
+    def _ask_slow_key(self, cancelled: Token, index: int, result: Result) -> Digest:
         planner = self._around.planner
         if planner is not None and planner.is_unknown(result):
             return planner.unknown_digest(self._state)
@@ -284,7 +285,7 @@ class SharedOp:
         return digest_parts("step", *parts).hex[:40]
 
     def _execute(
-        self, cancelled: threading.Event, edge: ActiveEdge, keys: list[CacheKey], inputs: list[Result], lock: str
+        self, cancelled: Token, edge: ActiveEdge, keys: list[CacheKey], inputs: list[Result], lock: str
     ) -> _Executed:
         around = self._around
         if around.planner is not None and not around.planner.may_execute(self._maps):
@@ -296,9 +297,12 @@ class SharedOp:
             return _Executed(results, {edge.index: shared})
         if around.locks is None or all(key.ephemeral for key in keys):
             return self._execute_locked(cancelled, edge, keys, inputs)
-        from builder.solver.steplock import step_lock
+        from builder.state.locks import named_lock
 
-        with step_lock(around.locks, lock, cancelled):
+        # One execution of a step among all processes of a state root. Who gets the lock looks for the result again first: the
+        # last holder may have saved it. No deadlock: a thread holds one step lock at most, takes it after its place among
+        # --max-parallelism, and waits for nothing but the step itself while it holds it.
+        with named_lock(around.locks, "step-" + lock):
             if not edge.made_of_novel:
                 found = self._saved_meanwhile(edge, keys)
                 if found is not None:
@@ -318,7 +322,7 @@ class SharedOp:
         return None
 
     def _execute_locked(
-        self, cancelled: threading.Event, edge: ActiveEdge, keys: list[CacheKey], inputs: list[Result]
+        self, cancelled: Token, edge: ActiveEdge, keys: list[CacheKey], inputs: list[Result]
     ) -> _Executed:
         around, state = self._around, self._state
         if cancelled.is_set():
@@ -342,7 +346,7 @@ class SharedOp:
         self._log_step(edge, cancelled, failed=False)
         return _Executed(results, {edge.index: shared})
 
-    def _log_step(self, edge: ActiveEdge, cancelled: threading.Event, *, failed: bool) -> None:
+    def _log_step(self, edge: ActiveEdge, cancelled: Token, *, failed: bool) -> None:
         """Record what was executed, for explanations. A step is no worse for a record that can't be made."""
         explanations, state = self._around.explanations, self._state
         if explanations is None or state.vertex.meta.internal or all(m.ephemeral for m in self._maps):
@@ -352,7 +356,7 @@ class SharedOp:
         except (PybuildError, OSError) as e:
             self._around.sink(Warned(f"why {state.name} ran is not recorded: {e}"))
 
-    def _step_record(self, edge: ActiveEdge, cancelled: threading.Event) -> StepRecord:
+    def _step_record(self, edge: ActiveEdge, cancelled: Token) -> StepRecord:
         """What the key was made of, with the files that were looked at. Credentials of URLs are masked."""
         from builder.solver.explain import InputRecord, StepRecord
         from builder.text.redact import redact_text
@@ -375,7 +379,7 @@ class SharedOp:
         digest = " ".join(m.digest for m in self._maps)
         return StepRecord(self._state.vertex.op.kind, meta.stage, title, parts, tuple(inputs), name, meta.args, digest)
 
-    def _manifest(self, index: int, result: Result, cancelled: threading.Event) -> Manifest:
+    def _manifest(self, index: int, result: Result, cancelled: Token) -> Manifest:
         ask, planner = self._maps[-1].deps[index].manifest, self._around.planner
         if ask is None or (planner is not None and planner.is_unknown(result)):
             return Manifest()
@@ -418,7 +422,7 @@ class SharedOp:
     def maps(self) -> Sequence[CacheMap]:
         return self._maps
 
-    def _context(self, cancelled: threading.Event) -> OpContext:
+    def _context(self, cancelled: Token) -> OpContext:
         return OpContext(self._state.vertex, cancelled, self._around.sink, self._around.planner is not None)
 
     def _fly(
@@ -426,7 +430,7 @@ class SharedOp:
         name: tuple[str, int],
         work: Work,
         again: Callable[[Work], None],
-        run: Callable[[threading.Event], Any],
+        run: Callable[[Token], Any],
         remember: Callable[[Any, Exception | None], None],
         inline: bool,
         *,
@@ -448,10 +452,14 @@ class SharedOp:
         def land(value: Any, error: Exception | None) -> None:
             self._land(name, flight, value, error, remember, take or (lambda v: v))
 
+        def fly() -> Any:
+            with scope(flight.cancelled):
+                return run(flight.cancelled)
+
         if inline:
-            self._around.scheduler.later(lambda: land(*_attempt(lambda: run(flight.cancelled))))
+            self._around.scheduler.later(lambda: land(*_attempt(fly)))
         else:
-            self._around.workers.submit(lambda: run(flight.cancelled), land, limited=limited)
+            self._around.workers.submit(fly, land, limited=limited)
 
     def _leave(self, flight: Flight, work: Work) -> None:
         waiters = flight.waiters

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.builder.registry.conftest import Answer, World
 
 from builder.errors import SourceError
 from builder.net.agent import same_origin
 from builder.net.transport import TLS, Request, TransportError, is_loopback
+from tests.builder.net.conftest import Answer, World
 
 URL = "https://a.example/x"
 SECRET = {"Authorization": "Basic c2VjcmV0", "Cookie": "c2VjcmV0", "Accept": "*/*"}

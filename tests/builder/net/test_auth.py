@@ -8,12 +8,12 @@ import os
 import stat
 
 import pytest
-from tests.builder.registry.conftest import HOST, REF, Answer, World, image_manifest
 
 from builder.errors import AuthError, UsageError
 from builder.net.auth import NONE, Credentials, DockerConfig, parse_challenges
 from builder.net.transport import Request
 from builder.oci.digest import Digest
+from tests.builder.net.conftest import HOST, REF, Answer, World, image_manifest
 
 AUTH = base64.b64encode(b"me:secret").decode()
 ME = Credentials("me", "secret")

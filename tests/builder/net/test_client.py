@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.builder.registry.conftest import HOST, REF, Answer, World, blob_url, image_manifest
 
 from builder.errors import IntegrityError, NotFoundError, SourceError
 from builder.net.transport import Request, TransportError
@@ -13,6 +12,7 @@ from builder.oci import manifest as manifests
 from builder.oci.descriptor import Descriptor
 from builder.oci.digest import Digest
 from builder.oci.reference import Reference
+from tests.builder.net.conftest import HOST, REF, Answer, World, blob_url, image_manifest
 
 MANIFEST = image_manifest(b"{}", [])
 OCI = "application/vnd.oci.image.manifest.v1+json"

@@ -6,7 +6,6 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from tests.builder.registry.conftest import image_manifest
 
 from builder.config import Config
 from builder.errors import NotFoundError
@@ -17,6 +16,7 @@ from builder.oci import manifest as manifests
 from builder.oci.descriptor import Descriptor
 from builder.oci.digest import Digest
 from builder.oci.reference import Reference
+from tests.builder.net.conftest import image_manifest
 from tests.support.oci import Entry, layer_tar, write_layout
 from tests.support.processes import Registry
 

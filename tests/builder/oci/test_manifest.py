@@ -14,7 +14,7 @@ from builder.oci import manifest as manifests
 from builder.oci.digest import Digest
 from builder.oci.manifest import Index, Manifest, parse
 from builder.oci.platform import Platform
-from tests.builder.registry.conftest import image_manifest
+from tests.builder.net.conftest import image_manifest
 
 DIGEST = Digest.of(b"x")
 

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
-from tests.builder.registry.conftest import FakeTransport, World
 
 from builder.cache.manager import CacheManager
 from builder.cache.refs import ImmutableRef
@@ -20,6 +19,7 @@ from builder.sources.providers import connect, use_registry_client
 from builder.state.database import Database
 from builder.state.layout import Layout
 from builder.worker import Worker
+from tests.builder.net.conftest import FakeTransport, World
 
 OpenWorker = Callable[[], Worker]
 

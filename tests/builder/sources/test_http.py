@@ -8,7 +8,6 @@ import hashlib
 import os
 
 import pytest
-from tests.builder.registry.conftest import Answer, World
 
 from builder.errors import AuthError, IntegrityError, NotFoundError, SourceError
 from builder.graph.ops import HTTPSource
@@ -17,6 +16,7 @@ from builder.oci.digest import Digest
 from builder.session import Session
 from builder.sources.http import HTTPFetcher, file_name, parse_http_time, safe_name
 from builder.worker import Worker
+from tests.builder.net.conftest import Answer, World
 from tests.builder.sources.conftest import files
 
 URL = "https://files.example/dir/tool.tar"

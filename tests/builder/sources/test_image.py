@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 
 import pytest
-from tests.builder.registry.conftest import HOST, REF, Answer, World, image_manifest
 
 from builder.errors import IntegrityError, NotFoundError, UnsupportedError, UsageError
 from builder.graph.ops import ImageSource
@@ -23,6 +21,7 @@ from builder.session import Session
 from builder.solver.types import OpContext
 from builder.sources.image import ImagePuller, resolve_config
 from builder.worker import Worker
+from tests.builder.net.conftest import HOST, REF, Answer, World, image_manifest
 from tests.builder.sources.conftest import OpenWorker, files
 from tests.support.oci import Entry, layer_tar
 
@@ -241,7 +240,7 @@ def test_the_op_has_a_key_by_manifest_and_one_by_its_layers(worker: Worker, worl
     def keys(platform: Platform | None = None) -> tuple[Digest, Digest]:
         vertex = Vertex(ImageSource(NAME, "pull"), platform=platform)
         op = SourceOp(vertex, worker, Session())
-        context = OpContext(vertex, threading.Event())
+        context = OpContext(vertex)
         (first, done), (second, last) = op.cache_map(context, 0), op.cache_map(context, 1)
         assert (done, last) == (False, True)
         return first.digest, second.digest
