@@ -109,9 +109,9 @@ def _apart(request: BuildRequest, solve: Solve, *, outside: bool = False) -> Doc
     """
     file = request.file
     if file == "-":
-        return Dockerfile(_all_of(_stdin()))
+        return Dockerfile(_all_of(_stream("/dev/stdin", request)))
     if descriptor_of(file) is not None:
-        return Dockerfile(_all_of(_stream(file)))
+        return Dockerfile(_all_of(_stream(file, request)))
     if file.startswith(("http://", "https://")):
         return Dockerfile(_download(file, solve))
     if outside and os.path.isabs(file):
@@ -133,17 +133,16 @@ def _download(url: str, solve: Solve) -> bytes:
 
 
 # ------------------------------------------------------------------------------------------------ streams and archives
-def _stdin() -> BinaryIO:
-    if sys.stdin is None or sys.stdin.isatty():
-        raise UsageError("nothing to read: standard input is a terminal", hint="pipe a Dockerfile or an archive into it")
-    return sys.stdin.buffer
-
-
-def _stream(path: str) -> BinaryIO:
+def _stream(path: str, request: BuildRequest) -> BinaryIO:
     """What ``/dev/stdin`` or ``/dev/fd/N`` stands for."""
     number = descriptor_of(path)
-    if not number:
-        return _stdin()
+    assert number is not None
+    if any(descriptor_of(s.file) == number for s in request.secrets):
+        raise UsageError(f"invalid argument: can't use {path} for both a secret and the build context or dockerfile")
+    if number == 0:
+        if sys.stdin is None or sys.stdin.isatty():
+            raise UsageError("nothing to read: standard input is a terminal", hint="pipe a Dockerfile or an archive into it")
+        return sys.stdin.buffer
     try:
         return os.fdopen(os.dup(number), "rb")
     except OSError as e:
@@ -161,7 +160,7 @@ def _from_stream(request: BuildRequest, scratch: str, solve: Solve) -> Inputs:
     from_stdin = not descriptor_of(request.context)
     if from_stdin and (request.file == "-" or descriptor_of(request.file) == 0):
         raise UsageError("invalid argument: can't use stdin for both build context and dockerfile")
-    stream = _stdin() if from_stdin else _stream(request.context)
+    stream = _stream("/dev/stdin" if from_stdin else request.context, request)
     head = stream.read(_HEAD)
     if not head:
         where = "STDIN" if from_stdin else request.context

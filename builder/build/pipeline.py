@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 from builder.build.inputs import Inputs, read_inputs
 from builder.build.resolver import WorldResolver, context_folders, step
 from builder.build.result import BuildResult, BuiltTarget
-from builder.build.secrets import secret_provider
+from builder.build.secrets import Secrets
 from builder.errors import UsageError
 from builder.session import Session
 
@@ -42,11 +42,11 @@ class Pipeline:
         """``scratch``: a private folder, the caller's to delete."""
         self.worker, self.request = worker, request
         self._sink, self._scratch = sink, scratch
-        self._secret = secret_provider(request.secrets)
+        self._secrets = Secrets(request.secrets)
         self.session = self._session({}, {})
         self.inputs: Inputs | None = None
         self.converted: Converted | None = None
-        self._warnings: list[str] = []
+        self._warnings: list[str] = list(self._secrets.warnings)
         self._done = False
         self._solver: Solver | None = None
         self._solved: list[CachedResult] = []
@@ -242,7 +242,7 @@ class Pipeline:
         return cast("Readable", self.solver.build([edge])[0].result)
 
     def _session(self, locals_: dict[str, str], layouts: dict[str, str]) -> Session:
-        return Session(locals_, layouts, self._secret, self.request.ssh, self.request.allow)
+        return Session(locals_, layouts, self._secrets.get, self.request.ssh, self.request.allow)
 
     def _result(self, targets: tuple[BuiltTarget, ...], images: Sequence[WrittenImage]) -> BuildResult:
         return BuildResult(targets, tuple(images), self.request.tags, self.warnings(), self.findings())

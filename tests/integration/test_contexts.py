@@ -408,6 +408,19 @@ def test_a_fifo_in_a_context_is_copied_as_one(pybuild: Pybuild, context: Context
         assert tar.getmember("fifo").isfifo()
 
 
+# ------------------------------------------------------------------------------------------------ secrets
+def test_a_secret_from_a_process_substitution(pybuild: Pybuild, context: Context, busybox: str, out: Path) -> None:
+    step = "--mount=type=secret,id=s cat /run/secrets/s"
+    folder = context({"Dockerfile": f"FROM {busybox} AS b\nRUN {step} > /a\nRUN {step} > /b\nFROM scratch\nCOPY --from=b /a /b /\n"})
+    run_in_bash(pybuild, f"-o type=local,dest={out} --secret id=s,src=<(echo hunter2) {folder}")
+    assert [(out / n).read_text() for n in "ab"] == ["hunter2\n", "hunter2\n"]
+
+
+def test_standard_input_is_no_secret_and_dockerfile_at_once(pybuild: Pybuild, context: Context) -> None:
+    done = pybuild("--secret", "id=x,src=/dev/stdin", "-f", "-", context({}), input=b"FROM scratch\n")
+    assert_refused(done, "can't use /dev/stdin for both a secret and the build context or dockerfile")
+
+
 # ------------------------------------------------------------------------------------------------ podman's names
 def test_a_containerfile_is_built_where_there_is_no_dockerfile(pybuild: Pybuild, context: Context, out: Path) -> None:
     folder = context({"Containerfile": "FROM scratch\nCOPY . /\n", ".containerignore": "left\n", "left": "", "f": ""})

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from builder.build import request as r
-from builder.build.secrets import secret_provider
 from builder.errors import UsageError
 from builder.graph.ops import Ulimit
 
@@ -89,22 +88,6 @@ def test_an_ssh_agent_is_a_socket(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as s:
         s.bind(path)
         assert r.parse_ssh(["default", f"other={path}"], {"SSH_AUTH_SOCK": path}) == {"default": path, "other": path}
-
-
-def test_a_secret_is_read_when_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "s"
-    file.write_bytes(b"old")
-    monkeypatch.setenv("V", "from env")
-    lookup = secret_provider([r.SecretSpec("a", str(file)), r.SecretSpec("b", env="V")])
-    file.write_bytes(b"new")
-    assert lookup("a") == b"new"
-    assert lookup("b") == b"from env"
-    assert lookup("c") is None
-
-
-def test_a_secret_file_that_is_not_there_is_told_before_the_build() -> None:
-    with pytest.raises(UsageError, match="no such file"):
-        secret_provider([r.SecretSpec("a", "/nonexistent/secret")])
 
 
 def test_a_platform_that_is_given_twice_is_built_for_twice() -> None:
