@@ -82,6 +82,16 @@ def test_a_hostile_passwd_is_refused_or_read_inside(tmp_path: object) -> None:
         resolve(f"{tmp_path}", "daemon")
 
 
+@pytest.mark.parametrize("name", ["passwd", "group"])
+@pytest.mark.parametrize("spec", ["", "0", "5:6", "app"])
+def test_a_fifo_for_an_account_file_is_refused_whoever_is_asked_for(tmp_path: object, name: str, spec: str) -> None:
+    """runc reads both files inside of the container, whatever the user is, and would wait for somebody to write to the fifo."""
+    os.makedirs(f"{tmp_path}/etc")
+    os.mkfifo(f"{tmp_path}/etc/{name}")
+    with pytest.raises(RuntimeFault, match=f"/etc/{name} is not a regular file"):
+        resolve(f"{tmp_path}", spec)
+
+
 @pytest.mark.parametrize(
     ("spec", "ids"),
     [
