@@ -411,7 +411,8 @@ def test_a_fifo_in_a_context_is_copied_as_one(pybuild: Pybuild, context: Context
 # ------------------------------------------------------------------------------------------------ secrets
 def test_a_secret_from_a_process_substitution(pybuild: Pybuild, context: Context, busybox: str, out: Path) -> None:
     step = "--mount=type=secret,id=s cat /run/secrets/s"
-    folder = context({"Dockerfile": f"FROM {busybox} AS b\nRUN {step} > /a\nRUN {step} > /b\nFROM scratch\nCOPY --from=b /a /b /\n"})
+    dockerfile = f"FROM {busybox} AS b\nRUN {step} > /a\nRUN {step} > /b\nFROM scratch\nCOPY --from=b /a /b /\n"
+    folder = context({"Dockerfile": dockerfile})
     run_in_bash(pybuild, f"-o type=local,dest={out} --secret id=s,src=<(echo hunter2) {folder}")
     assert [(out / n).read_text() for n in "ab"] == ["hunter2\n", "hunter2\n"]
 

@@ -36,7 +36,8 @@ def test_a_source_that_is_not_there_is_told_before_the_build(spec: SecretSpec) -
 def test_what_can_be_no_secret_is_told_before_the_build(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "large").write_bytes(b"x" * (MAX_SECRET + 1))
-    for name, cause in (("fifo", "is not a regular file"), (".", "is not a regular file"), ("large", f"exceeds {MAX_SECRET} bytes")):
+    causes = {"fifo": "is not a regular file", ".": "is not a regular file", "large": f"exceeds {MAX_SECRET} bytes"}
+    for name, cause in causes.items():
         with pytest.raises(UsageError, match=f"can't read secret 'a': .*{cause}"):
             Secrets([SecretSpec("a", str(tmp_path / name))])
 
