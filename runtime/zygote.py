@@ -128,12 +128,16 @@ def _launch() -> Zygote:
 
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     source = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    environment = {**os.environ, "PYTHONPATH": source}
-    code = "import sys; from runtime.zygote import main; main(int(sys.argv[1]), int(sys.argv[2]))"
+    # This very package, whatever else of its name the working folder or PYTHONPATH has; the folder it lies in is on the path no
+    # longer than that needs, since it may be site-packages, which has to stand behind the standard library.
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[3]); import runtime; del sys.path[0]; "
+        "from runtime.zygote import main; main(int(sys.argv[1]), int(sys.argv[2]))"
+    )
     with theirs:
         number = theirs.fileno()
         theirs.set_inheritable(True)
-        pid = os.posix_spawn(sys.executable, [sys.executable, "-c", code, str(number), str(os.getpid())], environment)
+        pid = os.posix_spawn(sys.executable, [sys.executable, "-c", code, str(number), str(os.getpid()), source], os.environ)
     return Zygote(pid, ours)
 
 

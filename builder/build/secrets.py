@@ -20,8 +20,8 @@ MAX_SECRET = 500 << 10
 class Secrets:
     """Where each secret comes from, checked when this is made: before the build, not in the middle of it.
 
-    UsageError, as of BuildKit's client (secretsprovider/store.go), for a file that can't be one. Of two secrets with one id the last
-    counts. ``warnings`` are for the user.
+    UsageError, as of BuildKit's client (secretsprovider/store.go), for a file that can't be one. Of two secrets with one id the
+    last counts. ``warnings`` are for the user.
     """
 
     def __init__(self, specs: Sequence[SecretSpec]) -> None:
