@@ -13,6 +13,7 @@ from builder.build.result import BuildResult, BuiltTarget
 from builder.build.secrets import Secrets
 from builder.errors import UsageError
 from builder.session import Session
+from builder.values import replace
 
 if TYPE_CHECKING:
     from builder.build.request import BuildRequest
@@ -42,11 +43,11 @@ class Pipeline:
         """``scratch``: a private folder, the caller's to delete."""
         self.worker, self.request = worker, request
         self._sink, self._scratch = sink, scratch
-        self._secrets = Secrets(request.secrets)
-        self.session = self._session({}, {})
+        secrets = Secrets(request.secrets)
+        self.session = Session(secret=secrets.get, ssh=request.ssh, allow=request.allow)
         self.inputs: Inputs | None = None
         self.converted: Converted | None = None
-        self._warnings: list[str] = list(self._secrets.warnings)
+        self._warnings: list[str] = list(secrets.warnings)
         self._done = False
         self._solver: Solver | None = None
         self._solved: list[CachedResult] = []
@@ -242,7 +243,7 @@ class Pipeline:
         return cast("Readable", self.solver.build([edge])[0].result)
 
     def _session(self, locals_: dict[str, str], layouts: dict[str, str]) -> Session:
-        return Session(locals_, layouts, self._secrets.get, self.request.ssh, self.request.allow)
+        return replace(self.session, locals=locals_, oci_layouts=layouts)
 
     def _result(self, targets: tuple[BuiltTarget, ...], images: Sequence[WrittenImage]) -> BuildResult:
         return BuildResult(targets, tuple(images), self.request.tags, self.warnings(), self.findings())

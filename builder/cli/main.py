@@ -34,6 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     debug = "--debug" in args or "-D" in args
     try:
+        if debug or "PYBUILD_TRACE" in os.environ:
+            from builder.state import trace
+
+            trace.start(os.environ, debug=debug)
         return _run(args)
     except KeyboardInterrupt:
         sys.stderr.write("ERROR: canceled\n")
@@ -50,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             import traceback
 
+            from builder.state import trace
+
+            sys.stderr.write("".join(f"debug: {line}\n" for line in trace.stop()))
             traceback.print_exc()
         text, code = describe_failure(e)
         sys.stderr.write(text)

@@ -11,6 +11,7 @@ from builder.exporters.types import BuildOutput, OutputSpec
 from builder.oci.digest import Digest, digest_parts
 from builder.oci.reference import Reference
 from builder.progress.events import Sink, Status, VertexCompleted, VertexStarted
+from builder.state import trace
 from builder.values import replace
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def export(worker: Worker, output: BuildOutput, spec: OutputSpec, tags: Sequence
     steps = _Steps(digest, sink)
     sink(VertexStarted(digest, title, time.monotonic()))
     try:
-        image = _export_soundly(worker, output, spec, tags, steps)
+        with trace.span("export", title, dest=spec.dest):
+            image = _export_soundly(worker, output, spec, tags, steps)
     except BaseException as e:
         sink(VertexCompleted(digest, title, time.monotonic(), error=str(e) or type(e).__name__))
         raise

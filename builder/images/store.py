@@ -249,7 +249,7 @@ class ImageStore:
 
 
 def gc_roots(database: Database, content: ContentStore) -> set[Digest]:
-    """``ImageStore.gc_roots`` for ``CacheManager.add_gc_root``: it only reads, also where no image was ever stored."""
+    """``ImageStore.gc_roots`` as a root of the cache manager: it only reads, also where no image was ever stored."""
     query = "SELECT count(*) FROM sqlite_master WHERE name IN ('images', 'resolutions', 'blob_sources')"
     if database.connection().execute(query).fetchone()[0] < 3:
         return set()

@@ -14,6 +14,7 @@ from builder.oci.platform import host
 from builder.ops.exec_key import cache_map_of
 from builder.progress.events import Log
 from builder.solver.types import CacheMap, OpContext, Result
+from builder.state import trace
 from builder.text.quoting import quote
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ class ExecOp:
             tail.add(data)
             context.emit(Log(digest, stream, data, time.monotonic()))
 
-        return self._worker.executor.run(sandbox, process, on_output, context.cancelled)
+        with trace.span("step", "run", args=" ".join(self._op.args), runtime=self._worker.executor.name):
+            return self._worker.executor.run(sandbox, process, on_output, context.cancelled)
 
 
 class _Tail:

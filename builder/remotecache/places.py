@@ -15,7 +15,7 @@ from builder.oci.descriptor import Descriptor
 from builder.oci.digest import Digest
 from builder.oci.documents import OCI_INDEX, descriptor_json
 from builder.remotecache.types import LocalPlace, Place, RegistryPlace, RemoteLayer
-from builder.sources.providers import LAYOUT_PREFIX, LayoutBlobs, RegistryBlobs, blob_path, registry_client
+from builder.sources.providers import LAYOUT_PREFIX, LayoutBlobs, RegistryBlobs, blob_path
 
 if TYPE_CHECKING:
     from builder.content.store import ContentStore
@@ -60,7 +60,7 @@ def writer(worker: Worker, place: Place, *, reset: bool) -> Writer:
 class RegistryReader:
     def __init__(self, worker: Worker, place: RegistryPlace) -> None:
         self._worker, self._ref = worker, place.ref
-        self._client = registry_client(worker)
+        self._client = worker.registry
         self.source = place.ref.name
 
     def top(self) -> Descriptor:
@@ -115,7 +115,7 @@ class LocalReader:
 class RegistryWriter:
     def __init__(self, worker: Worker, place: RegistryPlace) -> None:
         self._content, self._ref = worker.content, place.ref
-        self._client = registry_client(worker)
+        self._client = worker.registry
 
     def layer(self, remote: RemoteLayer) -> None:
         descriptor = remote.layer.descriptor

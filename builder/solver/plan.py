@@ -37,14 +37,6 @@ class Plan:
 
     vertices: tuple[PlannedVertex, ...]
 
-    @property
-    def all_cached(self) -> bool:
-        return not any(v.verdict in ("run", "maybe") for v in self.vertices)
-
-    @property
-    def to_run(self) -> tuple[Vertex, ...]:
-        return tuple(v.vertex for v in self.vertices if v.verdict in ("run", "maybe"))
-
 
 class _Placeholder:
     def __init__(self) -> None:

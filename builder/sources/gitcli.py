@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from builder.errors import AuthError, NotFoundError, SourceError, UnsupportedError
 from builder.graph.gitref import is_commit
-from builder.state import cancel
+from builder.state import cancel, trace
 from builder.text.redact import redact_text
 from builder.values import dataclass, field, replace
 
@@ -119,7 +119,8 @@ class Git:
         except FileNotFoundError as e:
             raise UnsupportedError("git sources need git, which is not installed", hint="apt-get install git") from e
         try:
-            out, err = self._communicate(process)
+            with trace.span("process", "git", args=" ".join(args)):
+                out, err = self._communicate(process)
         except BaseException:
             self._kill(process)
             raise

@@ -139,6 +139,11 @@ def readable_of(sources: Iterable[int]) -> list[int]:
     return ready
 
 
+def poll_now(fd: int) -> bool:
+    """Can the descriptor be read at once, or has it ended?"""
+    return bool(_poll([(fd, True)], 0))
+
+
 def writable(target: HasFileno | int, timeout: float | None = None) -> bool:
     """Wait until ``target`` takes bytes; False after ``timeout`` seconds. CancelledError."""
     return _ready(target, timeout, write=True)
@@ -147,14 +152,14 @@ def writable(target: HasFileno | int, timeout: float | None = None) -> bool:
 def retry(attempt: Callable[[], int | None], *, first: float = 0.002, longest: float = 0.1) -> int:
     """Call ``attempt`` until it gives something, with longer and longer waits in between (seconds): for what can't be polled, as
     flock(2) can't. CancelledError."""
+    checkpoint()
+    got = attempt()
     wait = first
-    while True:
-        checkpoint()
-        got = attempt()
-        if got is not None:
-            return got
+    while got is None:
         sleep(wait)
         wait = min(wait * 2, longest)
+        got = attempt()
+    return got
 
 
 def _ready(file: HasFileno | int, timeout: float | None, *, write: bool) -> bool:

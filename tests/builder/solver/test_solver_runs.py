@@ -448,7 +448,6 @@ def test_an_error_is_shown_at_its_vertex(world: Any) -> None:
 def verdicts(world: Any, *targets: Any) -> dict[str, str]:
     with world.solver() as solver:
         plan = solver.plan([Edge(t) for t in targets])
-    assert plan.all_cached == (not plan.to_run)
     return {p.vertex.meta.name: p.verdict for p in plan.vertices}
 
 
