@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -15,6 +16,8 @@ from builder.values import dataclass, field
 if TYPE_CHECKING:
     from builder.remotecache.types import CacheExport, Place
 
+# strconv.ParseBool
+_TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
 _SIZES = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _ULIMITS = frozenset(
     "core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack".split()  # noqa: SIM905
@@ -171,38 +174,87 @@ def parse_ssh(values: Sequence[str], environ: Mapping[str, str]) -> dict[str, st
     return out
 
 
-def parse_add_host(text: str) -> tuple[str, str]:
-    """``HOST=IP`` or ``HOST:IP``; brackets around an IPv6 address are dropped."""
+def parse_add_hosts(values: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Comma lists (CSV) of ``HOST=IP`` or ``HOST:IP``; quoted, one may have several addresses: ``"HOST=IP,IP"``.
+
+    Brackets around an IPv6 address are dropped. ``host-gateway`` is the host's loopback address: steps have the host's network.
+    """
+    out: list[tuple[str, str]] = []
+    for text in (entry for value in values for entry in _csv(value, "add-host")):
+        host, sep, ips = text.partition("=")
+        if not sep:
+            host, sep, ips = text.partition(":")
+        if not host or not ips:
+            raise UsageError(f"invalid host {text}", hint="--add-host takes HOST=IP")
+        out += [(host.lower(), _ip(ip, text)) for ip in (ips.split(",") if ips != "host-gateway" else ["127.0.0.1"])]
+    return tuple(out)
+
+
+def _ip(ip: str, shown: str) -> str:
+    """As Go prints it: an IPv4 address in an IPv6 one is itself."""
     import ipaddress
 
-    host, sep, ip = text.partition("=")
-    if not sep:
-        host, sep, ip = text.partition(":")
-    if not host or not ip:
-        raise UsageError(f"invalid add-host value: {text!r}, expected HOST=IP")
-    if ip == "host-gateway":
-        raise UsageError("--add-host HOST=host-gateway is not supported", hint="name the address")
-    ip = ip.removeprefix("[").removesuffix("]")
+    if len(ip) > 2 and ip.startswith("[") and ip.endswith("]"):
+        ip = ip[1:-1]
     try:
-        return host, str(ipaddress.ip_address(ip))
+        if "%" in ip:
+            raise ValueError("a scope belongs to no address")
+        address = ipaddress.ip_address(ip)
     except ValueError as e:
-        raise UsageError(f"invalid IP address in add-host: {ip!r}") from e
+        raise UsageError(f"invalid host {shown}", hint=f"{ip!r} is no IP address") from e
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
-def parse_ulimit(text: str) -> Ulimit:
-    """``NAME=SOFT[:HARD]``; -1 is no limit."""
+def parse_ulimits(values: Sequence[str]) -> tuple[Ulimit, ...]:
+    """``NAME=SOFT[:HARD]`` each, -1 is no limit; sorted by name, of two for one name the last counts."""
+    found = {limit.name: limit for limit in map(_ulimit, values)}
+    return tuple(found[name] for name in sorted(found))
+
+
+def _ulimit(text: str) -> Ulimit:
     name, equals, value = text.partition("=")
-    soft_text, _, hard_text = value.partition(":")
-    try:
-        soft = int(soft_text)
-        hard = int(hard_text) if hard_text else soft
-    except ValueError as e:
-        raise UsageError(f"invalid ulimit argument: {text}") from e
-    if not equals or name not in _ULIMITS:
+    numbers = value.split(":")
+    if not equals or len(numbers) > 2 or not all(re.fullmatch(r"[+-]?[0-9]{1,18}", n) for n in numbers):
+        raise UsageError(f"invalid ulimit argument: {text}", hint="--ulimit takes NAME=SOFT[:HARD], -1 is no limit")
+    soft, hard = int(numbers[0]), int(numbers[-1])
+    if name not in _ULIMITS:
         raise UsageError(f"invalid ulimit type: {name}", hint="types are " + ", ".join(sorted(_ULIMITS)))
+    if soft < -1 or hard < -1:
+        raise UsageError(f"invalid ulimit argument: {text}", hint="no limit is -1")
     if hard != -1 and (soft > hard or soft == -1):
         raise UsageError(f"ulimit soft limit must be less than or equal to hard limit: {text}")
     return Ulimit(name, soft, hard)
+
+
+def parse_attest(text: str) -> tuple[str, bool]:
+    """``type=TYPE[,disabled=BOOL][,...]``: the type, and whether it is wanted."""
+    kind, wanted = "", True
+    for part in _csv(text, "attest"):
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise UsageError(f"invalid value {part} for --attest")
+        match key.strip().lower():
+            case "type":
+                kind = value
+            case "disabled":
+                disabled = go_bool(value)
+                if disabled is None:
+                    raise UsageError(f"invalid value {part} for --attest")
+                wanted = not disabled
+    if not kind:
+        raise UsageError("attestation type not specified", hint="--attest takes type=TYPE[,disabled=true]")
+    return kind, wanted
+
+
+def shorthand_attest(kind: str, value: str) -> tuple[str, bool]:
+    """--provenance and --sbom: a boolean, or the parameters of --attest."""
+    flag = go_bool(value)
+    return (kind, flag) if flag is not None else parse_attest(f"type={kind},{value}")
+
+
+def go_bool(text: str) -> bool | None:
+    """strconv.ParseBool; None where it fails."""
+    return True if text in _TRUE else False if text in _FALSE else None
 
 
 def parse_size(text: str, flag: str) -> int:
