@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from builder.solver.result import CachedResult, SharedResult
     from builder.solver.solver import Solver
     from builder.solver.steplog import StepLog
+    from builder.solver.types import Result
     from builder.worker import Worker
     from frontend.convert import Converted, ConvertOptions
 
@@ -50,18 +51,19 @@ class Pipeline:
         self._warnings: list[str] = list(secrets.warnings)
         self._done = False
         self._solver: Solver | None = None
-        self._solved: list[CachedResult] = []
+        self._solved: list[CachedResult[Result]] = []
         self._caches = self._remote_caches()
         self._id = os.urandom(8).hex()
         self._log: StepLog | None = None
 
     def run(self) -> BuildResult:
         """Everything, up to the last output."""
-        from builder.exporters.export import check_output, export
+        from builder.exporters.export import check_outputs, check_platforms, export
 
-        for spec in self.request.outputs:
-            check_output(spec, multi=len(self.request.platforms) > 1)
+        check_outputs(self.request.outputs, multi=len(self.request.platforms) > 1)
         converted = self.convert()
+        platforms = [t.platform for t in converted.targets]
+        self._warnings += check_platforms(self.request.outputs, platforms, multi=converted.multi_platform)
         try:
             with self._caches.exporting(self._finished) if self._caches else nullcontext():
                 output = self.solve(converted)
@@ -232,7 +234,7 @@ class Pipeline:
         images = any(s.type in ("image", "oci", "docker") for s in request.outputs)
         return RemoteCaches(self.worker, request.cache_from, request.cache_to, self._sink, images=images)
 
-    def _finished(self) -> Sequence[CachedResult | SharedResult]:
+    def _finished(self) -> Sequence[CachedResult[Result] | SharedResult[Result]]:
         """The targets; of a build that failed, what came to an end nevertheless."""
         return self._solved or self.solver.finished
 

@@ -11,13 +11,12 @@ from builder.exporters.types import OutputSpec
 from builder.graph.ops import Ulimit
 from builder.oci.platform import Platform
 from builder.oci.reference import Reference
+from builder.text.fields import flag_fields, key_values, parse_bool
 from builder.values import dataclass, field
 
 if TYPE_CHECKING:
     from builder.remotecache.types import CacheExport, Place
 
-# strconv.ParseBool
-_TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("0", "f", "F", "FALSE", "false", "False")
 _SIZES = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _ULIMITS = frozenset(
     "core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack".split()  # noqa: SIM905
@@ -129,12 +128,7 @@ def parse_platforms(values: Sequence[str]) -> tuple[Platform, ...]:
 
 def parse_secret(text: str) -> SecretSpec:
     """``id=X[,src=FILE|,env=VAR][,type=file|env]``; without a source the id names a variable or a file (buildx' rule)."""
-    values: dict[str, str] = {}
-    for part in _csv(text, "secret"):
-        key, equals, value = part.partition("=")
-        if not equals:
-            raise UsageError(f"invalid field {part!r} must be a key=value pair in --secret")
-        values[key.lower()] = value
+    values = key_values(flag_fields(text, "secret"), "secret")
     kind = values.pop("type", "")
     if kind not in ("", "file", "env"):
         raise UsageError(f"unsupported secret type {kind!r}")
@@ -180,7 +174,7 @@ def parse_add_hosts(values: Sequence[str]) -> tuple[tuple[str, str], ...]:
     Brackets around an IPv6 address are dropped. ``host-gateway`` is the host's loopback address: steps have the host's network.
     """
     out: list[tuple[str, str]] = []
-    for text in (entry for value in values for entry in _csv(value, "add-host")):
+    for text in (entry for value in values for entry in flag_fields(value, "add-host")):
         host, sep, ips = text.partition("=")
         if not sep:
             host, sep, ips = text.partition(":")
@@ -228,33 +222,22 @@ def _ulimit(text: str) -> Ulimit:
 
 def parse_attest(text: str) -> tuple[str, bool]:
     """``type=TYPE[,disabled=BOOL][,...]``: the type, and whether it is wanted."""
-    kind, wanted = "", True
-    for part in _csv(text, "attest"):
-        key, equals, value = part.partition("=")
-        if not equals:
-            raise UsageError(f"invalid value {part} for --attest")
-        match key.strip().lower():
-            case "type":
-                kind = value
-            case "disabled":
-                disabled = go_bool(value)
-                if disabled is None:
-                    raise UsageError(f"invalid value {part} for --attest")
-                wanted = not disabled
+    values = key_values(flag_fields(text, "attest"), "attest")
+    kind, disabled = values.get("type", ""), values.get("disabled", "false")
     if not kind:
         raise UsageError("attestation type not specified", hint="--attest takes type=TYPE[,disabled=true]")
-    return kind, wanted
+    try:
+        return kind, not parse_bool(disabled)
+    except ValueError as e:
+        raise UsageError(f"invalid value disabled={disabled} for --attest") from e
 
 
 def shorthand_attest(kind: str, value: str) -> tuple[str, bool]:
     """--provenance and --sbom: a boolean, or the parameters of --attest."""
-    flag = go_bool(value)
-    return (kind, flag) if flag is not None else parse_attest(f"type={kind},{value}")
-
-
-def go_bool(text: str) -> bool | None:
-    """strconv.ParseBool; None where it fails."""
-    return True if text in _TRUE else False if text in _FALSE else None
+    try:
+        return kind, parse_bool(value)
+    except ValueError:
+        return parse_attest(f"type={kind},{value}")
 
 
 def parse_size(text: str, flag: str) -> int:
@@ -284,12 +267,3 @@ def parse_allow(values: Sequence[str]) -> frozenset[str]:
         if text not in ENTITLEMENTS:
             raise UsageError(f"unknown entitlement {text!r} for --allow", hint="entitlements are " + ", ".join(ENTITLEMENTS))
     return frozenset(values)
-
-
-def _csv(text: str, flag: str) -> list[str]:
-    import csv
-
-    try:
-        return next(csv.reader([text], strict=True), [])
-    except csv.Error as e:
-        raise UsageError(f"invalid --{flag} {text!r}: {e}") from e

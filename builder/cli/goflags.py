@@ -11,17 +11,17 @@ from typing import Any
 
 import click
 
-from builder.build.request import go_bool
 from builder.errors import UsageError
+from builder.text.fields import parse_bool
 
 
 def _boolean(value: str | bool) -> bool:
     if isinstance(value, bool):
         return value
-    found = go_bool(value)
-    if found is None:
-        raise click.BadParameter(f"{value!r} is neither true nor false")
-    return found
+    try:
+        return parse_bool(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is neither true nor false") from None
 
 
 class Switch(click.Option):

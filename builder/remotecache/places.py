@@ -16,6 +16,7 @@ from builder.oci.digest import Digest
 from builder.oci.documents import OCI_INDEX, descriptor_json
 from builder.remotecache.types import LocalPlace, Place, RegistryPlace, RemoteLayer
 from builder.sources.providers import LAYOUT_PREFIX, LayoutBlobs, RegistryBlobs, blob_path
+from builder.state.atomic import replacing
 
 if TYPE_CHECKING:
     from builder.content.store import ContentStore
@@ -235,21 +236,9 @@ def _read_file(path: str, limit: int) -> bytes:
 
 
 def _replace(path: str, chunks: Iterable[bytes]) -> None:
-    """The file appears whole or not at all."""
-    import tempfile
-
-    fd, temp = tempfile.mkstemp(prefix=".pybuild-", dir=os.path.dirname(path))
-    try:
-        with os.fdopen(fd, "wb") as f:
-            for chunk in chunks:
-                f.write(chunk)
-            f.flush()
-            os.fchmod(f.fileno(), 0o644)
-            os.fsync(f.fileno())
-        os.rename(temp, path)
-    except BaseException:
-        os.unlink(temp)
-        raise
+    with replacing(path) as write:
+        for chunk in chunks:
+            write(chunk)
 
 
 @contextmanager
