@@ -17,6 +17,7 @@ from builder.values import replace
 
 if TYPE_CHECKING:
     from builder.build.request import BuildRequest
+    from builder.build.sshkeys import KeyAgents
     from builder.cache.refs import ImmutableRef
     from builder.cache.types import Readable
     from builder.exporters.image import WrittenImage
@@ -55,6 +56,7 @@ class Pipeline:
         self._caches = self._remote_caches()
         self._id = os.urandom(8).hex()
         self._log: StepLog | None = None
+        self._agents = self._key_agents()
 
     def run(self) -> BuildResult:
         """Everything, up to the last output."""
@@ -198,6 +200,8 @@ class Pipeline:
         """Give back what the solver holds; after a finished build, collect: its own records too, now that nobody holds them."""
         if self._solver is not None:
             self._solver.close()
+        if self._agents is not None:
+            self._agents.close()
         if self._done:
             policies = self.worker.config.gc_policies(self.worker.layout.root)
             if self.worker.cache.collect(policies, seconds=GC_SECONDS):
@@ -224,6 +228,16 @@ class Pipeline:
     def findings(self) -> tuple[str, ...]:
         """The linter's, a line each."""
         return () if self.converted is None else tuple(w.short() for w in self.converted.warnings)
+
+    def _key_agents(self) -> KeyAgents | None:
+        """The last thing that is made: nothing after it may fail and leave them."""
+        if not self.request.ssh_keys:
+            return None
+        from builder.build.sshkeys import KeyAgents
+
+        agents = KeyAgents(self.request.ssh_keys)
+        self.session = replace(self.session, ssh={**self.session.ssh, **agents.sockets})
+        return agents
 
     def _remote_caches(self) -> RemoteCaches | None:
         request = self.request

@@ -21,7 +21,6 @@ _SIZES = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _ULIMITS = frozenset(
     "core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack".split()  # noqa: SIM905
 )
-_NO_KEYS, _USE_AGENT = "key files are not supported", "load the keys into an ssh-agent and name its socket"
 ENTITLEMENTS = ("network.host", "security.insecure", "device")
 
 
@@ -67,6 +66,7 @@ class BuildRequest:
     build_contexts: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[SecretSpec, ...] = ()
     ssh: Mapping[str, str] = field(default_factory=dict)
+    ssh_keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     allow: frozenset[str] = frozenset()
     max_parallelism: int = 0
     cache_from: tuple[Place, ...] = ()
@@ -145,27 +145,33 @@ def parse_secret(text: str) -> SecretSpec:
     return spec
 
 
-def parse_ssh(values: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
-    """``ID[=SOCKET]`` -> id -> socket; ``default`` is SSH_AUTH_SOCK."""
+def parse_ssh(values: Sequence[str], environ: Mapping[str, str]) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
+    """``ID[=SOCKET|=KEY[,KEY]]``: sockets of agents by id, and key files by id. ``default`` alone is SSH_AUTH_SOCK."""
     import os
     import stat
 
-    out: dict[str, str] = {}
+    sockets: dict[str, str] = {}
+    keys: dict[str, tuple[str, ...]] = {}
     for text in values:
-        name, _, path = text.partition("=")
-        if "," in path:
-            raise UsageError(f"--ssh {text}: {_NO_KEYS}", hint=_USE_AGENT)
-        path = path or environ.get("SSH_AUTH_SOCK", "")
-        if not path:
-            raise UsageError(f"invalid empty ssh agent socket for --ssh {text}", hint="SSH_AUTH_SOCK is not set")
+        name, _, value = text.partition("=")
+        name = name or "default"
+        paths = tuple((value or environ.get("SSH_AUTH_SOCK", "")).split(","))
+        if name in sockets or name in keys:
+            raise UsageError(f"duplicate agent ID {name!r} in --ssh")
+        if "" in paths:
+            hint = "" if value else "SSH_AUTH_SOCK is not set"
+            raise UsageError(f"invalid empty ssh agent socket for --ssh {text}", hint=hint)
         try:
-            is_socket = stat.S_ISSOCK(os.stat(path).st_mode)
+            are_sockets = [stat.S_ISSOCK(os.stat(path).st_mode) for path in paths]
         except OSError as e:
-            raise UsageError(f"--ssh {text}: {path}: {e.strerror}") from e
-        if not is_socket:
-            raise UsageError(f"--ssh {text}: {_NO_KEYS}", hint=_USE_AGENT)
-        out[name or "default"] = path
-    return out
+            raise UsageError(f"--ssh {text}: {e.filename}: {(e.strerror or '').lower()}") from e
+        if not any(are_sockets):
+            keys[name] = paths
+        elif len(paths) == 1:
+            sockets[name] = paths[0]
+        else:
+            raise UsageError(f"--ssh {text}: only single socket allowed")
+    return sockets, keys
 
 
 def parse_add_hosts(values: Sequence[str]) -> tuple[tuple[str, str], ...]:

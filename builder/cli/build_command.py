@@ -33,7 +33,7 @@ BUILD_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--shm-size", default="", metavar="BYTES", help="Size of /dev/shm of RUN steps."),
     click.option("--cgroup-parent", default="", metavar="PATH", help="Parent cgroup of RUN steps."),
     click.option("--secret", multiple=True, metavar="id=ID[,src=FILE|,env=VAR]", help="Secret for RUN --mount=type=secret."),
-    click.option("--ssh", multiple=True, metavar="ID[=SOCKET]", help="SSH agent for RUN --mount=type=ssh."),
+    click.option("--ssh", multiple=True, metavar="ID[=SOCKET|=KEY,...]", help="SSH agent or keys for RUN --mount=type=ssh."),
     click.option("--allow", multiple=True, metavar="ENTITLEMENT", help="Grant network.host, security.insecure or device."),
 ]
 
@@ -102,6 +102,7 @@ def graph(context: str, form: str, **flags: Any) -> int:
 def build_request(context: str, flags: dict[str, Any]) -> r.BuildRequest:
     """The values of a build's flags. UsageError, UnsupportedError."""
     check_docker_flags(flags)
+    sockets, keys = r.parse_ssh(flags["ssh"], os.environ)
     return r.BuildRequest(
         context=context,
         file=flags["file"],
@@ -120,7 +121,8 @@ def build_request(context: str, flags: dict[str, Any]) -> r.BuildRequest:
         cgroup_parent=flags["cgroup_parent"],
         build_contexts=r.parse_pairs(flags["build_context"], "build-context"),
         secrets=tuple(r.parse_secret(t) for t in flags["secret"] if t),
-        ssh=r.parse_ssh(flags["ssh"], os.environ),
+        ssh=sockets,
+        ssh_keys=keys,
         allow=r.parse_allow(flags["allow"]) | ({"network.host"} if flags["network"] == "host" else set()),  # as buildx does
         max_parallelism=flags.get("max_parallelism", 0),
         **_caches(flags),

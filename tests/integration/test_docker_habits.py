@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +60,14 @@ def test_hosts_in_lists_and_the_gateway_of_the_host(pybuild: Pybuild, context: C
     lines = [tuple(line.split()) for line in (tmp_path / "out" / "h").read_text().splitlines()]
     for pair in (("1.1.1.1", "a"), ("2.2.2.2", "b"), ("3.3.3.3", "c"), ("::4", "c"), ("127.0.0.1", "host.docker.internal")):
         assert pair in lines
+
+
+def test_a_key_file_is_an_agent_in_a_step(pybuild: Pybuild, context: Context, busybox: str, tmp_path: Path) -> None:
+    folder = context({"Dockerfile": f"FROM {busybox}\nRUN --mount=type=ssh test -S $SSH_AUTH_SOCK && ! test -e {tmp_path}/key\n"})
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
+    pybuild.ok("--ssh", f"default={tmp_path}/key", folder)
+    done = pybuild("--ssh", f"default={folder}/Dockerfile", folder)
+    assert_refused(done, f"--ssh default: {folder}/Dockerfile can't be used as a key")
 
 
 def test_a_ulimit_that_can_not_be_is_told_before_anything_runs(pybuild: Pybuild, context: Context, busybox: str) -> None:

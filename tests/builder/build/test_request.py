@@ -113,7 +113,9 @@ def test_the_short_forms_of_attestations() -> None:
         (lambda t: r.parse_allow([t]), "everything"),
         (lambda t: r.parse_pairs([t], "build-context"), "name"),
         (lambda t: r.parse_ssh([t], {}), "default"),
-        (lambda t: r.parse_ssh([t], {}), "default=/etc/passwd"),
+        (lambda t: r.parse_ssh([t], {}), "default=/nonexistent"),
+        (lambda t: r.parse_ssh([t], {}), "default=/etc/passwd,"),
+        (lambda t: r.parse_ssh([t, t], {}), "default=/etc/passwd"),
     ],
 )
 def test_a_wrong_value_is_a_usage_error(parse: Callable[[str], object], text: str) -> None:
@@ -125,7 +127,14 @@ def test_an_ssh_agent_is_a_socket(tmp_path: Path) -> None:
     path = str(tmp_path / "agent")
     with socket.socket(socket.AF_UNIX) as s:
         s.bind(path)
-        assert r.parse_ssh(["default", f"other={path}"], {"SSH_AUTH_SOCK": path}) == {"default": path, "other": path}
+        found = r.parse_ssh(["default", f"other={path}"], {"SSH_AUTH_SOCK": path})
+        assert found == ({"default": path, "other": path}, {})
+        with pytest.raises(UsageError, match="only single socket allowed"):
+            r.parse_ssh([f"default={path},{__file__}"], {})
+
+
+def test_anything_else_for_an_ssh_agent_is_a_key_file() -> None:
+    assert r.parse_ssh([f"k={__file__},/etc/passwd"], {}) == ({}, {"k": (__file__, "/etc/passwd")})
 
 
 def test_a_platform_that_is_given_twice_is_built_for_twice() -> None:
