@@ -92,7 +92,6 @@ def open_worker(root: str | None, config: Config, runtime: str | None = None) ->
     from builder.content.store import ContentStore
     from builder.snapshots.select import open_snapshotter
     from builder.state import recovery, reserve, scratch
-    from builder.state.database import Database
     from builder.state.layout import Layout, default_root
 
     _enter_namespaces()
@@ -104,24 +103,24 @@ def open_worker(root: str | None, config: Config, runtime: str | None = None) ->
     reserve.keep(layout)
     own = scratch.enter(layout)
     layout = own.layout
-    lock, lost = recovery.enter(layout)
-    database = Database(layout.database)
+    entered = recovery.enter(layout)
+    database = entered.database
     content = ContentStore(layout)
     snapshotter = open_snapshotter(layout, database, config.snapshotter)
 
     def image_roots() -> Iterable[Digest]:
-        from builder.images.store import gc_roots
+        from builder.images.store import ImageStore
 
-        return gc_roots(database, content)
+        return ImageStore(database, content).gc_roots()
 
-    cache = CacheManager(layout, database, content, snapshotter, roots=[image_roots])
-    if lost:
-        from builder.cache.gc import sweep_leftovers
+    if entered.look_over:
         from builder.images.store import ImageStore
 
         ImageStore(database, content).restore()
-        sweep_leftovers(cache)
-    return Worker(layout, database, content, snapshotter, cache, config, runtime, _scratch=own, _database_lock=lock)
+    cache = CacheManager(layout, database, content, snapshotter, roots=[image_roots], look_over=entered.look_over)
+    if entered.look_over:
+        recovery.done(layout)
+    return Worker(layout, database, content, snapshotter, cache, config, runtime, _scratch=own, _database_lock=entered.lock)
 
 
 def _enter_namespaces() -> None:

@@ -27,8 +27,10 @@ ALLOWED = {
     "builder.session": WORDS,
     "builder.progress": WORDS,
     # The store.
-    "builder.state": WORDS,
-    "builder.files": BASE | {"builder.snapshots.catalog"},
+    # Removing trees of any depth is what the scratch folder needs too; that module stands on nothing but the kernel.
+    "builder.state": WORDS | {"builder.files.trees"},
+    "builder.files.trees": {"builder.values", "runtime.linux"},
+    "builder.files": BASE,
     "builder.content": BASE,
     "builder.snapshots": FILES | {"builder.content"},
     "builder.config": WORDS | {"builder.cache.types"},

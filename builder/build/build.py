@@ -8,7 +8,6 @@ result = build.result()
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 from builder.build.pipeline import Pipeline
 from builder.build.result import BuildError, BuildResult
 from builder.errors import UsageError
+from builder.files.trees import remove_tree
 from builder.progress.events import Event, Sink, ignore
 from builder.state.cancel import Token, checkpoint, current, scope
 
@@ -123,7 +123,8 @@ class Build:
         if self._pipeline is not None:
             raise UsageError("a build is used once: make another one")
         scratch = tempfile.mkdtemp(prefix="build-", dir=self._worker.layout.tmp)
-        pipeline = self._pipeline = Pipeline(self._worker, self.request, sink, scratch)
+        with scope(self._token):
+            pipeline = self._pipeline = Pipeline(self._worker, self.request, sink, scratch)
         try:
             with scope(self._token):
                 checkpoint()
@@ -136,7 +137,7 @@ class Build:
         finally:
             self._tell(pipeline)
             pipeline.close()
-            shutil.rmtree(scratch, ignore_errors=True)
+            remove_tree(scratch, ignore_errors=True)
 
     def _tell(self, pipeline: Pipeline) -> None:
         self.warnings = pipeline.warnings()

@@ -58,8 +58,10 @@ def check(worker: Worker, *, verify: bool) -> tuple[list[str], list[str]]:
     blob is read."""
     from builder.images.store import ImageStore
 
-    problems = [*worker.cache.fsck(verify=verify), *ImageStore(worker.database, worker.content).fsck()]
-    return problems, worker.cache.garbage()
+    problems = worker.cache.fsck(verify=verify)
+    if worker.database.is_suspect:
+        return problems, []
+    return [*problems, *ImageStore(worker.database, worker.content).fsck()], worker.cache.garbage()
 
 
 def forget_pruned(worker: Worker) -> None:
@@ -68,9 +70,7 @@ def forget_pruned(worker: Worker) -> None:
     from builder.solver.steplog import trim
 
     try:
-        release_unreferenced(
-            SqliteKeyStore(worker.database), lambda: [id for (id,) in worker.cache.records.rows("SELECT id FROM records")]
-        )
+        release_unreferenced(SqliteKeyStore(worker.database), worker.cache.records.ids)
         trim(worker.database)
     except StoreError:
         pass  # a disk that is still full: the next time does it; keys that lead nowhere do no harm until then

@@ -6,17 +6,16 @@ process are no different from processes. Who takes or makes a record for a key h
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from builder.cache.records import CACHE_MOUNT, MUTABLE
+from builder.cache.record import CACHE_MOUNT, MUTABLE
 from builder.cache.refs import ImmutableRef, MutableRef
 from builder.errors import UnsupportedError
 from builder.oci.digest import Digest
 from builder.state import cancel
-from builder.state.locks import named_lock, try_lock
+from builder.state.locks import named_lock, share, try_lock
 
 if TYPE_CHECKING:
     from builder.cache.manager import CacheManager
@@ -60,10 +59,8 @@ def forget(manager: CacheManager, key: str, *, based: bool) -> None:
     but for those in use, which ``prune`` takes later (BuildKit: Worker.PruneCacheMounts)."""
     from builder.cache.gc import delete_records
 
-    where, value = ("substr(mount_key, 1, length(:key)) = :key", f"{key}:") if based else ("mount_key = :key", key)
     with manager.lease.transaction() as c:
-        found = [r for (r,) in c.execute(f"SELECT id FROM records WHERE {where} ORDER BY id", {"key": value})]
-        c.executemany("UPDATE records SET mount_key = NULL WHERE id = ?", [(r,) for r in found])
+        found = manager.records.forget_mounts(c, key, based=based)
     if found:
         delete_records(manager, found)
 
@@ -119,7 +116,7 @@ def _hold(manager: CacheManager, record_id: str, fd: int, sharing: str, base: Im
     if sharing != SHARED:
         return _claim(manager, record_id, fd)
     if base is None:
-        fcntl.flock(fd, fcntl.LOCK_SH)
+        share(fd)
         return _claim(manager, record_id, fd)
     joint = SharedLock(fd)
     with manager.shared_locks_guard:

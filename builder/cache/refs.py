@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from builder.cache.records import COMMITTED, MUTABLE
+from builder.cache.record import COMMITTED, MUTABLE
 from builder.cache.types import UnlazyProgress
 from builder.content.types import Compression, Layer
 from builder.errors import StoreError
@@ -19,7 +19,7 @@ from builder.oci.digest import Digest
 
 if TYPE_CHECKING:
     from builder.cache.manager import CacheManager
-    from builder.cache.records import CacheRecord
+    from builder.cache.record import CacheRecord
 
 
 _ALL = ChecksumOptions()

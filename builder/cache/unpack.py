@@ -10,14 +10,15 @@ import hashlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
-from builder.cache.records import COMMITTED, LAYER, LAZY, MERGE, CacheRecord, LayerBlob
+from builder.cache.record import COMMITTED, LAYER, LAZY, MERGE, CacheRecord, LayerBlob
 from builder.errors import IntegrityError, LayerError, NotFoundError, PybuildError
 from builder.files.types import NeedsParent
 from builder.oci.digest import Digest
 from builder.state import trace
-from builder.state.threads import ahead, run
+from builder.state.threads import ahead, run, start
 
 if TYPE_CHECKING:
     from builder.cache.manager import CacheManager
@@ -77,7 +78,7 @@ class _Unpacking:
                 pass
 
         for record in records:
-            threading.Thread(target=fetch, args=(record,), name="layer-fetch", daemon=True).start()
+            start(partial(fetch, record), "layer-fetch")
 
     def _unpack(self, record: CacheRecord) -> None:
         manager = self._manager

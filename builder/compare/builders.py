@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from builder.compare import arguments
 from builder.compare.types import BuildSpec, CompareError
+from builder.files.trees import remove_tree
 
 _LAST_LINES = 15
 _TAG = "pybuild-compare"
@@ -57,7 +58,7 @@ class Pybuild:
 
     def close(self) -> None:
         if self._made:
-            shutil.rmtree(self._made)
+            remove_tree(self._made)
             self._made = ""
 
     def _program(self) -> list[str]:
@@ -192,7 +193,7 @@ class Buildkit:
 
     def close(self) -> None:
         if self._folder:
-            shutil.rmtree(self._folder)
+            remove_tree(self._folder)
             self._folder = ""
 
     def _dest(self) -> str:

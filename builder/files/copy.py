@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from builder.files.data import copy_bytes
 from builder.files.hashing import hash_node, hash_open
 from builder.files.statcache import is_racy
-from builder.files.tree import ChangedError, Node, Tree
+from builder.files.tree import ChangedError, Node, OpenFolders, Tree
+from builder.files.trees import Trail
 from builder.values import dataclass
 from runtime.linux.safepath import open_in_root
 
@@ -166,24 +167,29 @@ def copy_tree(tree: Tree, folder: str) -> None:
     root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         links = HardLinks(root)
-
-        def fill(node: Node, fd: int, prefix: str) -> None:
-            above = tree.open_folder(node)
-            try:
-                for name, kid in tree.children(node).items():
-                    if kid.is_dir:
-                        os.mkdir(name, 0o700, dir_fd=fd)
-                        below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
-                        try:
-                            fill(kid, below, prefix + name + "/")
-                        finally:
-                            os.close(below)
-                    elif not links.link(kid, fd, prefix + name, name):
-                        copy_node(tree, kid, fd, name, rules, above)
-            finally:
-                os.close(above)
-            set_folder_metadata(tree, node, fd, rules)
-
-        fill(tree.root, root, "")
+        trail, sources = Trail(root), OpenFolders(tree)
+        way: list[tuple[Node, str, Iterator[tuple[str, Node]]]] = []
+        try:
+            sources.enter(tree.root)
+            way.append((tree.root, "", iter(tree.children(tree.root).items())))
+            while way:
+                node, prefix, kids = way[-1]
+                name, kid = next(kids, ("", None))
+                if kid is None:
+                    set_folder_metadata(tree, node, trail.fd, rules)
+                    way.pop()
+                    sources.leave()
+                    if way:
+                        trail.leave()
+                elif kid.is_dir:
+                    os.mkdir(name, 0o700, dir_fd=trail.fd)
+                    trail.enter(name)
+                    sources.enter(kid)
+                    way.append((kid, f"{prefix}{name}/", iter(tree.children(kid).items())))
+                elif not links.link(kid, trail.fd, prefix + name, name):
+                    copy_node(tree, kid, trail.fd, name, rules, sources.fd)
+        finally:
+            sources.close()
+            trail.close()
     finally:
         os.close(root)

@@ -6,6 +6,7 @@ import os
 import stat
 
 from builder.files.data import clone
+from builder.files.trees import held
 from builder.files.xattrs import copy_xattrs
 
 
@@ -52,6 +53,11 @@ def _copy_regular(source: str, target: str, status: os.stat_result) -> None:
 def copy_tree(source: str, target: str) -> None:
     """The content of the folder ``source`` into the existing folder ``target``, hard links among the files kept, and the
     folder's own metadata. OSError."""
+    with held(source) as here, held(target) as there:
+        _copy_tree(here, there)
+
+
+def _copy_tree(source: str, target: str) -> None:
     links: dict[tuple[int, int], str] = {}
     # Breadth by a stack of pairs; times of folders last, deepest first, because making entries changes them.
     folders: list[tuple[str, os.stat_result]] = []

@@ -6,7 +6,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from builder.files.statcache import Known, StatCache, folder_key, is_racy
 from builder.files.tree import ChangedError, Node, Tree
@@ -39,17 +39,30 @@ def recursive_digest(tree: Tree, node: Node, stat_cache: StatCache | None) -> by
     return _fold(tree, node)
 
 
-def _fold(tree: Tree, folder: Node) -> bytes:
+def _fold(tree: Tree, top: Node) -> bytes:
+    """Digest of a folder whose files have theirs: of its own and of each name with what has that name."""
+    folders = [_begun(tree, top)]
+    while True:
+        kids, parts = folders[-1]
+        for name, kid in kids:
+            # A name holds no NUL and the rest has 71 bytes: framed.
+            parts.append(b"\0%bsha256:" % name.encode("utf-8", "surrogateescape"))
+            if kid.is_dir:
+                folders.append(_begun(tree, kid))
+                break
+            assert kid.digest is not None
+            parts.append(kid.digest.hex().encode())
+        else:
+            digest = hashlib.sha256(b"".join(parts))
+            folders.pop()
+            if not folders:
+                return digest.digest()
+            folders[-1][1].append(digest.hexdigest().encode())
+
+
+def _begun(tree: Tree, folder: Node) -> tuple[Iterator[tuple[str, Node]], list[bytes]]:
     assert folder.digest is not None
-    parts = [b"\0sha256:", folder.digest.hex().encode()]
-    add = parts.append
-    for name, kid in tree.children(folder).items():
-        digest = _fold(tree, kid) if kid.is_dir else kid.digest
-        assert digest is not None
-        # A name holds no NUL and the rest has 71 bytes: framed.
-        add(b"\0%bsha256:" % name.encode("utf-8", "surrogateescape"))
-        add(digest.hex().encode())
-    return hashlib.sha256(b"".join(parts)).digest()
+    return iter(tree.children(folder).items()), [b"\0sha256:", folder.digest.hex().encode()]
 
 
 def ensure_hashed(tree: Tree, nodes: Iterable[Node], stat_cache: StatCache | None = None) -> None:

@@ -251,11 +251,12 @@ class PreparedMounts:
     def _place(self, *, folder: bool) -> str:
         """A private empty folder or file to mount something on."""
         if self._scratch is None:
-            import shutil
             import tempfile
 
+            from builder.files.trees import remove_tree
+
             self._scratch = tempfile.mkdtemp(prefix="exec-", dir=self._worker.layout.tmp)
-            self._files.callback(shutil.rmtree, self._scratch, ignore_errors=True)
+            self._files.callback(remove_tree, self._scratch, ignore_errors=True)
         path = os.path.join(self._scratch, str(len(os.listdir(self._scratch))))
         if folder:
             os.mkdir(path, 0o700)

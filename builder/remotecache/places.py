@@ -17,6 +17,7 @@ from builder.oci.documents import OCI_INDEX, descriptor_json
 from builder.remotecache.types import LocalPlace, Place, RegistryPlace, RemoteLayer
 from builder.sources.providers import LAYOUT_PREFIX, LayoutBlobs, RegistryBlobs, blob_path
 from builder.state.atomic import replacing
+from builder.state.locks import locked_folder
 
 if TYPE_CHECKING:
     from builder.content.store import ContentStore
@@ -149,7 +150,7 @@ class LocalWriter:
     def finish(self, descriptor: Descriptor, data: bytes) -> None:
         self._put(descriptor, [data])
         folder = self._place.folder
-        with self._writing(), _folder_lock(folder):
+        with self._writing(), locked_folder(folder):
             try:
                 index = _read_index(folder)
             except NotFoundError:
@@ -239,19 +240,6 @@ def _replace(path: str, chunks: Iterable[bytes]) -> None:
     with replacing(path) as write:
         for chunk in chunks:
             write(chunk)
-
-
-@contextmanager
-def _folder_lock(folder: str) -> Iterator[None]:
-    """On the folder itself: no lock file is left in what is the user's."""
-    import fcntl
-
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
 
 
 def _delete_unreferenced(folder: str, index: dict[str, Any]) -> None:

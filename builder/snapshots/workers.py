@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import os
-import shutil  # noqa: F401  the applier's lazy import: see _child
 import signal
 import threading
 from collections.abc import Iterable, Iterator

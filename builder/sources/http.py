@@ -18,6 +18,7 @@ from builder.graph.ops import HTTPSource
 from builder.net.transport import Request, Response
 from builder.oci.digest import Digest, digest_parts
 from builder.state.cancel import checkpoint
+from builder.state.schema import HTTP_FILES
 from builder.text.redact import redact_url
 from builder.values import dataclass, field
 
@@ -29,12 +30,6 @@ if TYPE_CHECKING:
     from builder.session import Session
     from builder.worker import Worker
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS http_files (
-    url_key TEXT NOT NULL, etag TEXT NOT NULL, digest TEXT NOT NULL, last_modified TEXT NOT NULL, ref TEXT NOT NULL,
-    PRIMARY KEY (url_key, etag)
-) WITHOUT ROWID
-"""
 _AUTH_HEADER = "HTTP_AUTH_HEADER_"
 _AUTH_TOKEN = "HTTP_AUTH_TOKEN_"
 
@@ -245,19 +240,14 @@ class HTTPFetcher:
         return Digest(f"{algorithm}:{h.hexdigest()}")
 
     def _remembered(self) -> dict[str, HTTPFile]:
-        database = self.worker.database
-        database.schema(_SCHEMA)
-        query = "SELECT etag, digest, last_modified, ref FROM http_files WHERE url_key = ? ORDER BY etag"
-        rows = database.connection().execute(query, (self._url_key(),)).fetchall()
+        rows = self.worker.database.find(HTTP_FILES, "etag", url_key=self._url_key())
         name = file_name(self.source, {})
-        return {etag: HTTPFile(Digest(digest), name, modified, ref) for etag, digest, modified, ref in rows}
+        return {etag: HTTPFile(Digest(digest), name, modified, ref) for _, etag, digest, modified, ref in rows}
 
     def _remember(self, etag: str, found: HTTPFile) -> None:
         database = self.worker.database
-        database.schema(_SCHEMA)
         with database.transaction() as c:
-            row = (self._url_key(), etag, found.digest, found.last_modified, found.ref)
-            c.execute("INSERT OR REPLACE INTO http_files VALUES (?, ?, ?, ?, ?)", row)
+            database.put(c, HTTP_FILES, [(self._url_key(), etag, found.digest, found.last_modified, found.ref)])
 
     def _exists(self, ref: str) -> bool:
         try:

@@ -2,6 +2,10 @@
 
 flock(2) can't be waited for and be called off at once, so whoever waits tries again, with longer and longer pauses. The order in
 which locks are taken is written down in docs/concurrency.md.
+
+Files that go with their holder, or with what they stand for (scratch, leases, blobs on their way), are deleted by whoever has their
+lock. So a lock counts only once the name is seen to be still that of the locked file, and what is new may be swept between being
+made and being locked: ``new_file`` and ``new_folder`` make another one then.
 """
 
 from __future__ import annotations
@@ -29,13 +33,42 @@ def try_lock_fd(fd: int, *, shared: bool = False) -> bool:
     return True
 
 
-def try_lock_folder(path: str) -> int | None:
-    """As ``try_lock`` for a folder; None also if it is gone."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    return fd if _take(fd, shared=False) else None
+def try_lock_left(path: str) -> int | None:
+    """An fd that holds the lock of a file or folder that may be left of a dead process, to be deleted while it is held; None if
+    somebody holds it, or it is gone. Nothing is made."""
+    fd = _open(path)
+    return fd if fd is not None and _take(fd, shared=False) and _is_still(fd, path) else None
+
+
+def new_file(folder: str, prefix: str) -> tuple[str, int]:
+    """A new file with a random name, open for reading and writing and locked. Never waits."""
+    while True:
+        path = _random(folder, prefix)
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            continue
+        if _take(fd, shared=False) and _is_still(fd, path):
+            return path, fd
+
+
+def new_folder(folder: str, prefix: str) -> tuple[str, int]:
+    """A new folder with a random name (mode 0700), and the fd that holds its lock. Never waits."""
+    while True:
+        path = _random(folder, prefix)
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            continue
+        fd = _open(path)
+        if fd is not None and _take(fd, shared=False) and _is_still(fd, path):
+            return path, fd
+
+
+def share(fd: int) -> None:
+    """Turn the exclusive lock that ``fd`` holds into a shared one. The kernel lets go of the old one first: somebody else may have
+    it for a moment. CancelledError while waiting."""
+    cancel.retry(lambda: 1 if try_lock_fd(fd, shared=True) else None)
 
 
 def lock(path: str) -> int:
@@ -62,6 +95,25 @@ def locked(path: str) -> Iterator[None]:
         os.close(fd)
 
 
+def take(path: str) -> int:
+    """Open or make a file and wait for its lock. The holder before may have renamed or unlinked it: then again. CancelledError."""
+    while True:
+        fd = lock(path)
+        if _is_still(fd, path):
+            return fd
+
+
+@contextmanager
+def locked_folder(path: str) -> Iterator[None]:
+    """As ``locked`` on a folder itself: where no lock file should be left."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        cancel.retry(lambda: 1 if try_lock_fd(fd) else None)
+        yield
+    finally:
+        os.close(fd)
+
+
 @contextmanager
 def named_lock(folder: str, name: str) -> Iterator[bool]:
     """Hold the lock ``name``, whose file goes with its holder: so names may be many. Gives whether somebody else had it before.
@@ -76,10 +128,7 @@ def named_lock(folder: str, name: str) -> Iterator[bool]:
         nonlocal tries
         tries += 1
         fd = try_lock(path)
-        if fd is None or is_path_of(fd, path):
-            return fd
-        os.close(fd)
-        return None
+        return fd if fd is not None and _is_still(fd, path) else None
 
     fd = attempt()
     if fd is None:
@@ -101,25 +150,38 @@ def sweep(folder: str, prefixes: tuple[str, ...]) -> None:
         if not name.startswith(prefixes):
             continue
         path = os.path.join(folder, name)
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue
-        try:
-            if try_lock_fd(fd) and is_path_of(fd, path):
+        fd = try_lock_left(path)
+        if fd is not None:
+            try:
                 os.unlink(path)
-        finally:
-            os.close(fd)
+            finally:
+                os.close(fd)
 
 
-def is_path_of(fd: int, path: str) -> bool:
-    """Does ``path`` still name the open file?"""
+def _random(folder: str, prefix: str) -> str:
+    return os.path.join(folder, prefix + os.urandom(8).hex())
+
+
+def _open(path: str) -> int | None:
     try:
-        there = os.stat(path, follow_symlinks=False)
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
-        return False
-    mine = os.fstat(fd)
-    return (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)
+        return None
+
+
+def _is_still(fd: int, path: str) -> bool:
+    """Does ``path`` still name the open file? It is closed where not."""
+    try:
+        there, mine = os.stat(path, follow_symlinks=False), os.fstat(fd)
+        if (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino):
+            return True
+    except FileNotFoundError:
+        pass
+    except BaseException:
+        os.close(fd)
+        raise
+    os.close(fd)
+    return False
 
 
 def _take(fd: int, *, shared: bool) -> bool:

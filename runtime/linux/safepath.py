@@ -88,15 +88,16 @@ def _read_link(name: str, dir_fd: int) -> str | None:
         raise
 
 
-def resolve_in_root(root: str, path: str, *, follow_last: bool = True) -> str:
+def resolve_in_root(root: str, path: str, *, follow_last: bool = True, known: str = "") -> str:
     """``path`` with every symbolic link resolved inside ``root``; relative, no leading slash, "" for the root itself.
 
     Components that do not exist are kept as they are, as continuity's ``fs.RootPath`` does. With ``follow_last`` false
     a link in the last place stays. UnsafePathError for a chain of links that does not end; NotADirectoryError where a
-    component is a file.
+    component is a file. ``known``: a beginning of ``path`` that is known to hold no links; deep paths are not looked at
+    from the top each time then.
     """
-    rest = [part for part in reversed(path.split("/")) if part not in ("", ".")]
-    done: list[str] = []
+    rest = [part for part in reversed(path[len(known) :].split("/")) if part not in ("", ".")]
+    done = known.split("/") if known else []
     prefix = root.rstrip("/") + "/"
     links = 0
     while rest:

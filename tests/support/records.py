@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builder.cache.records import LAZY
+from builder.cache.record import LAZY
 from builder.cache.refs import ImmutableRef
 
 

@@ -43,7 +43,7 @@ class Limits:
     entries: int = 5_000_000
     total: int = 256 << 30
     name: int = 4096
-    depth: int = 512
+    depth: int = 2048  # as many folders as a path of 4096 bytes can name
     special: int = 1 << 20  # PAX headers and GNU long names; Go's maxSpecialFileSize
     xattr: int = 64 << 10  # the kernel's XATTR_SIZE_MAX
 

@@ -206,8 +206,6 @@ class _Run:
             raise from_os(e, folder) from e
         except RuntimeFault as e:  # links without end
             raise StepError(str(e)) from e
-        except RecursionError as e:
-            raise StepError("folders are nested too deeply to copy") from e
         except ValueError as e:  # a malformed pattern
             if isinstance(e, PybuildError):
                 raise

@@ -14,6 +14,8 @@ from builder.solver.errors import SolveError
 from builder.solver.explain import Difference, InputRecord, Past, StepRecord, differences, explain, nearest
 from builder.solver.steplog import KEPT, StepLog, decode_step, encode_step
 from builder.state.database import Database
+from builder.state.schema import SOLVER_STEPS
+from tests.support.rows import change
 
 
 def said(old: StepRecord, new: StepRecord) -> list[str]:
@@ -244,8 +246,7 @@ def test_trimming_takes_the_old_and_the_oldest_of_too_many(database: Database, m
     log = StepLog(database, "b", "scope")
     for i in range(3):
         log.ran(Digest.of(b"v"), step(f"RUN {i}"), ignored=False, failed=False)
-    with database.transaction() as c:
-        c.execute("UPDATE solver_steps SET created = 0 WHERE title = 'RUN 1'")
+    change(database, SOLVER_STEPS, {"title": "RUN 1"}, created=0.0)
     log.trim()
     assert [m.step.title for m in log.misses()] == ["RUN 0", "RUN 2"]
     monkeypatch.setattr(steplog, "_BYTES", len(encode_step(step("RUN 2"))))
