@@ -175,14 +175,18 @@ def _launch() -> Zygote:
 
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     source = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    environment = {**os.environ, "PYTHONPATH": source}
-    code = "import sys; from runtime.zygote import main; main(*map(int, sys.argv[1:]))"
+    # This very package, whatever else of its name the working folder or PYTHONPATH has; the folder it lies in is on the path no
+    # longer than that needs, since it may be site-packages, which has to stand behind the standard library.
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[4]); import runtime; del sys.path[0]; "
+        "from runtime.zygote import main; main(*map(int, sys.argv[1:4]))"
+    )
     words = os.memfd_create("words")
     with theirs:
         numbers = (theirs.fileno(), os.getpid(), words)
         theirs.set_inheritable(True)
         os.set_inheritable(words, True)
-        pid = os.posix_spawn(sys.executable, [sys.executable, "-c", code, *map(str, numbers)], environment)
+        pid = os.posix_spawn(sys.executable, [sys.executable, "-c", code, *map(str, numbers), source], os.environ)
         os.set_inheritable(words, False)
     return Zygote(pid, ours, words)
 

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from builder.build.build import Build
+from builder.build.limits import check_ulimits
 from builder.cli.common import open_root
 from builder.cli.displays import open_display
 from builder.errors import UsageError
@@ -23,6 +24,7 @@ def build(request: BuildRequest, flags: dict[str, Any]) -> int:
 
     check_outputs(request.outputs, multi=len(request.platforms) > 1)
     _check_files(request, flags)
+    check_ulimits(request.ulimits)
     with open_root(flags) as root:
         job = root.build(request)
         job.explained = flags["explain"]
