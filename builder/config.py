@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from builder.errors import UsageError
-from builder.graph.values import dataclass, field
+from builder.values import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from builder.graph.values import dataclass, field
+from builder.values import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.graph.values import dataclass
+from builder.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from builder.cache.manager import CacheManager
     from builder.config import Config
     from builder.content.store import ContentStore
-    from builder.graph.digest import Digest
+    from builder.oci.digest import Digest
     from builder.snapshots.types import Snapshotter
     from builder.state.database import Database
     from builder.state.layout import Layout
@@ -91,14 +91,14 @@ def open_worker(root: str | None, config: Config, runtime: str | None = None) ->
     snapshotter = open_snapshotter(layout, database, config.snapshotter)
 
     def image_roots() -> Iterable[Digest]:
-        from builder.images import gc_roots
+        from builder.images.store import gc_roots
 
         return gc_roots(database, content)
 
     cache = CacheManager(layout, database, content, snapshotter, roots=[image_roots])
     if lost:
         from builder.cache.gc import sweep_leftovers
-        from builder.images import ImageStore
+        from builder.images.store import ImageStore
 
         ImageStore(database, content).restore()
         sweep_leftovers(cache)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from builder.cache.parallel import run
 from builder.cache.records import DIFF, LAYER, LAZY, CacheRecord, LayerBlob, walk_up
-from builder.cache.types import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Compression, Descriptor, Layer
 from builder.cache.unpack import choose_blob, opened, verified
+from builder.content.types import Compression, Layer
 from builder.errors import NotFoundError, StoreError
-from builder.graph.digest import Digest, chain_id
+from builder.oci.descriptor import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor
+from builder.oci.digest import Digest, chain_id
+from builder.state.parallel import run
 
 if TYPE_CHECKING:
     from builder.cache.manager import CacheManager

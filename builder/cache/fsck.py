@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from builder.cache.records import DIFF, LAYER, LAZY, MUTABLE, CacheRecord
 from builder.cache.unpack import is_intact
 from builder.errors import PybuildError
-from builder.graph.digest import Digest
+from builder.oci.digest import Digest
 
 if TYPE_CHECKING:
     from builder.cache.manager import CacheManager

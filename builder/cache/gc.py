@@ -19,11 +19,11 @@ from builder.cache.leases import forget_unlocked, sweep
 from builder.cache.mounts import lock_path
 from builder.cache.records import FRONTEND, INTERNAL, LAZY, MUTABLE, CacheRecord, LayerBlob
 from builder.cache.types import PrunePolicy, UsageRecord
-from builder.content.store import store_errors
 from builder.errors import StoreError
-from builder.graph.digest import Digest
-from builder.graph.values import dataclass
+from builder.oci.digest import Digest
+from builder.state.disk import store_errors
 from builder.state.recovery import ASIDE
+from builder.values import dataclass
 
 if TYPE_CHECKING:
     from builder.cache.manager import CacheManager

@@ -16,9 +16,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from builder.content.store import store_errors
 from builder.errors import StoreError
-from builder.graph.digest import Digest
+from builder.oci.digest import Digest
+from builder.state.disk import store_errors
 from builder.state.locks import try_lock
 
 if TYPE_CHECKING:

@@ -31,24 +31,18 @@ from builder.cache.records import (
 )
 from builder.cache.refs import ImmutableRef, MutableRef
 from builder.errors import NotFoundError, StoreError
-from builder.graph.digest import Digest, chain_id
-from builder.graph.values import dataclass, replace
+from builder.oci.digest import Digest, chain_id
 from builder.state.locks import locked, try_lock
+from builder.values import dataclass, replace
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from builder.cache.types import (
-        BlobProvider,
-        ChecksumOptions,
-        Compression,
-        Descriptor,
-        Layer,
-        PrunePolicy,
-        UnlazyProgress,
-        UsageRecord,
-    )
+    from builder.cache.types import PrunePolicy, UnlazyProgress, UsageRecord
     from builder.content.store import ContentStore
+    from builder.content.types import BlobProvider, Compression, Layer
+    from builder.files.types import ChecksumOptions
+    from builder.oci.descriptor import Descriptor
     from builder.snapshots.types import Snapshotter
     from builder.solver.types import Result
     from builder.state.database import Database
@@ -404,8 +398,8 @@ class CacheManager:
         known = self.known_checksum(ref, path, options)
         if known is not None:
             return known
-        from builder.cache import contenthash
-        from builder.cache.contenthash_store import RefChecksums
+        from builder.files import checksum as contenthash
+        from builder.files.statcache import RefChecksums
 
         with ref.mount() as folder:
             digest = contenthash.checksum(folder, path, options)
@@ -414,7 +408,7 @@ class CacheManager:
 
     def known_checksum(self, ref: ImmutableRef, path: str, options: ChecksumOptions) -> Digest | None:
         """One that was computed before."""
-        from builder.cache.contenthash_store import RefChecksums
+        from builder.files.statcache import RefChecksums
 
         return RefChecksums(self.database).get(ref.id, path, options)
 
@@ -534,7 +528,7 @@ class CacheManager:
 
     def removed(self, record_ids: Iterable[str]) -> None:
         """For gc: these rows are gone."""
-        from builder.cache.contenthash_store import RefChecksums
+        from builder.files.statcache import RefChecksums
 
         ids = list(record_ids)
         with self._lock:

@@ -18,10 +18,10 @@ import sqlite3
 from collections.abc import Callable, Container, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from builder.cache.types import Descriptor
 from builder.errors import StoreError
-from builder.graph.digest import Digest
-from builder.graph.values import dataclass
+from builder.oci.descriptor import Descriptor
+from builder.oci.digest import Digest
+from builder.values import dataclass
 
 if TYPE_CHECKING:
     from builder.state.database import Database

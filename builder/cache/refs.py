@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from builder.cache.records import COMMITTED, LAZY, MUTABLE
-from builder.cache.types import ChecksumOptions, Compression, Layer, UnlazyProgress
+from builder.cache.types import UnlazyProgress
+from builder.content.types import Compression, Layer
 from builder.errors import StoreError
-from builder.graph.digest import Digest
+from builder.files.types import ChecksumOptions
+from builder.oci.digest import Digest
 
 if TYPE_CHECKING:
     from builder.cache.manager import CacheManager

@@ -12,15 +12,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from builder.cache.parallel import ahead, run
 from builder.cache.records import COMMITTED, LAYER, LAZY, MERGE, CacheRecord, LayerBlob
 from builder.errors import IntegrityError, LayerError, NotFoundError, PybuildError
-from builder.graph.digest import Digest
-from builder.snapshots.types import NeedsParent
+from builder.files.types import NeedsParent
+from builder.oci.digest import Digest
+from builder.state.parallel import ahead, run
 
 if TYPE_CHECKING:
     from builder.cache.manager import CacheManager
-    from builder.cache.types import BlobProvider, UnlazyProgress
+    from builder.cache.types import UnlazyProgress
+    from builder.content.types import BlobProvider
 
 
 def make_ready(manager: CacheManager, record_id: str, progress: UnlazyProgress | None) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from builder.cli import request as r
+from builder.build import request as r
 from builder.cli.common import state_options
 from builder.errors import UnsupportedError, UsageError
 from builder.exporters.types import OutputSpec
@@ -90,7 +90,7 @@ def unsupported_options(f: Any) -> Any:
 @click.argument("context")
 def build(context: str, **flags: Any) -> int:
     """Build an image from a Dockerfile. CONTEXT is a folder, an archive, - (stdin), or a git or http URL."""
-    from builder.cli.build import run_build
+    from builder.build.pipeline import run_build
 
     return run_build(build_request(context, flags), root=flags["root"], config=flags["config"], runtime=flags["runtime"])
 
@@ -102,7 +102,7 @@ def build(context: str, **flags: Any) -> int:
 @click.argument("context")
 def graph(context: str, form: str, **flags: Any) -> int:
     """Print the graph that a build would solve, without building it."""
-    from builder.cli.build import run_graph
+    from builder.build.pipeline import run_graph
 
     return run_graph(build_request(context, flags), form, root=flags["root"], config=flags["config"])
 

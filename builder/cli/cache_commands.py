@@ -13,7 +13,7 @@ import click
 from builder.cli.common import forget_pruned, open_root, state_options
 from builder.cli.tables import ago, human_size, table
 from builder.errors import UsageError
-from builder.graph.values import asdict
+from builder.values import asdict
 
 if TYPE_CHECKING:
     from builder.cache.types import UsageRecord
@@ -64,9 +64,9 @@ def du(filters: tuple[str, ...], verbose: bool, form: str, **flags: Any) -> int:
 @state_options
 def prune(filters: tuple[str, ...], force: bool, verbose: bool, form: str, everything: bool, **flags: Any) -> int:
     """Remove cache that is not in use."""
+    from builder.build.request import parse_size
     from builder.cache.filters import from_flags
     from builder.cache.types import PrunePolicy
-    from builder.cli.request import parse_size
     from builder.config import parse_duration
     from builder.state.layout import Layout, default_root
     from builder.state.reserve import spend
@@ -87,7 +87,7 @@ def prune(filters: tuple[str, ...], force: bool, verbose: bool, form: str, every
     spend(Layout(os.path.abspath(flags["root"]) if flags["root"] else default_root()))
     with open_root(flags["root"], flags["config"]) as worker:
         if everything:
-            from builder.images import ImageStore
+            from builder.images.store import ImageStore
 
             ImageStore(worker.database, worker.content).forget()
         removed = worker.cache.prune([policy])
@@ -107,7 +107,7 @@ def prune(filters: tuple[str, ...], force: bool, verbose: bool, form: str, every
 @state_options
 def fsck(verify: bool, **flags: Any) -> int:
     """Check the state folder: exit code 1 and a line for each problem. What the next prune takes is listed, and no problem."""
-    from builder.images import ImageStore
+    from builder.images.store import ImageStore
 
     with open_root(flags["root"], flags["config"]) as worker:
         problems = [*worker.cache.fsck(verify=verify), *ImageStore(worker.database, worker.content).fsck()]

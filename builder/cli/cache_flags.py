@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from builder.errors import UnsupportedError, UsageError
-from builder.graph.digest import Digest
+from builder.oci.digest import Digest
 
 if TYPE_CHECKING:
-    from builder.cache.types import Compression
-    from builder.graph.reference import Reference
+    from builder.content.types import Compression
+    from builder.oci.reference import Reference
     from builder.remotecache.types import CacheExport, CacheMode, Place
 
 _ELSEWHERE = ("gha", "s3", "azblob")
@@ -163,7 +163,7 @@ class _Values:
 
 
 def _reference(text: str, flag: str) -> Reference:
-    from builder.graph.reference import Reference
+    from builder.oci.reference import Reference
 
     try:
         return Reference.parse(text).with_default_tag()

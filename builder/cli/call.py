@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from builder.cli.build import opened
-from builder.cli.request import BuildRequest
+from builder.build.pipeline import opened
+from builder.build.request import BuildRequest
 from builder.errors import UsageError
 
 

@@ -11,17 +11,17 @@ from collections.abc import Sequence
 
 VERSION = "0.1.0"
 _COMMANDS = {
-    "build": "build_command",
-    "images": "store_commands",
-    "rmi": "store_commands",
-    "save": "store_commands",
-    "du": "cache_commands",
-    "prune": "cache_commands",
-    "fsck": "cache_commands",
-    "graph": "build_command",
-    "plan": "plan_command",
-    "why": "plan_command",
-    "compare": "compare_command",
+    "build": "builder.cli.build_command",
+    "images": "builder.cli.store_commands",
+    "rmi": "builder.cli.store_commands",
+    "save": "builder.cli.store_commands",
+    "du": "builder.cli.cache_commands",
+    "prune": "builder.cli.cache_commands",
+    "fsck": "builder.cli.cache_commands",
+    "graph": "builder.cli.build_command",
+    "plan": "builder.cli.plan_command",
+    "why": "builder.cli.plan_command",
+    "compare": "builder.compare.command",
 }
 _INTERRUPTED = 130
 
@@ -84,7 +84,7 @@ def _run(args: list[str]) -> int:
         if name == "help":
             _overview()
             return 0
-        module = __import__(f"builder.cli.{_COMMANDS[name]}", fromlist=[name])
+        module = __import__(_COMMANDS[name], fromlist=[name])
         command: click.Command = getattr(module, name)
         result = command.main(rest, prog_name=f"pybuild {name}", standalone_mode=False)
         return result if isinstance(result, int) else 0

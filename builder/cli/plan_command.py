@@ -12,7 +12,7 @@ from builder.cli.build_command import ALL_OPTIONS, add_options, build_request, u
 from builder.cli.common import open_root, state_options
 
 if TYPE_CHECKING:
-    from builder.cli.request import BuildRequest
+    from builder.build.request import BuildRequest
     from builder.solver.plan import PlannedVertex
     from builder.solver.steplog import StepLog
 
@@ -85,8 +85,8 @@ def _given() -> str:
 
 def _plan(request: BuildRequest, flags: dict[str, Any]) -> tuple[list[PlannedVertex], StepLog | None]:
     """The steps that people know of, in order, and what explains them."""
-    from builder.cli.build import opened
-    from builder.graph.values import replace
+    from builder.build.pipeline import opened
+    from builder.values import replace
 
     # What a build exports is not asked about, and nothing is exported.
     request = replace(request, cache_to=(), outputs=(), tags=())

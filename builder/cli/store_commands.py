@@ -22,7 +22,7 @@ def images(as_json: bool, quiet: bool, **flags: Any) -> int:
     import time
 
     from builder.cli.tables import ago, human_size, table
-    from builder.images import ImageStore
+    from builder.images.store import ImageStore
 
     with open_root(flags["root"], flags["config"]) as worker:
         found = ImageStore(worker.database, worker.content).list()
@@ -52,8 +52,8 @@ def images(as_json: bool, quiet: bool, **flags: Any) -> int:
 @state_options
 def rmi(names: tuple[str, ...], **flags: Any) -> int:
     """Remove images from the own store. Their layers stay in the cache; `pybuild prune` frees them."""
-    from builder.cli.request import parse_tag
-    from builder.images import ImageStore
+    from builder.build.request import parse_tag
+    from builder.images.store import ImageStore
 
     with open_root(flags["root"], flags["config"]) as worker:
         store = ImageStore(worker.database, worker.content)
@@ -72,11 +72,11 @@ def rmi(names: tuple[str, ...], **flags: Any) -> int:
 @state_options
 def save(name: str, output: str, form: str, **flags: Any) -> int:
     """Write an image of the own store to an archive, for `docker load` or `skopeo copy`."""
-    from builder.cli.request import parse_tag
+    from builder.build.request import parse_tag
     from builder.exporters.archive import write_docker_tar, write_oci_tar
     from builder.exporters.sink import output_file
     from builder.exporters.store import stored_image
-    from builder.graph.times import format_rfc3339
+    from builder.text.times import format_rfc3339
 
     ref = parse_tag(name)
     with open_root(flags["root"], flags["config"]) as worker:

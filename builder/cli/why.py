@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from builder.graph.values import asdict
+from builder.values import asdict
 
 if TYPE_CHECKING:
-    from builder.graph.digest import Digest
+    from builder.oci.digest import Digest
     from builder.solver.explain import Difference, Miss
     from builder.solver.plan import PlannedVertex
 

@@ -14,7 +14,7 @@ from builder.compare.diff import diff
 from builder.compare.image import Image, read_image
 from builder.compare.rules import Facts, Rule, Sorted, sort_out
 from builder.compare.types import Builder, BuildSpec, CompareError
-from builder.graph.values import dataclass
+from builder.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, NoReturn, Protocol
 
-from builder.errors import DamagedBlobError, IntegrityError, NotFoundError, StoreError
-from builder.graph.digest import Digest
+from builder.errors import DamagedBlobError, IntegrityError, NotFoundError
+from builder.oci.digest import Digest
+from builder.state.disk import store_error, store_errors, write_all
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from builder.cache.types import BlobProvider, Descriptor
+    from builder.content.types import BlobProvider
+    from builder.oci.descriptor import Descriptor
     from builder.state.layout import Layout
 
 CHUNK = 1 << 20
@@ -39,31 +41,6 @@ class Hasher(Protocol):
 def hasher(digest: Digest) -> Hasher:
     """A fresh hash of the digest's algorithm."""
     return hashlib.new(digest.algorithm)
-
-
-@contextmanager
-def store_errors(what: str) -> Iterator[None]:
-    """OSErrors of the block come out as StoreError with a hint; FileNotFoundError too."""
-    try:
-        yield
-    except OSError as e:
-        raise store_error(what, e) from e
-
-
-def store_error(what: str, e: OSError) -> StoreError:
-    """``e`` as a StoreError in one line: ``what: reason``."""
-    import errno
-
-    hint = ""
-    if e.errno in (errno.ENOSPC, errno.EDQUOT):
-        hint = "the disk is full: free space, or run `pybuild prune`"
-    elif e.errno in (errno.EACCES, errno.EPERM):
-        hint = "run as the owner of the state folder, or name another one with --root or PYBUILD_ROOT"
-    elif e.errno == errno.EROFS:
-        hint = "the file system is read-only: name another state folder with --root or PYBUILD_ROOT"
-    elif e.errno == errno.EMFILE:
-        hint = "raise the limit of open files (ulimit -n)"
-    return StoreError(f"{what}: {e.strerror or e}", hint=hint)
 
 
 class ContentStore:
@@ -360,15 +337,6 @@ class BlobWriter:
         self._hash.update(data)
         with store_errors("can't write to the content store"):
             write_all(self._fd, data)
-
-
-def write_all(fd: int, data: bytes | memoryview) -> None:
-    """write(2) until all is written."""
-    written = os.write(fd, data)
-    if written != len(data):
-        view = memoryview(data)
-        while written < len(view):
-            written += os.write(fd, view[written:])
 
 
 def _open_locked(path: str) -> int:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from builder.errors import UsageError
 from builder.exporters.image import WrittenImage
-from builder.exporters.manifest import OCI_INDEX, descriptor_json
-from builder.graph.reference import Reference
-from builder.graph.values import dataclass, replace
+from builder.oci.documents import OCI_INDEX, descriptor_json
+from builder.oci.reference import Reference
+from builder.values import dataclass, replace
 
 if TYPE_CHECKING:
     from builder.content.store import ContentStore
-    from builder.graph.platform import Platform
+    from builder.oci.platform import Platform
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
@@ -131,8 +131,8 @@ def _data(name: str, mode: int, data: bytes) -> _Member:
 
 
 def _write_tar(members: list[_Member], write: Callable[[bytes], object]) -> None:
-    from builder.content.tar.entry import DIR, Entry
-    from builder.content.tar.writer import TarWriter
+    from builder.files.tar.entry import DIR, Entry
+    from builder.files.tar.writer import TarWriter
 
     tar = TarWriter(write)
     for folder in ("blobs/", "blobs/sha256/"):

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from builder.errors import DamagedBlobError, UsageError
 from builder.exporters.types import BuildOutput, OutputSpec
-from builder.graph.digest import Digest, digest_parts
-from builder.graph.reference import Reference
-from builder.graph.values import replace
+from builder.oci.digest import Digest, digest_parts
+from builder.oci.reference import Reference
 from builder.progress.events import Sink, Status, VertexCompleted, VertexStarted
+from builder.values import replace
 
 if TYPE_CHECKING:
     from builder.exporters.image import WrittenImage
@@ -130,7 +130,7 @@ def _export_archive(
 ) -> None:
     from builder.exporters import archive
     from builder.exporters.sink import output_file
-    from builder.graph.times import NS, format_rfc3339
+    from builder.text.times import NS, format_rfc3339
 
     created = format_rfc3339((output.epoch if output.epoch is not None else int(time.time())) * NS)
     if spec.type == "oci" and not spec.flag("tar", True):

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from builder.content.tar.entry import DIR, LINK, REG, SYMLINK, Entry, type_of
-from builder.content.tar.writer import TarWriter
 from builder.errors import StoreError, UsageError
 from builder.exporters.types import EPOCH_KEY, BuildOutput
-from builder.graph.times import NS
-from builder.snapshots.copying import copy_data
+from builder.files.copying import copy_data
+from builder.files.tar.entry import DIR, LINK, REG, SYMLINK, Entry, type_of
+from builder.files.tar.writer import TarWriter
+from builder.text.times import NS
 
 if TYPE_CHECKING:
     from builder.exporters.types import SolvedTarget

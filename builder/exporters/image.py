@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from builder.cache.types import Compression, Descriptor, Layer
+from builder.content.types import Compression, Layer
 from builder.errors import UsageError
 from builder.exporters.history import LayerFact, complete_config
-from builder.exporters.manifest import (
+from builder.exporters.types import EPOCH_KEY, BuildOutput, OutputSpec, SolvedTarget
+from builder.oci.descriptor import Descriptor
+from builder.oci.digest import Digest
+from builder.oci.documents import (
     DOCKER_CONFIG,
     DOCKER_LIST,
     DOCKER_MANIFEST,
@@ -20,13 +23,11 @@ from builder.exporters.manifest import (
     layer_type,
     manifest_json,
 )
-from builder.exporters.types import EPOCH_KEY, BuildOutput, OutputSpec, SolvedTarget
-from builder.graph.digest import Digest
-from builder.graph.values import dataclass, field, replace
+from builder.values import dataclass, field, replace
 
 if TYPE_CHECKING:
     from builder.content.store import ContentStore
-    from builder.graph.platform import Platform
+    from builder.oci.platform import Platform
     from builder.worker import Worker
 
 Report = Callable[[str], None]

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from builder.errors import UsageError
-from builder.graph.values import dataclass, field
+from builder.values import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from builder.cache.refs import ImmutableRef
-    from builder.cache.types import Compression, Layer
-    from builder.graph.image import ImageConfig
-    from builder.graph.platform import Platform
-    from builder.graph.reference import Reference
+    from builder.content.types import Compression, Layer
+    from builder.oci.image import ImageConfig
+    from builder.oci.platform import Platform
+    from builder.oci.reference import Reference
 
     InlineCache = Callable[[Sequence[Layer], Compression], Mapping[str, str]]
 
@@ -108,7 +108,7 @@ class OutputSpec:
 
     def names(self) -> list[Reference]:
         """The images of the key ``name``, a comma list."""
-        from builder.graph.reference import Reference
+        from builder.oci.reference import Reference
 
         out = []
         for name in filter(None, self.get("name").split(",")):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import posixpath
 from typing import TYPE_CHECKING
 
-from builder.graph.values import dataclass, replace
+from builder.values import dataclass, replace
 
 if TYPE_CHECKING:
     from builder.graph.ops import GitSource

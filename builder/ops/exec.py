@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from builder.errors import CancelledError, StepError, UnsupportedError, UsageError
 from builder.graph.ops import NO_INPUT, Exec
-from builder.graph.platform import host
-from builder.graph.quoting import quote
+from builder.oci.platform import host
 from builder.ops.exec_key import cache_map_of
 from builder.progress.events import Log
 from builder.solver.types import CacheMap, OpContext, Result
+from builder.text.quoting import quote
 
 if TYPE_CHECKING:
     from builder.graph.vertex import Vertex

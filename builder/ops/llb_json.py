@@ -12,7 +12,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from builder.graph.digest import Digest
 from builder.graph.ops import (
     CacheMount,
     CopyAction,
@@ -28,7 +27,8 @@ from builder.graph.ops import (
     SymlinkAction,
     TmpfsMount,
 )
-from builder.graph.platform import Platform
+from builder.oci.digest import Digest
+from builder.oci.platform import Platform
 
 _NETWORKS = ("default", "host", "none")
 _SECURITY = ("sandbox", "insecure")

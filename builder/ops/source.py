@@ -8,17 +8,18 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from builder.errors import NotFoundError, SourceError
-from builder.graph.digest import Digest
 from builder.graph.ops import GitSource, HTTPSource, ImageSource, LocalSource, OCILayoutSource
-from builder.graph.platform import host
-from builder.graph.redact import redact_url
+from builder.oci.digest import Digest
+from builder.oci.platform import host
 from builder.ops.llb_json import manifest_key, source_digest
 from builder.progress.events import Log, Status
 from builder.solver.types import CacheMap, Op, OpContext, Result
+from builder.text.redact import redact_url
 
 if TYPE_CHECKING:
-    from builder.cache.types import Descriptor, UnlazyProgress
+    from builder.cache.types import UnlazyProgress
     from builder.graph.vertex import Vertex
+    from builder.oci.descriptor import Descriptor
     from builder.session import Session
     from builder.sources.git import GitFetcher, GitTarget
     from builder.sources.http import HTTPFetcher

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from builder.errors import IntegrityError
-from builder.graph.digest import Digest
-from builder.graph.times import format_rfc3339, parse_rfc3339
-from builder.graph.values import dataclass
+from builder.oci.digest import Digest
+from builder.text.times import format_rfc3339, parse_rfc3339
+from builder.values import dataclass
 
 MEDIA_TYPE = "application/vnd.buildkit.cacheconfig.v0"
 INLINE_KEY = "moby.buildkit.cache.v0"

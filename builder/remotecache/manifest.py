@@ -7,15 +7,16 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from builder.cache.types import Descriptor, Layer
+from builder.content.types import Layer
 from builder.errors import IntegrityError
-from builder.exporters.manifest import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST, describe, descriptor_json, layer_type
-from builder.graph.digest import Digest
-from builder.graph.times import format_rfc3339, parse_rfc3339
-from builder.graph.values import dataclass, replace
-from builder.registry import manifests
+from builder.oci import manifest as manifests
+from builder.oci.descriptor import Descriptor
+from builder.oci.digest import Digest
+from builder.oci.documents import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST, describe, descriptor_json, layer_type
 from builder.remotecache import config as v0
 from builder.remotecache.types import RemoteLayer
+from builder.text.times import format_rfc3339, parse_rfc3339
+from builder.values import dataclass, replace
 
 _DIFF_ID = "containerd.io/uncompressed"
 _CREATED = "buildkit/createdat"

@@ -9,17 +9,17 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from builder.cache.types import Descriptor
 from builder.errors import IntegrityError, NotFoundError, StoreError
-from builder.exporters.manifest import OCI_INDEX, descriptor_json
-from builder.graph.digest import Digest
-from builder.registry import manifests
+from builder.oci import manifest as manifests
+from builder.oci.descriptor import Descriptor
+from builder.oci.digest import Digest
+from builder.oci.documents import OCI_INDEX, descriptor_json
 from builder.remotecache.types import LocalPlace, Place, RegistryPlace, RemoteLayer
 from builder.sources.providers import LAYOUT_PREFIX, LayoutBlobs, RegistryBlobs, blob_path, registry_client
 
 if TYPE_CHECKING:
-    from builder.cache.types import BlobProvider
     from builder.content.store import ContentStore
+    from builder.content.types import BlobProvider
     from builder.worker import Worker
 
 _REF_NAME = "org.opencontainers.image.ref.name"

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from builder.errors import CancelledError, PybuildError
-from builder.graph.digest import digest_parts
+from builder.oci.digest import digest_parts
 from builder.progress.events import Sink, Status, VertexCompleted, VertexStarted, Warned
 
 if TYPE_CHECKING:
-    from builder.cache.types import Compression, Layer
+    from builder.content.types import Compression, Layer
     from builder.exporters.types import InlineCache
     from builder.remotecache.types import CacheExport, Place, RemoteLayer
     from builder.solver.exporter import HasKeys

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from builder.content.store import store_error, store_errors
 from builder.errors import StoreError
-from builder.graph.values import dataclass
 from builder.snapshots.types import Applied
+from builder.state.disk import store_error, store_errors
+from builder.values import dataclass
 
 if TYPE_CHECKING:
     from builder.state.database import Database

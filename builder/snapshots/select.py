@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from builder.errors import StoreError, UsageError
-from builder.snapshots.userns import in_user_namespace
+from runtime.linux.userns import in_user_namespace
 
 if TYPE_CHECKING:
     from builder.snapshots.types import Snapshotter

@@ -14,11 +14,11 @@ import signal
 import threading
 from collections.abc import Iterable, Iterator
 
-from builder.content.store import write_all
 from builder.errors import LayerError, StoreError
-from builder.snapshots import copying  # noqa: F401
-from builder.snapshots.apply import Unpacked, unpack
-from builder.snapshots.types import NeedsParent
+from builder.files import copying  # noqa: F401
+from builder.files.apply import Unpacked, unpack
+from builder.files.types import NeedsParent
+from builder.state.disk import write_all
 
 _PIPE_SIZE = 1 << 20
 _ERRORS = {kind.__name__: kind for kind in (LayerError, NeedsParent, StoreError)}

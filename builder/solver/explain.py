@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from builder.graph.values import dataclass
+from builder.values import dataclass
 
 if TYPE_CHECKING:
-    from builder.graph.digest import Digest
+    from builder.oci.digest import Digest
 
 Change = Literal["changed", "added", "removed"]
 Kind = Literal["instruction", "arg", "env", "option", "definition", "file", "files", "paths", "content", "input"]

@@ -11,10 +11,10 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from builder.graph.digest import Digest
-from builder.graph.values import dataclass
 from builder.graph.vertex import Graph, Vertex
+from builder.oci.digest import Digest
 from builder.solver.types import CacheMap, Result
+from builder.values import dataclass
 
 if TYPE_CHECKING:
     from builder.solver.vertexstate import VertexState

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from builder.graph.values import dataclass
 from builder.solver.cachekey import ExportableKey
 from builder.solver.types import Result
+from builder.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

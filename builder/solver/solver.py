@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from builder.errors import CancelledError
-from builder.graph.digest import Digest
 from builder.graph.vertex import Edge, Vertex
+from builder.oci.digest import Digest
 from builder.progress.events import Sink, ignore
 from builder.solver.index import EdgeIndex
 from builder.solver.keycache import CombinedKeyCache, KeyCache

@@ -10,11 +10,11 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from builder.graph.values import dataclass, field
 from builder.solver.explain import InputRecord, Miss, Past, StepRecord, explain
+from builder.values import dataclass, field
 
 if TYPE_CHECKING:
-    from builder.graph.digest import Digest
+    from builder.oci.digest import Digest
     from builder.state.database import Database
 
 KEPT = 8

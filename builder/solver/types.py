@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from builder.errors import PybuildError
-from builder.graph.digest import Digest
-from builder.graph.values import dataclass, field
 from builder.graph.vertex import Vertex
+from builder.oci.digest import Digest
 from builder.progress.events import Event, Sink
+from builder.values import dataclass, field
 
 
 class Result(Protocol):

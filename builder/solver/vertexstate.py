@@ -9,9 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import CancelledError, PybuildError
-from builder.graph.digest import Digest, digest_parts
-from builder.graph.values import dataclass, field
 from builder.graph.vertex import Vertex
+from builder.oci.digest import Digest, digest_parts
 from builder.progress.events import Sink, Warned
 from builder.solver.cachekey import CacheKey, CacheRecord, ExportableKey
 from builder.solver.edge import ActiveEdge
@@ -20,6 +19,7 @@ from builder.solver.exporter import Exporter
 from builder.solver.requests import Work
 from builder.solver.result import SharedResult
 from builder.solver.types import CacheMap, Manifest, Op, OpContext, Result, UnknownContentError
+from builder.values import dataclass, field
 
 if TYPE_CHECKING:
     from builder.solver.explain import Explanations, StepRecord
@@ -354,8 +354,8 @@ class SharedOp:
 
     def _step_record(self, edge: ActiveEdge, cancelled: threading.Event) -> StepRecord:
         """What the key was made of, with the files that were looked at. Credentials of URLs are masked."""
-        from builder.graph.redact import redact_text
         from builder.solver.explain import InputRecord, StepRecord
+        from builder.text.redact import redact_text
 
         main, meta = self._around.caches.main, self._state.vertex.meta
         inputs = []

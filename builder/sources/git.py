@@ -15,16 +15,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from builder.errors import AuthError, IntegrityError, NotFoundError, SourceError, StoreError
-from builder.graph.digest import Digest, digest_parts
 from builder.graph.gitref import is_commit, parse_git_ref
 from builder.graph.ops import GitSource
-from builder.graph.quoting import quote
-from builder.graph.redact import redact_url
-from builder.graph.values import dataclass
+from builder.oci.digest import Digest, digest_parts
 from builder.sources.gitauth import GitAuth
 from builder.sources.gitcli import Git
 from builder.sources.gitfiles import anchor_git_files, move_up, redact_configs, set_times, unlink
 from builder.state.locks import locked
+from builder.text.quoting import quote
+from builder.text.redact import redact_url
+from builder.values import dataclass
 
 if TYPE_CHECKING:
     import threading

@@ -13,11 +13,11 @@ import re
 from typing import TYPE_CHECKING
 
 from builder.errors import AuthError, SourceError
-from builder.graph.redact import redact_url
+from builder.text.redact import redact_url
 
 if TYPE_CHECKING:
     from builder.graph.ops import GitSource
-    from builder.registry.agent import Agent
+    from builder.net.agent import Agent
     from builder.session import Session
 
 _REFUSED = re.compile(r"unable to access '(.+?)/?': The requested URL returned error: 30[1-8]\b")
@@ -98,8 +98,8 @@ class GitAuth:
         return f"{scheme}://{self._user}@{rest}"
 
     def _follow(self, url: str) -> str:
-        from builder.registry.agent import MAX_REDIRECTS, Agent, redirected
-        from builder.registry.transport import TLS, HttpxTransport, Request
+        from builder.net.agent import MAX_REDIRECTS, Agent, redirected
+        from builder.net.transport import TLS, HttpxTransport, Request
 
         agent = self._agent = self._agent or Agent(HttpxTransport())
         ca = os.environ.get("GIT_SSL_CAINFO", "")

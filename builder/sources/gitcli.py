@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from builder.errors import AuthError, CancelledError, NotFoundError, SourceError, UnsupportedError
 from builder.graph.gitref import is_commit
-from builder.graph.redact import redact_text
-from builder.graph.values import dataclass, field, replace
+from builder.text.redact import redact_text
+from builder.values import dataclass, field, replace
 
 if TYPE_CHECKING:
     import subprocess

@@ -6,7 +6,7 @@ import os
 import shutil
 
 from builder.errors import NotFoundError, SourceError
-from builder.graph.redact import redact_text
+from builder.text.redact import redact_text
 
 
 def move_up(work: str, subdir: str, folder: str) -> None:

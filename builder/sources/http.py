@@ -14,18 +14,18 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from builder.errors import AuthError, CancelledError, IntegrityError, NotFoundError, SourceError, StoreError
-from builder.graph.digest import Digest, digest_parts
 from builder.graph.ops import HTTPSource
-from builder.graph.redact import redact_url
-from builder.graph.values import dataclass, field
-from builder.registry.transport import Request, Response
+from builder.net.transport import Request, Response
+from builder.oci.digest import Digest, digest_parts
+from builder.text.redact import redact_url
+from builder.values import dataclass, field
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
     from builder.cache.refs import ImmutableRef
-    from builder.registry.agent import Agent
+    from builder.net.agent import Agent
     from builder.session import Session
     from builder.worker import Worker
 
@@ -118,8 +118,8 @@ class HTTPFetcher:
     # ------------------------------------------------------------------------------------------------ asking
     def _send(self, request: Request) -> Response:
         if self.agent is None:
-            from builder.registry.agent import Agent
-            from builder.registry.transport import HttpxTransport
+            from builder.net.agent import Agent
+            from builder.net.transport import HttpxTransport
 
             self.agent = Agent(HttpxTransport(), sleep=self._sleep)
         return self.agent.send(request)

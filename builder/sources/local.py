@@ -13,16 +13,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from builder.cache.contenthash import tree_checksum
-from builder.cache.contenthash_store import StatCache
-from builder.cache.contenthash_tree import Tree
-from builder.cache.types import ChecksumOptions
 from builder.errors import NotFoundError, SourceError
-from builder.graph.digest import Digest, digest_parts
+from builder.files.checksum import tree_checksum
+from builder.files.statcache import StatCache
+from builder.files.tree import Tree
+from builder.files.types import ChecksumOptions
 from builder.graph.ops import LocalSource
-from builder.graph.patterns import MatchInfo, PatternMatcher
-from builder.graph.values import dataclass
+from builder.oci.digest import Digest, digest_parts
 from builder.solver.types import CacheMap, OpContext, Result
+from builder.text.patterns import MatchInfo, PatternMatcher
+from builder.values import dataclass
 
 if TYPE_CHECKING:
     from builder.cache.refs import ImmutableRef
@@ -92,7 +92,7 @@ class LocalRef:
         return cls(name, tree, worker)
 
     def checksum(self, path: str, options: ChecksumOptions = _ALL) -> Digest:
-        """See ``builder.cache.contenthash.tree_checksum``; SourceError for a file that can't be read."""
+        """See ``builder.files.checksum.tree_checksum``; SourceError for a file that can't be read."""
         try:
             return tree_checksum(self.tree, path, options, self._stat_cache)
         except FileNotFoundError:
@@ -104,7 +104,7 @@ class LocalRef:
         """A private copy of all files that count, as a ref of the cache manager; made once. It stays this ref's to release."""
         with self.tree.lock:
             if self._shared.copy is None:
-                from builder.cache.contenthash_copy import copy_tree
+                from builder.files.copy import copy_tree
 
                 mutable = self._worker.cache.new(None, description=f"local source for {self.name}", record_type="source.local")
                 try:

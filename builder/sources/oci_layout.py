@@ -7,16 +7,17 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
-from builder.cache.types import Descriptor, Layer
+from builder.content.types import Layer
 from builder.errors import IntegrityError, NotFoundError, SourceError
-from builder.graph.digest import Digest
-from builder.registry import manifests
+from builder.oci import manifest as manifests
+from builder.oci.descriptor import Descriptor
+from builder.oci.digest import Digest
 from builder.sources.image import ResolvedImage
 from builder.sources.platform_image import find_platform
 from builder.sources.providers import LAYOUT_PREFIX, LayoutBlobs, blob_path
 
 if TYPE_CHECKING:
-    from builder.graph.platform import Platform
+    from builder.oci.platform import Platform
     from builder.worker import Worker
 
 _REF_NAME = "org.opencontainers.image.ref.name"

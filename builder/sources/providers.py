@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from builder.errors import NotFoundError, SourceError
 
 if TYPE_CHECKING:
-    from builder.cache.types import BlobProvider, Descriptor
-    from builder.graph.digest import Digest
-    from builder.registry.client import RegistryClient
+    from builder.content.types import BlobProvider
+    from builder.net.client import RegistryClient
+    from builder.oci.descriptor import Descriptor
+    from builder.oci.digest import Digest
     from builder.state.database import Database
     from builder.worker import Worker
 
@@ -30,7 +31,7 @@ def registry_client(worker: Worker) -> RegistryClient:
     with _lock:
         client = _clients.get(worker.database)
         if client is None:
-            from builder.registry.client import RegistryClient
+            from builder.net.client import RegistryClient
 
             client = _clients[worker.database] = RegistryClient(worker.config)
         return client
@@ -111,7 +112,7 @@ def _first(
     client: RegistryClient, repositories: tuple[str, ...], descriptor: Descriptor, offset: int
 ) -> Iterator[Iterator[bytes]]:
     """Open the blob where it can be had. A repository's refusal shows with its first byte, so that is waited for."""
-    from builder.graph.reference import Reference
+    from builder.oci.reference import Reference
 
     failure: SourceError | None = None
     for name in repositories:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 
 from builder.errors import StoreError
-from builder.graph.values import dataclass
+from builder.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ import fcntl
 import os
 
 from builder.errors import StoreError
-from builder.graph.values import dataclass
 from builder.state.layout import Layout
 from builder.state.locks import try_lock_folder
+from builder.values import dataclass
 
 _PREFIX = "p-"
 

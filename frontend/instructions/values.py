@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builder.graph.quoting import quote
+from builder.text.quoting import quote
 from frontend.errors import ParseError
 from frontend.gotext import byte_length
 

@@ -7,10 +7,10 @@ import posixpath
 import threading
 from collections.abc import Callable
 
-from builder.cache.contenthash import glob
-from builder.cache.contenthash_copy import Rules
-from builder.cache.contenthash_glob import clean, contains_wildcards, split_wildcards
-from builder.cache.contenthash_tree import Tree
+from builder.files.checksum import glob
+from builder.files.copy import Rules
+from builder.files.glob import clean, contains_wildcards, split_wildcards
+from builder.files.tree import Tree
 from builder.graph.ops import CopyAction, MkdirAction, MkfileAction, RmAction, SymlinkAction
 from builder.ops.file.copy import FOLDER_MODE, Copier
 from builder.ops.file.dest import Destination, remove_at

@@ -18,12 +18,12 @@ import stat
 import threading
 from collections.abc import Sequence
 
-from builder.cache.contenthash_copy import HardLinks, Rules, copy_node, set_folder_metadata, set_times
-from builder.cache.contenthash_tree import Node, Tree
 from builder.errors import CancelledError
-from builder.graph.patterns import MatchInfo, PatternMatcher
+from builder.files.copy import HardLinks, Rules, copy_node, set_folder_metadata, set_times
+from builder.files.tree import Node, Tree
 from builder.ops.file.dest import Destination, lstat_at, remove_at
 from builder.ops.file.errors import FileActionError
+from builder.text.patterns import MatchInfo, PatternMatcher
 
 FOLDER_MODE = 0o755
 

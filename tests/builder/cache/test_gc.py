@@ -11,7 +11,7 @@ from builder.cache.filters import compile_filters, parse
 from builder.cache.gc import keep_bytes, order
 from builder.cache.types import PrunePolicy, UsageRecord
 from builder.errors import UsageError
-from builder.graph.digest import Digest
+from builder.oci.digest import Digest
 
 ALL = PrunePolicy(all=True)
 
@@ -145,7 +145,7 @@ def test_what_goes_is_told_as_it_goes(manager, step):
 
 
 def test_checksums_of_pruned_records_are_forgotten(manager, step):
-    from builder.cache.types import ChecksumOptions
+    from builder.files.types import ChecksumOptions
 
     ref = step(manager, None, {"a": "1"})
     ref.checksum("/", ChecksumOptions())

@@ -6,10 +6,10 @@ import threading
 
 import pytest
 
-from builder.cache.types import Compression
+from builder.content.types import Compression
 from builder.errors import IntegrityError, LayerError, NotFoundError, StoreError
-from builder.graph.digest import Digest, chain_id
-from builder.graph.values import replace
+from builder.oci.digest import Digest, chain_id
+from builder.values import replace
 
 
 def chain(manager, layers, **options):
@@ -126,7 +126,8 @@ def test_a_diff_id_that_does_not_fit_leaves_no_snapshot(manager, registry):
 def test_bytes_after_the_end_of_the_tar_count_for_the_diff_id(manager, registry, files_of):
     import gzip
 
-    from builder.cache.types import OCI_LAYER_GZIP, Descriptor, Layer
+    from builder.content.types import Layer
+    from builder.oci.descriptor import OCI_LAYER_GZIP, Descriptor
     from tests.builder.cache.conftest import tar_of
 
     tar = tar_of({"a": "1"}) + b"\0" * 20480

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from builder.cache.types import PrunePolicy
-from builder.graph.digest import Digest
+from builder.oci.digest import Digest
 
 ALL = PrunePolicy(all=True)
 
@@ -31,7 +31,8 @@ sys.stdin.read()
 
 LOOP = """
 import os, sys
-from builder.cache.types import Compression, PrunePolicy
+from builder.cache.types import PrunePolicy
+from builder.content.types import Compression
 from tests.builder.cache.conftest import Registry
 from tests.builder.cache.test_leases import child_manager
 manager = child_manager(sys.argv[1])

@@ -9,14 +9,15 @@ import threading
 import pytest
 
 from builder.cache.blobs import NoBlobsError
-from builder.cache.types import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Compression
 from builder.content.compression import decompress
-from builder.graph.digest import Digest, chain_id
+from builder.content.types import Compression
+from builder.oci.descriptor import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
+from builder.oci.digest import Digest, chain_id
 
 
 def names(manager, layer):
     """What a layer's tar holds."""
-    from builder.content.tar import TarReader
+    from builder.files.tar import TarReader
 
     return [e.name for e in TarReader(decompress(manager.content.chunks(layer.descriptor.digest)))]
 

@@ -6,11 +6,11 @@ import os
 
 import pytest
 
-from builder.cache.types import Compression
 from builder.cli.cache_flags import parse_cache_from, parse_cache_to
+from builder.content.types import Compression
 from builder.errors import PybuildError, UnsupportedError, UsageError
-from builder.graph.digest import Digest
-from builder.graph.reference import Reference
+from builder.oci.digest import Digest
+from builder.oci.reference import Reference
 from builder.remotecache.types import CacheExport, LocalPlace, Place, RegistryPlace
 
 DIGEST = Digest.of(b"")

@@ -16,8 +16,8 @@ from builder.cache.refs import ImmutableRef
 from builder.errors import UsageError
 from builder.exporters.files import split_by_platform, write_local, write_tar
 from builder.exporters.types import BuildOutput, SolvedTarget
-from builder.graph.image import ImageConfig
-from builder.graph.platform import Platform
+from builder.oci.image import ImageConfig
+from builder.oci.platform import Platform
 
 
 class Ref:

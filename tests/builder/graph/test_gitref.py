@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.graph.gitref import GitRef, is_commit, parse_git_ref
-from builder.graph.redact import redact_text, redact_url
+from builder.text.redact import redact_text, redact_url
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,13 @@ import pytest
 
 from builder.errors import CancelledError, StepError, UnsupportedError, UsageError
 from builder.graph.ops import CacheMount, Exec, Mount, SecretEnv, SecretMount, SSHMount, TmpfsMount, Ulimit
-from builder.graph.quoting import quote
-from builder.graph.values import dataclass, field, replace
 from builder.graph.vertex import Edge, Vertex
 from builder.ops.exec import DEFAULT_PATH, ExecOp
 from builder.progress.events import Log
 from builder.session import Session
 from builder.solver.types import OpContext
+from builder.text.quoting import quote
+from builder.values import dataclass, field, replace
 from runtime.errors import RuntimeFault
 from runtime.spec import BindMount, ExitStatus, Process, Sandbox
 from runtime.spec import TmpfsMount as SandboxTmpfs

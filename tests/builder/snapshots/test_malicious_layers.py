@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 import pytest
 
-from builder.content.tar import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry, Limits
-from builder.content.tar import pax as records
-from builder.content.tar.writer import header
 from builder.errors import LayerError
-from builder.snapshots.apply import clean, unpack, write_marks
+from builder.files.apply import clean, unpack, write_marks
+from builder.files.tar import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry, Limits
+from builder.files.tar import pax as records
+from builder.files.tar.writer import header
 
 Layer = Callable[..., list[bytes]]
 Listing = Callable[..., dict[str, tuple[object, ...]]]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.graph.digest import framed
+from builder.oci.digest import framed
 from builder.solver.cachekey import CacheKey, ExportableKey, KeyWithSelector, Link, StoredResult, root_key
 from builder.solver.index import EdgeIndex
 from builder.solver.keycache import KeyCache

@@ -11,15 +11,15 @@ from builder.cache.manager import CacheManager
 from builder.cache.refs import ImmutableRef
 from builder.config import Config
 from builder.content.store import ContentStore
-from builder.registry.agent import Agent
-from builder.registry.auth import NONE
-from builder.registry.client import RegistryClient
+from builder.net.agent import Agent
+from builder.net.auth import NONE
+from builder.net.client import RegistryClient
 from builder.snapshots.native import NativeSnapshotter
 from builder.sources.providers import connect, use_registry_client
 from builder.state.database import Database
 from builder.state.layout import Layout
 from builder.worker import Worker
-from tests.builder.registry.conftest import FakeTransport, World
+from tests.builder.net.conftest import FakeTransport, World
 
 OpenWorker = Callable[[], Worker]
 

@@ -15,9 +15,9 @@ import pytest
 
 from builder.errors import AuthError, CancelledError, IntegrityError, NotFoundError, SourceError
 from builder.graph.ops import GitSource
-from builder.graph.values import replace
 from builder.session import Session
 from builder.sources.git import GitFetcher
+from builder.values import replace
 from builder.worker import Worker
 from tests.builder.sources.conftest import files
 from tests.support.processes import Server

@@ -7,22 +7,22 @@ import threading
 
 import pytest
 
-from builder.cache.types import Descriptor
 from builder.errors import IntegrityError, NotFoundError, UnsupportedError, UsageError
-from builder.graph.digest import Digest, chain_id
 from builder.graph.ops import ImageSource
-from builder.graph.platform import Platform
-from builder.graph.reference import Reference
 from builder.graph.vertex import Vertex
-from builder.images import ImageStore
+from builder.images.store import ImageStore
+from builder.oci import manifest as manifests
+from builder.oci.descriptor import Descriptor
+from builder.oci.digest import Digest, chain_id
+from builder.oci.platform import Platform
+from builder.oci.reference import Reference
 from builder.ops.llb_json import source_digest
 from builder.ops.source import SourceOp
-from builder.registry import manifests
 from builder.session import Session
 from builder.solver.types import OpContext
 from builder.sources.image import ImagePuller, resolve_config
 from builder.worker import Worker
-from tests.builder.registry.conftest import HOST, REF, Answer, World, image_manifest
+from tests.builder.net.conftest import HOST, REF, Answer, World, image_manifest
 from tests.builder.sources.conftest import OpenWorker, files
 from tests.support.oci import Entry, layer_tar
 

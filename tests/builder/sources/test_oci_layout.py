@@ -8,10 +8,10 @@ import os
 import pytest
 
 from builder.errors import IntegrityError, NotFoundError, PybuildError
-from builder.graph.digest import Digest
 from builder.graph.ops import OCILayoutSource
-from builder.graph.platform import host
 from builder.graph.vertex import Vertex
+from builder.oci.digest import Digest
+from builder.oci.platform import host
 from builder.ops.source import SourceOp
 from builder.session import Session
 from builder.solver.types import OpContext

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from builder.cache.contenthash_tree import ChangedError
-from builder.cache.types import ChecksumOptions
 from builder.errors import CancelledError, StepError
+from builder.files.tree import ChangedError
+from builder.files.types import ChecksumOptions
 from builder.graph.ops import CopyAction, MkdirAction, MkfileAction, Owner, RmAction, SymlinkAction
-from builder.graph.values import replace
 from builder.ops.file.op import Selection, dedupe
 from builder.solver.types import OpContext
 from builder.sources.local import LocalRef
+from builder.values import replace
 
 CONTEXT: Any = OpContext(None)  # type: ignore[arg-type]
 COPY = CopyAction(0, 1, 0, "/dir/a", "/x", follow_symlink=True)
@@ -204,7 +204,7 @@ while True:
 
 
 def test_a_destination_folder_that_is_swapped_for_a_link_gets_nothing_out(kit: Any, tmp_path: Any) -> None:
-    from builder.cache.contenthash_tree import Tree
+    from builder.files.tree import Tree
     from builder.ops.file import actions
     from builder.ops.file.dest import Destination
 
