@@ -272,7 +272,9 @@ class Build:
             sys.stderr.write(f"[Warning] the frontend {image} is not run: pybuild reads the Dockerfile itself\n")
         for text in self._caches.warnings if self._caches else ():
             sys.stderr.write(f"[Warning] {text}\n")
-        lines = [w.short() for w in self.converted.warnings]
+        from builder.text.redact import redact_text
+
+        lines = [redact_text(w.short()) for w in self.converted.warnings]
         if unused := self.converted.unused_build_args:
             sys.stderr.write(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed\n")
         if lines:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from builder.errors import PybuildError
 from builder.oci.digest import digest_parts
 from builder.progress.events import Sink, VertexCompleted, VertexStarted
+from builder.text.redact import redact_text
 from frontend.convert.options import ResolvedImage, ResolveError
 
 if TYPE_CHECKING:
@@ -25,12 +26,13 @@ if TYPE_CHECKING:
 @contextmanager
 def step(sink: Sink, name: str) -> Iterator[None]:
     """Show a piece of work that is no vertex of the graph as one."""
+    name = redact_text(name)
     digest = digest_parts("step", name, str(time.monotonic_ns()), str(threading.get_ident()))
     sink(VertexStarted(digest, name, time.monotonic()))
     try:
         yield
     except BaseException as e:
-        sink(VertexCompleted(digest, name, time.monotonic(), error=str(e) or type(e).__name__))
+        sink(VertexCompleted(digest, name, time.monotonic(), error=redact_text(str(e)) or type(e).__name__))
         raise
     sink(VertexCompleted(digest, name, time.monotonic()))
 

@@ -7,6 +7,7 @@ import sys
 from builder.build.pipeline import opened
 from builder.build.request import BuildRequest
 from builder.errors import UsageError
+from builder.text.redact import redact_text
 
 
 def run_call(request: BuildRequest, method: str, form: str, *, root: str, config: str) -> int:
@@ -26,9 +27,11 @@ def run_call(request: BuildRequest, method: str, form: str, *, root: str, config
         else:
             result = requests.check(inputs.dockerfile, options, resolver)
             text, doc, error, status = result.text(), result.json(), result.error_text(), result.status
-    sys.stdout.write(requests.json_text(doc) if as_json else text)
+    # The JSON forms repeat the Dockerfile as it is, for programs; people are shown no credentials.
+    sys.stdout.write(requests.json_text(doc) if as_json else redact_text(text))
     sys.stdout.flush()
     if error and not as_json:
+        error = redact_text(error)
         sys.stderr.write(f"ERROR: {error}" if error.endswith("\n") else f"ERROR: {error}\n")
     return status
 

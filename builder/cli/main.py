@@ -50,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             import traceback
 
-            traceback.print_exc()
+            from builder.text.redact import redact_text
+
+            sys.stderr.write(redact_text(traceback.format_exc()))
         text, code = describe_failure(e)
         sys.stderr.write(text)
         return code

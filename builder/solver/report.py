@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from builder.errors import CancelledError
 from builder.oci.digest import Digest
 from builder.progress.events import Sink, VertexCompleted, VertexStarted
+from builder.text.redact import redact_text
 
 if TYPE_CHECKING:
     from builder.solver.vertexstate import VertexState
@@ -40,7 +41,7 @@ class Reporter:
 
     def completed(self, state: VertexState, error: BaseException | None = None, *, cached: bool = False) -> None:
         cancelled = isinstance(error, CancelledError)
-        text = "" if error is None else str(error).partition("\n")[0] or type(error).__name__
+        text = "" if error is None else redact_text(str(error)).partition("\n")[0] or type(error).__name__
         with self._lock:
             self._sink(
                 VertexCompleted(
