@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 
 from builder.values import dataclass, field
 
@@ -21,3 +22,11 @@ class Session:
     secret: Callable[[str], bytes | None] = lambda _: None
     ssh: Mapping[str, str] = field(default_factory=dict)
     allow: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(
+        cls, *, locals: Mapping[str, str] | None = None, secrets: Mapping[str, bytes] | None = None, allow: Sequence[str] = ()
+    ) -> Session:
+        """For graphs made by hand: folders by context name, values of secrets by id, entitlements."""
+        folders = {name: os.path.abspath(folder) for name, folder in (locals or {}).items()}
+        return cls(folders, {}, dict(secrets or {}).get, {}, frozenset(allow))

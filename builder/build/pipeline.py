@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, cast
 
 from builder.build.inputs import Inputs, read_inputs
 from builder.build.resolver import WorldResolver, context_folders, step
+from builder.build.result import BuildResult, BuiltTarget
 from builder.build.secrets import secret_provider
-from builder.cli.common import forget_pruned, open_root
-from builder.cli.displays import open_display
-from builder.cli.failures import BuildFailed
 from builder.errors import UsageError
 from builder.session import Session
 
@@ -21,11 +18,12 @@ if TYPE_CHECKING:
     from builder.build.request import BuildRequest
     from builder.cache.refs import ImmutableRef
     from builder.cache.types import Readable
-    from builder.cli.displays import Display
     from builder.exporters.image import WrittenImage
     from builder.exporters.types import BuildOutput
     from builder.graph.vertex import Edge
+    from builder.progress.events import Sink
     from builder.remotecache.session import RemoteCaches
+    from builder.solver.explain import Miss
     from builder.solver.plan import Plan
     from builder.solver.result import CachedResult, SharedResult
     from builder.solver.solver import Solver
@@ -37,70 +35,13 @@ GC_SECONDS = 2.0
 """A build does not wait longer than this for the cache to shrink; what is left is the next build's."""
 
 
-def run_build(request: BuildRequest, *, root: str, config: str, runtime: str | None) -> int:
-    """``pybuild build``; the exit code."""
-    from builder.exporters.export import check_output
+class Pipeline:
+    """The stations of one build on a worker. ``inputs`` is None until the Dockerfile was read."""
 
-    method, _, form = request.call.partition(",")
-    if method not in ("build", "check", "lint", "outline", "targets"):
-        raise UsageError(f"--call={method} is not supported", hint="methods are build, check, outline, targets")
-    for spec in request.outputs:
-        check_output(spec, multi=len(request.platforms) > 1)
-    if method != "build":
-        from builder.cli.call import run_call
-
-        return run_call(request, method, form, root=root, config=config)
-    with opened(request, root, config, runtime) as build:
-        build.run()
-    return 0
-
-
-def run_graph(request: BuildRequest, form: str, *, root: str, config: str) -> int:
-    """``pybuild graph``: convert and print."""
-    from builder.graph.vertex import Graph
-
-    with opened(request, root, config, None) as build:
-        converted = build.convert()
-        graph = Graph(tuple(t.edge for t in converted.targets if t.edge is not None))
-    print(graph.to_json() if form == "json" else graph.to_dot())
-    return 0
-
-
-@contextmanager
-def opened(request: BuildRequest, root: str, config: str, runtime: str | None) -> Iterator[Build]:
-    """A worker, a display and a scratch folder around one build; a display always shows its last state."""
-    import shutil
-    import tempfile
-
-    worker = open_root(root, config, runtime)
-    display = open_display(request.progress, quiet=request.quiet)
-    scratch = tempfile.mkdtemp(prefix="build-", dir=worker.layout.tmp)
-    build = Build(worker, request, display, scratch)
-    try:
-        yield build
-    except (Exception, KeyboardInterrupt) as e:
-        build.stop()
-        display.close()
-        build.explain(failed=True)
-        if isinstance(e, KeyboardInterrupt) or build.inputs is None:
-            raise
-        raise BuildFailed(e, build.inputs.name, build.inputs.dockerfile) from e
-    else:
-        display.close()
-        build.explain()
-    finally:
-        build.close()
-        shutil.rmtree(scratch, ignore_errors=True)
-        worker.close()
-    build.warn()
-
-
-class Build:
-    """One build on a worker. ``inputs`` is None until the Dockerfile was read."""
-
-    def __init__(self, worker: Worker, request: BuildRequest, display: Display, scratch: str) -> None:
-        self.worker, self.request, self.display = worker, request, display
-        self._scratch = scratch
+    def __init__(self, worker: Worker, request: BuildRequest, sink: Sink, scratch: str) -> None:
+        """``scratch``: a private folder, the caller's to delete."""
+        self.worker, self.request = worker, request
+        self._sink, self._scratch = sink, scratch
         self._secret = secret_provider(request.secrets)
         self.session = self._session({}, {})
         self.inputs: Inputs | None = None
@@ -112,20 +53,23 @@ class Build:
         self._id = os.urandom(8).hex()
         self._log: StepLog | None = None
 
-    def run(self) -> None:
+    def run(self) -> BuildResult:
         """Everything, up to the last output."""
-        from builder.exporters.export import export
+        from builder.exporters.export import check_output, export
 
+        for spec in self.request.outputs:
+            check_output(spec, multi=len(self.request.platforms) > 1)
         converted = self.convert()
         try:
             with self._caches.exporting(self._finished) if self._caches else nullcontext():
                 output = self.solve(converted)
-                images = [export(self.worker, output, s, self.request.tags, self.display) for s in self.request.outputs]
+                images = [export(self.worker, output, s, self.request.tags, self._sink) for s in self.request.outputs]
+            targets = tuple(BuiltTarget(t.platform, None if t.ref is None else t.ref.id) for t in output.targets)
         finally:
             for solved in self._solved:
                 solved.release()
-        self._report(next((i for i in images if i is not None), None))
         self._done = True
+        return self._result(targets, [i for i in images if i is not None])
 
     def convert(self) -> Converted:
         """Read the inputs and turn the Dockerfile into a graph."""
@@ -137,11 +81,11 @@ class Build:
 
     def resolver(self) -> WorldResolver:
         """The frontend's view of images and contexts; after ``read``."""
-        return WorldResolver(self.worker, self.session, self.display)
+        return WorldResolver(self.worker, self.session, self._sink)
 
     def read(self) -> Inputs:
         """Dockerfile, .dockerignore and contexts."""
-        with step(self.display, f"[internal] load build definition from {os.path.basename(self.request.file) or 'Dockerfile'}"):
+        with step(self._sink, f"[internal] load build definition from {os.path.basename(self.request.file) or 'Dockerfile'}"):
             self.inputs = read_inputs(self.request, self._scratch, self._solve_one)
         locals_, layouts = context_folders(self.request.build_contexts)
         for name, folder in (locals_ | layouts).items():
@@ -183,15 +127,9 @@ class Build:
         converted = self.convert()
         return self.solver.plan([t.edge for t in converted.targets if t.edge is not None])
 
-    def explain(self, *, failed: bool = False) -> None:
-        """Why steps ran, on standard error, if that was asked for."""
-        if not self.request.explain:
-            return
-        from builder.cli.why import misses_text, past_misses
-
-        found = past_misses(self._log.misses()) if self._log is not None else []
-        if found or not failed:
-            sys.stderr.write("\n" + (misses_text(found) if found else "Nothing ran: everything was cached.\n"))
+    def misses(self) -> tuple[Miss, ...]:
+        """Why the steps that ran were not cached."""
+        return tuple(self._log.misses()) if self._log is not None else ()
 
     @property
     def log(self) -> StepLog:
@@ -238,7 +176,7 @@ class Build:
                 lambda vertex: resolve(vertex, self.worker, self.session),
                 self.worker.cache,
                 SqliteKeyStore(self.worker.database),
-                self.display,
+                self._sink,
                 parallelism=self.request.max_parallelism or self.worker.config.max_parallelism or None,
                 locks=self.worker.layout.locks,
                 imported=self._caches.key_caches() if self._caches else (),
@@ -246,8 +184,8 @@ class Build:
             )
         return self._solver
 
-    def stop(self) -> None:
-        """Stop what still runs, after an error or Ctrl-C."""
+    def cancel(self) -> None:
+        """Stop what still runs: after an error, or because the caller wants it. From any thread."""
         if self._solver is not None:
             self._solver.cancel()
 
@@ -258,28 +196,31 @@ class Build:
         if self._done:
             policies = self.worker.config.gc_policies(self.worker.layout.root)
             if self.worker.cache.collect(policies, seconds=GC_SECONDS):
+                from builder.build.store import forget_pruned
+
                 forget_pruned(self.worker)
         if self._log is not None:
             self._log.trim()
 
-    def warn(self) -> None:
-        """Lint findings and unused build args, after the display."""
-        if self.converted is None or self.request.quiet:
-            return
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should hear when the build is over; the linter's findings are apart."""
+        if self.converted is None:
+            return ()
+        texts: list[str] = []
         if any(s.type == "image" and not s.get("name") for s in self.request.outputs) and not self.request.tags and self._done:
-            sys.stderr.write("[Warning] the image has no name and stays in the build cache only: name it with -t\n")
+            texts.append("the image has no name and stays in the build cache only: name it with -t")
         if image := self.converted.external_frontend:
-            sys.stderr.write(f"[Warning] the frontend {image} is not run: pybuild reads the Dockerfile itself\n")
-        for text in self._caches.warnings if self._caches else ():
-            sys.stderr.write(f"[Warning] {text}\n")
+            texts.append(f"the frontend {image} is not run: pybuild reads the Dockerfile itself")
+        texts += self._caches.warnings if self._caches else ()
+        if unused := self.converted.unused_build_args:
+            texts.append(f"One or more build-args [{' '.join(unused)}] were not consumed")
+        return tuple(texts)
+
+    def findings(self) -> tuple[str, ...]:
+        """The linter's, a line each."""
         from builder.text.redact import redact_text
 
-        lines = [redact_text(w.short()) for w in self.converted.warnings]
-        if unused := self.converted.unused_build_args:
-            sys.stderr.write(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed\n")
-        if lines:
-            count = f"{len(lines)} warning{'s' if len(lines) > 1 else ''} found (use --debug to expand):"
-            sys.stderr.write(f"\n {count}\n" + "".join(f" - {line}\n" for line in lines))
+        return () if self.converted is None else tuple(redact_text(w.short()) for w in self.converted.warnings)
 
     def _remote_caches(self) -> RemoteCaches | None:
         request = self.request
@@ -288,7 +229,7 @@ class Build:
         from builder.remotecache.session import RemoteCaches
 
         images = any(s.type in ("image", "oci", "docker") for s in request.outputs)
-        return RemoteCaches(self.worker, request.cache_from, request.cache_to, self.display, images=images)
+        return RemoteCaches(self.worker, request.cache_from, request.cache_to, self._sink, images=images)
 
     def _finished(self) -> Sequence[CachedResult | SharedResult]:
         """The targets; of a build that failed, what came to an end nevertheless."""
@@ -302,35 +243,5 @@ class Build:
     def _session(self, locals_: dict[str, str], layouts: dict[str, str]) -> Session:
         return Session(locals_, layouts, self._secret, self.request.ssh, self.request.allow)
 
-    def _report(self, image: WrittenImage | None) -> None:
-        if image is None:
-            return
-        config = image.manifests[0].config.digest
-        if self.request.iidfile:
-            _write(self.request.iidfile, str(image.top.digest if len(image.manifests) > 1 else config).encode())
-        if self.request.metadata_file:
-            _write(self.request.metadata_file, _metadata(image, self.request))
-        if self.request.quiet:
-            print(image.top.digest if len(image.manifests) > 1 else config)
-
-
-def _write(path: str, data: bytes) -> None:
-    from builder.exporters.sink import output_file
-
-    with output_file(path, "metadata") as write:
-        write(data)
-
-
-def _metadata(image: WrittenImage, request: BuildRequest) -> bytes:
-    """buildx' --metadata-file."""
-    import json
-
-    from builder.oci.documents import descriptor_json
-
-    doc = {
-        "containerimage.config.digest": image.manifests[0].config.digest,
-        "containerimage.descriptor": descriptor_json(image.top),
-        "containerimage.digest": image.top.digest,
-        "image.name": ",".join(str(t) for t in request.tags),
-    }
-    return json.dumps({k: v for k, v in doc.items() if v}, indent=2).encode()
+    def _result(self, targets: tuple[BuiltTarget, ...], images: Sequence[WrittenImage]) -> BuildResult:
+        return BuildResult(targets, tuple(images), self.request.tags, self.warnings(), self.findings())

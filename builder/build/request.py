@@ -34,7 +34,18 @@ class SecretSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
-    """One ``pybuild build``. ``context`` and ``file`` as typed; an empty ``file`` is the context's Dockerfile."""
+    """One build of a Dockerfile.
+
+    ``context``     a folder, an archive, ``-`` (standard input), or a git or http URL, as a user types it
+    ``file``        the Dockerfile; empty: the context's own, ``-``: standard input
+    ``tags``        names for outputs that are images
+    ``outputs``     nothing is exported where there is none; the result stays in the cache
+    ``no_cache``    "all", or the names of stages whose steps run anew
+    ``shm_size``    bytes of /dev/shm in steps, 0: the default
+    ``ssh``         agent id -> socket
+    ``allow``       entitlements: ``network.host``, ``security.insecure``, ``device``
+    ``max_parallelism``  steps that run at one time, 0: that of the configuration
+    """
 
     context: str
     file: str = ""
@@ -55,13 +66,7 @@ class BuildRequest:
     secrets: tuple[SecretSpec, ...] = ()
     ssh: Mapping[str, str] = field(default_factory=dict)
     allow: frozenset[str] = frozenset()
-    call: str = "build"
-    progress: str = "auto"
-    quiet: bool = False
-    iidfile: str = ""
-    metadata_file: str = ""
     max_parallelism: int = 0
-    explain: bool = False
     cache_from: tuple[Place, ...] = ()
     cache_to: tuple[CacheExport, ...] = ()
 

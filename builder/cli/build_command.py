@@ -90,9 +90,13 @@ def unsupported_options(f: Any) -> Any:
 @click.argument("context")
 def build(context: str, **flags: Any) -> int:
     """Build an image from a Dockerfile. CONTEXT is a folder, an archive, - (stdin), or a git or http URL."""
-    from builder.build.pipeline import run_build
+    from builder.cli import run
 
-    return run_build(build_request(context, flags), root=flags["root"], config=flags["config"], runtime=flags["runtime"])
+    request = build_request(context, flags)
+    method, _, form = ("check" if flags["check"] else flags["call"]).partition(",")
+    if method == "build":
+        return run.build(request, flags)
+    return run.call(request, method, form, flags)
 
 
 @click.command("graph", context_settings={"help_option_names": ["-h", "--help"]})
@@ -102,9 +106,9 @@ def build(context: str, **flags: Any) -> int:
 @click.argument("context")
 def graph(context: str, form: str, **flags: Any) -> int:
     """Print the graph that a build would solve, without building it."""
-    from builder.build.pipeline import run_graph
+    from builder.cli import run
 
-    return run_graph(build_request(context, flags), form, root=flags["root"], config=flags["config"])
+    return run.graph(build_request(context, flags), form, flags)
 
 
 def build_request(context: str, flags: dict[str, Any]) -> r.BuildRequest:
@@ -135,13 +139,7 @@ def build_request(context: str, flags: dict[str, Any]) -> r.BuildRequest:
         secrets=tuple(r.parse_secret(t) for t in flags["secret"]),
         ssh=r.parse_ssh(flags["ssh"], os.environ),
         allow=r.parse_allow(flags["allow"]) | ({"network.host"} if flags["network"] == "host" else set()),  # as buildx does
-        call="check" if flags.get("check") else flags.get("call", "build"),
-        progress=flags.get("progress", "auto"),
-        quiet=flags.get("quiet", False),
-        iidfile=flags.get("iidfile", ""),
-        metadata_file=flags.get("metadata_file", ""),
         max_parallelism=flags.get("max_parallelism", 0),
-        explain=flags.get("explain", False),
         **_caches(flags),
     )
 
