@@ -13,6 +13,7 @@ from builder.build.result import BuildResult, BuiltTarget
 from builder.build.secrets import secret_provider
 from builder.errors import UsageError
 from builder.session import Session
+from builder.values import replace
 
 if TYPE_CHECKING:
     from builder.build.request import BuildRequest
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from builder.exporters.image import WrittenImage
     from builder.exporters.types import BuildOutput
     from builder.graph.vertex import Edge
+    from builder.oci.digest import Digest
     from builder.progress.events import Sink
     from builder.remotecache.session import RemoteCaches
     from builder.solver.explain import Miss
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from builder.solver.steplog import StepLog
     from builder.worker import Worker
     from frontend.convert import Converted, ConvertOptions
+    from frontend.lint import Warning as Finding
 
 GC_SECONDS = 2.0
 """A build does not wait longer than this for the cache to shrink; what is left is the next build's."""
@@ -52,6 +55,7 @@ class Pipeline:
         self._caches = self._remote_caches()
         self._id = os.urandom(8).hex()
         self._log: StepLog | None = None
+        self._definition: Digest | None = None
 
     def run(self) -> BuildResult:
         """Everything, up to the last output."""
@@ -76,8 +80,19 @@ class Pipeline:
         from frontend.convert import convert
 
         inputs = self.read()
-        self.converted = convert(inputs.dockerfile, self.options(), self.resolver())
+        options = replace(self.options(), warn=self._tell_finding)
+        self.converted = convert(inputs.dockerfile, options, self.resolver())
         return self.converted
+
+    def _tell_finding(self, finding: Finding) -> None:
+        """Below the step that read the file, as in BuildKit."""
+        from builder.progress.events import Warned
+        from builder.text.redact import redact_text
+
+        assert self.inputs is not None
+        file = (self.inputs.name, self.inputs.dockerfile)
+        lines = tuple((r.start, r.end) for r in finding.ranges)
+        self._sink(Warned(redact_text(finding.short()), finding.description, finding.url, lines, file, self._definition))
 
     def resolver(self) -> WorldResolver:
         """The frontend's view of images and contexts; after ``read``."""
@@ -85,7 +100,8 @@ class Pipeline:
 
     def read(self) -> Inputs:
         """Dockerfile, .dockerignore and contexts."""
-        with step(self._sink, f"[internal] load build definition from {os.path.basename(self.request.file) or 'Dockerfile'}"):
+        name = f"[internal] load build definition from {os.path.basename(self.request.file) or 'Dockerfile'}"
+        with step(self._sink, name) as self._definition:
             self.inputs = read_inputs(self.request, self._scratch, self._solve_one)
         locals_, layouts = context_folders(self.request.build_contexts)
         for name, folder in (locals_ | layouts).items():

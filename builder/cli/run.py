@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from builder.build.build import Build
 from builder.cli.common import open_root
-from builder.cli.displays import open_display
+from builder.cli.displays import is_for_programs, open_display
 from builder.errors import UsageError
+from builder.progress.events import Warned
 from builder.text.redact import redact_text
 
 if TYPE_CHECKING:
@@ -37,7 +38,10 @@ def build(request: BuildRequest, flags: dict[str, Any]) -> int:
             raise
         display.close()
         _explain(job, failed=False)
-    if not flags["quiet"]:
+    if is_for_programs(flags["progress"]):
+        for text in result.warnings:
+            display(Warned(text))
+    elif not flags["quiet"]:
         _warn(result)
     return 0
 

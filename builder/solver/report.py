@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from builder.errors import CancelledError
 from builder.oci.digest import Digest
-from builder.progress.events import Sink, VertexCompleted, VertexStarted
+from builder.progress.events import Sink, VertexCompleted, VertexKnown, VertexStarted
 from builder.text.redact import redact_text
 
 if TYPE_CHECKING:
@@ -28,6 +28,11 @@ class Reporter:
         self._sink = sink
         self._lock = threading.Lock()
         self._seen: set[Digest] = set()
+
+    def known(self, state: VertexState) -> None:
+        """It is part of what is solved."""
+        inputs = tuple(s.vertex.digest for s, _ in state.inputs)
+        self._sink(VertexKnown(state.vertex.digest, state.name, inputs))
 
     def started(self, state: VertexState) -> None:
         now = time.monotonic()
