@@ -14,7 +14,7 @@ what derives from it (builder/errors.py draws the tree). Names are imported when
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False  # that of typing, whose import costs as much as all of --version
 
 if TYPE_CHECKING:
     from builder.build import llb as llb

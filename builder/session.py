@@ -14,7 +14,8 @@ class Session:
 
     ``secret`` gives the value of a secret or None; it is asked when a step runs, never before, and nothing keeps the answer.
     ``ssh`` maps an agent id to the socket that --ssh named. ``allow`` holds the entitlements that were granted
-    (``network.host``, ``security.insecure``, ``device``).
+    (``network.host``, ``security.insecure``, ``device``). ``id`` is random: part of the key of every local source, because what a
+    folder holds is known only while this session looks at it.
     """
 
     locals: Mapping[str, str] = field(default_factory=dict)
@@ -22,6 +23,7 @@ class Session:
     secret: Callable[[str], bytes | None] = lambda _: None
     ssh: Mapping[str, str] = field(default_factory=dict)
     allow: frozenset[str] = frozenset()
+    id: bytes = field(default_factory=lambda: os.urandom(16))
 
     @classmethod
     def of(

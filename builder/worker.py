@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
-from builder.values import dataclass
+from builder.values import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from builder.cache.manager import CacheManager
     from builder.config import Config
     from builder.content.store import ContentStore
+    from builder.net.client import RegistryClient
     from builder.oci.digest import Digest
     from builder.snapshots.types import Snapshotter
     from builder.state.database import Database
@@ -32,8 +34,10 @@ class Worker:
     config: Config
     runtime: str | None = None
     _executor: Executor | None = None
+    _registry: RegistryClient | None = None
     _scratch: Scratch | None = None
     _database_lock: int = -1
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def executor(self) -> Executor:
@@ -42,6 +46,21 @@ class Worker:
 
             self._executor = select(self.runtime)
         return self._executor
+
+    @property
+    def registry(self) -> RegistryClient:
+        """The worker's one client: tokens and connections are shared by all that it does."""
+        with self._lock:
+            if self._registry is None:
+                from builder.net.client import RegistryClient
+
+                self._registry = RegistryClient(self.config)
+            return self._registry
+
+    @registry.setter
+    def registry(self, client: RegistryClient) -> None:
+        """For tests, which bring one with another transport."""
+        self._registry = client
 
     def close(self) -> None:
         """End the lease and write what is still in memory. A process that dies without it leaves that to the next one's sweep."""

@@ -19,10 +19,9 @@ from runtime.spec import DEFAULT_HOSTNAME, BindMount, TmpfsMount
 from runtime.supervisor import STATUS_FD, Job, TreeMount
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
 
-    from runtime.spec import ExitStatus, Process, Sandbox
+    from runtime.spec import Cancelled, ExitStatus, Process, Sandbox
 
 _CAP_SYS_ADMIN = 21
 _TRAMPOLINE_FD, _SECCOMP_FD = 10, 11
@@ -47,7 +46,7 @@ class BubblewrapExecutor:
         sandbox: Sandbox,
         process: Process,
         on_output: Callable[[int, bytes], None],
-        cancelled: threading.Event,
+        cancelled: Cancelled,
     ) -> ExitStatus:
         """See Executor."""
         if sandbox.cgroup_parent:

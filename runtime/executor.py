@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 from runtime.errors import RuntimeFault
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
 
-    from runtime.spec import ExitStatus, Process, Sandbox
+    from runtime.spec import Cancelled, ExitStatus, Process, Sandbox
 
 NAMES = ("runc", "crun", "bwrap")
 
@@ -31,7 +30,7 @@ class Executor(Protocol):
         sandbox: Sandbox,
         process: Process,
         on_output: Callable[[int, bytes], None],
-        cancelled: threading.Event,
+        cancelled: Cancelled,
     ) -> ExitStatus:
         """Run to the end. ``on_output(1 or 2, bytes)`` is called in the order of arrival, from the calling thread.
 

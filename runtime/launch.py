@@ -23,10 +23,10 @@ from runtime.supervisor import GONE, Job, Report
 from runtime.user import User
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
 
     from runtime.facts import Facts
+    from runtime.spec import Cancelled
 
 # Seconds between two looks at the cancel event. An Event can't be polled together with pipes.
 _CANCEL_INTERVAL = 0.05
@@ -121,7 +121,7 @@ def run_id() -> str:
 
 
 def execute(
-    request: Request, job: Job, on_output: Callable[[int, bytes], None], cancelled: threading.Event
+    request: Request, job: Job, on_output: Callable[[int, bytes], None], cancelled: Cancelled
 ) -> tuple[ExitStatus, Report]:
     """Prepare the rootfs, run ``job``, remove the stubs. RuntimeFault if the sandbox could not be set up."""
     destinations = [absolute(mount.dest) for mount in request.sandbox.mounts]
@@ -211,7 +211,7 @@ def _reason(error: OSError | UnsafePathError) -> str:
     return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
 
 
-def _run(job: Job, on_output: Callable[[int, bytes], None], cancelled: threading.Event) -> Report | None:
+def _run(job: Job, on_output: Callable[[int, bytes], None], cancelled: Cancelled) -> Report | None:
     """Start the job and pump its output. None if it was cancelled; returns when all of the sandbox is dead."""
     out_read, out_write = os.pipe()
     err_read, err_write = os.pipe()
@@ -232,7 +232,7 @@ def _pump(
     control: socket.socket,
     streams: dict[int, int],
     on_output: Callable[[int, bytes], None],
-    cancelled: threading.Event,
+    cancelled: Cancelled,
 ) -> Report | None:
     """Until GONE and the end of both streams: all writers die before GONE, so the streams end."""
     poll = select.poll()

@@ -13,11 +13,10 @@ from runtime.linux.namespaces import has_capability
 from runtime.supervisor import Job
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
 
     from runtime.facts import Facts
-    from runtime.spec import ExitStatus, Process, Sandbox
+    from runtime.spec import Cancelled, ExitStatus, Process, Sandbox
 
 _CAP_SYS_ADMIN = 21
 
@@ -43,7 +42,7 @@ class OciExecutor:
         sandbox: Sandbox,
         process: Process,
         on_output: Callable[[int, bytes], None],
-        cancelled: threading.Event,
+        cancelled: Cancelled,
     ) -> ExitStatus:
         """See Executor."""
         request = launch.check(sandbox, process)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 # The names of setrlimit(2) without the prefix, as `docker build --ulimit` takes them.
 ULIMIT_NAMES = (
@@ -11,6 +12,12 @@ ULIMIT_NAMES = (
 )  # fmt: skip
 
 DEFAULT_HOSTNAME = "buildkitsandbox"
+
+
+class Cancelled(Protocol):
+    """Whether the caller still wants what runs: a threading.Event will do."""
+
+    def is_set(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)

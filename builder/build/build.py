@@ -19,6 +19,7 @@ from builder.build.pipeline import Pipeline
 from builder.build.result import BuildError, BuildResult
 from builder.errors import UsageError
 from builder.progress.events import Event, Sink, ignore
+from builder.state.cancel import Token, checkpoint, current, scope
 
 if TYPE_CHECKING:
     import queue
@@ -37,7 +38,7 @@ class Build:
     def __init__(self, worker: Worker, request: BuildRequest) -> None:
         self._worker, self.request = worker, request
         self._pipeline: Pipeline | None = None
-        self._cancelled = threading.Event()
+        self._token = Token(current())
         self._result: BuildResult | None = None
         self._error: BaseException | None = None
         self.warnings: tuple[str, ...] = ()
@@ -82,8 +83,8 @@ class Build:
         return self._result
 
     def cancel(self) -> None:
-        """End the build: what runs is stopped, ``run`` raises. What was finished stays in the cache."""
-        self._cancelled.set()
+        """End the build: what runs is stopped, ``run`` raises. What was finished stays in the cache. Also for signal handlers."""
+        self._token.set()
         pipeline = self._pipeline
         if pipeline is not None:
             pipeline.cancel()
@@ -124,9 +125,9 @@ class Build:
         scratch = tempfile.mkdtemp(prefix="build-", dir=self._worker.layout.tmp)
         pipeline = self._pipeline = Pipeline(self._worker, self.request, sink, scratch)
         try:
-            if self._cancelled.is_set():
-                pipeline.cancel()
-            yield pipeline
+            with scope(self._token):
+                checkpoint()
+                yield pipeline
         except (Exception, KeyboardInterrupt) as e:
             pipeline.cancel()
             if isinstance(e, KeyboardInterrupt) or pipeline.inputs is None:

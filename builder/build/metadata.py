@@ -18,7 +18,7 @@ def metadata_json(result: BuildResult) -> bytes:
     image = result.images[0]
     doc = {
         "containerimage.config.digest": image.manifests[0].config.digest,
-        "containerimage.descriptor": descriptor_json(image.top),
+        "containerimage.descriptor": descriptor_json(image.top, image.platform),
         "containerimage.digest": image.top.digest,
         "image.name": ",".join(str(t) for t in result.tags),
     }

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from builder.solver.result import CachedResult, SharedResult
     from builder.solver.solver import Solver
     from builder.solver.steplog import StepLog
+    from builder.solver.types import Result
     from builder.worker import Worker
     from frontend.convert import Converted, ConvertOptions
     from frontend.lint import Warning as Finding
@@ -45,25 +46,26 @@ class Pipeline:
         """``scratch``: a private folder, the caller's to delete."""
         self.worker, self.request = worker, request
         self._sink, self._scratch = sink, scratch
-        self._secret = secret_provider(request.secrets)
-        self.session = self._session({}, {})
+        self.session = Session(secret=secret_provider(request.secrets), ssh=request.ssh, allow=request.allow)
         self.inputs: Inputs | None = None
         self.converted: Converted | None = None
         self._done = False
         self._solver: Solver | None = None
-        self._solved: list[CachedResult] = []
+        self._solved: list[CachedResult[Result]] = []
         self._caches = self._remote_caches()
         self._id = os.urandom(8).hex()
         self._log: StepLog | None = None
         self._definition: Digest | None = None
+        self._warnings: tuple[str, ...] = ()
 
     def run(self) -> BuildResult:
         """Everything, up to the last output."""
-        from builder.exporters.export import check_output, export
+        from builder.exporters.export import check_outputs, check_platforms, export
 
-        for spec in self.request.outputs:
-            check_output(spec, multi=len(self.request.platforms) > 1)
+        check_outputs(self.request.outputs, multi=len(self.request.platforms) > 1)
         converted = self.convert()
+        platforms = [t.platform for t in converted.targets]
+        self._warnings = check_platforms(self.request.outputs, platforms, multi=converted.multi_platform)
         try:
             with self._caches.exporting(self._finished) if self._caches else nullcontext():
                 output = self.solve(converted)
@@ -222,7 +224,7 @@ class Pipeline:
         """What the user should hear when the build is over; the linter's findings are apart."""
         if self.converted is None:
             return ()
-        texts: list[str] = []
+        texts = list(self._warnings)
         if any(s.type == "image" and not s.get("name") for s in self.request.outputs) and not self.request.tags and self._done:
             texts.append("the image has no name and stays in the build cache only: name it with -t")
         if image := self.converted.external_frontend:
@@ -247,7 +249,7 @@ class Pipeline:
         images = any(s.type in ("image", "oci", "docker") for s in request.outputs)
         return RemoteCaches(self.worker, request.cache_from, request.cache_to, self._sink, images=images)
 
-    def _finished(self) -> Sequence[CachedResult | SharedResult]:
+    def _finished(self) -> Sequence[CachedResult[Result] | SharedResult[Result]]:
         """The targets; of a build that failed, what came to an end nevertheless."""
         return self._solved or self.solver.finished
 
@@ -257,7 +259,7 @@ class Pipeline:
         return cast("Readable", self.solver.build([edge])[0].result)
 
     def _session(self, locals_: dict[str, str], layouts: dict[str, str]) -> Session:
-        return Session(locals_, layouts, self._secret, self.request.ssh, self.request.allow)
+        return replace(self.session, locals=locals_, oci_layouts=layouts)
 
     def _result(self, targets: tuple[BuiltTarget, ...], images: Sequence[WrittenImage]) -> BuildResult:
         return BuildResult(targets, tuple(images), self.request.tags, self.warnings(), self.findings())

@@ -10,6 +10,7 @@ from builder.exporters.types import OutputSpec
 from builder.graph.ops import Ulimit
 from builder.oci.platform import Platform
 from builder.oci.reference import Reference
+from builder.text.fields import flag_fields, key_values
 from builder.values import dataclass, field
 
 if TYPE_CHECKING:
@@ -126,12 +127,7 @@ def parse_platforms(values: Sequence[str]) -> tuple[Platform, ...]:
 
 def parse_secret(text: str) -> SecretSpec:
     """``id=X[,src=FILE|,env=VAR][,type=file|env]``; without a source the id names a variable or a file (buildx' rule)."""
-    values: dict[str, str] = {}
-    for part in _csv(text, "secret"):
-        key, equals, value = part.partition("=")
-        if not equals:
-            raise UsageError(f"invalid field {part!r} must be a key=value pair in --secret")
-        values[key.lower()] = value
+    values = key_values(flag_fields(text, "secret"), "secret")
     kind = values.pop("type", "")
     if kind not in ("", "file", "env"):
         raise UsageError(f"unsupported secret type {kind!r}")
@@ -232,12 +228,3 @@ def parse_allow(values: Sequence[str]) -> frozenset[str]:
         if text not in ENTITLEMENTS:
             raise UsageError(f"unknown entitlement {text!r} for --allow", hint="entitlements are " + ", ".join(ENTITLEMENTS))
     return frozenset(values)
-
-
-def _csv(text: str, flag: str) -> list[str]:
-    import csv
-
-    try:
-        return next(csv.reader([text], strict=True), [])
-    except csv.Error as e:
-        raise UsageError(f"invalid --{flag} {text!r}: {e}") from e

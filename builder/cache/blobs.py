@@ -14,7 +14,7 @@ from builder.content.types import Compression, Layer
 from builder.errors import NotFoundError, StoreError
 from builder.oci.descriptor import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor
 from builder.oci.digest import Digest, chain_id
-from builder.state.parallel import run
+from builder.state.threads import run
 
 if TYPE_CHECKING:
     from builder.cache.manager import CacheManager

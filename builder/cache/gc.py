@@ -21,6 +21,7 @@ from builder.cache.records import FRONTEND, INTERNAL, LAZY, MUTABLE, CacheRecord
 from builder.cache.types import PrunePolicy, UsageRecord
 from builder.errors import StoreError
 from builder.oci.digest import Digest
+from builder.state import locks
 from builder.state.disk import store_errors
 from builder.state.recovery import ASIDE
 from builder.values import dataclass
@@ -32,6 +33,7 @@ METADATA, IMAGES = "metadata", "images"
 """Ids of two lines of ``du`` that are no records: the store itself, and blobs that only stored images name."""
 _BATCH = 16
 _SWEEP_BLOBS_AFTER = 24 * 3600
+_NAMED_LOCKS = ("step-", "record-", "mounts-")
 
 
 # ------------------------------------------------------------------------------------------------------------ usage
@@ -351,7 +353,8 @@ def delete_blobs(manager: CacheManager, digests: Iterable[Digest]) -> None:
 
 
 def sweep_leftovers(manager: CacheManager) -> None:
-    """What killed processes left: writable records nobody holds, snapshots without a record, blobs that nothing names."""
+    """What killed processes left: writable records nobody holds, snapshots without a record, blobs that nothing names, locks."""
+    locks.sweep(manager.layout.locks, _NAMED_LOCKS)
     orphans = [
         r
         for (r,) in manager.records.rows(

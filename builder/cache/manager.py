@@ -32,12 +32,13 @@ from builder.cache.records import (
 from builder.cache.refs import ImmutableRef, MutableRef
 from builder.errors import NotFoundError, StoreError
 from builder.oci.digest import Digest, chain_id
-from builder.state.locks import locked, try_lock
+from builder.state.locks import named_lock, try_lock
 from builder.values import dataclass, replace
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from builder.cache.mounts import SharedLock
     from builder.cache.types import PrunePolicy, UnlazyProgress, UsageRecord
     from builder.content.store import ContentStore
     from builder.content.types import BlobProvider, Compression, Layer
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
 
 GCRoot = Callable[[], Iterable[Digest]]
 ProviderResolver = Callable[[str, "Descriptor"], "BlobProvider | None"]
-_LOCKS = 256
 _PACE_SECONDS = 60.0
 _NO_BLOB = "its blob is gone"
 
@@ -84,7 +84,8 @@ class CacheManager:
         roots: Sequence[GCRoot] = (),
         warn: Callable[[str], None] | None = None,
     ) -> None:
-        """``roots`` as for ``add_gc_root``: here, because what dead processes left is swept at once."""
+        """``roots`` give the blobs that something else than records needs: manifests, configs and layers of stored images. They
+        are called inside a write transaction: they may read the database, and must not write."""
         self.layout = layout
         self.database = database
         self.content = content
@@ -99,6 +100,8 @@ class CacheManager:
         self._uses: dict[str, tuple[float, int]] = {}
         self._providers: dict[Digest, tuple[BlobProvider, UnlazyProgress | None]] = {}
         self._resolver: ProviderResolver | None = None
+        self.shared_locks: dict[str, SharedLock] = {}
+        self.shared_locks_guard = threading.Lock()
         if sweep(layout, database, self.lease.id):
             from builder.cache.gc import sweep_leftovers
 
@@ -259,12 +262,11 @@ class CacheManager:
         base: ImmutableRef | None = None,
         *,
         description: str = "",
-        cancelled: threading.Event | None = None,
     ) -> MutableRef:
         """The persistent folder of a RUN --mount=type=cache, see ``mounts.acquire``."""
         from builder.cache.mounts import acquire
 
-        return acquire(self, key, sharing, base, description, cancelled)
+        return acquire(self, key, sharing, base, description)
 
     def forget_cache_mounts(self, key: str, *, based: bool) -> None:
         """Later cache mounts of the key begin anew, see ``mounts.forget``."""
@@ -463,11 +465,6 @@ class CacheManager:
         return self.has_blob(blob.descriptor) or self.provider(blob) is not None
 
     # ------------------------------------------------------------------------------------------------------- collecting
-    def add_gc_root(self, root: GCRoot) -> None:
-        """``root()`` gives the blobs that something else than records needs (manifests, configs and layers of stored images).
-        It is called inside a write transaction: it may read the database, and must not write."""
-        self.gc_roots.append(root)
-
     def hold_blobs(self, digests: Iterable[Digest]) -> None:
         """Keep blobs from being collected while this process lives. Call it before blobs are put that no record will name:
         then ``put`` either finds them safe or writes them anew."""
@@ -536,10 +533,10 @@ class CacheManager:
         RefChecksums(self.database).forget(ids)
 
     # ---------------------------------------------------------------------------------------------------- for neighbours
-    def step_lock(self, record_id: str) -> AbstractContextManager[None]:
-        """Exclusive between threads and processes, for one piece of work on the record. Nobody waits for anything but the
-        network while holding one: the locks are few and shared by records."""
-        return locked(self.layout.path("locks", f"step-{hash_bucket(record_id)}"))
+    def step_lock(self, record_id: str) -> AbstractContextManager[bool]:
+        """Exclusive between threads and processes, for one piece of work on the record: unpacking it, making a blob of it. It
+        may be held over a download, so each record has a lock of its own."""
+        return named_lock(self.layout.locks, f"record-{record_id}")
 
     def reread(self, record_id: str) -> CacheRecord:
         """The record as the database has it now. KeyError if it is gone."""
@@ -724,10 +721,3 @@ class CacheManager:
                     "UPDATE records SET last_used = ?, usage_count = usage_count + ? WHERE id = ?",
                     [(at, count, record_id) for record_id, (at, count) in uses.items()],
                 )
-
-
-def hash_bucket(text: str) -> str:
-    """One of a fixed number of lock names: lock files can't be deleted safely, so they must not be many."""
-    from zlib import crc32
-
-    return f"{crc32(text.encode()) % _LOCKS:02x}"

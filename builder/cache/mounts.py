@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import fcntl
 import os
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from builder.cache.records import CACHE_MOUNT, MUTABLE
 from builder.cache.refs import ImmutableRef, MutableRef
-from builder.errors import CancelledError, UnsupportedError
-from builder.state.locks import locked, try_lock
+from builder.errors import UnsupportedError
+from builder.oci.digest import Digest
+from builder.state import cancel
+from builder.state.locks import named_lock, try_lock
 
 if TYPE_CHECKING:
     from builder.cache.manager import CacheManager
@@ -30,12 +31,11 @@ def acquire(
     sharing: str,
     base: ImmutableRef | None,
     description: str,
-    cancelled: threading.Event | None,
 ) -> MutableRef:
     """A record for ``key`` (and ``base``, the files it begins with). ``release`` gives it back; its files stay.
 
     shared: everybody who asks at the same time has the same record. private: one that nobody uses, a new one if need be.
-    locked: waits until nobody uses it; CancelledError when ``cancelled`` is set meanwhile. Two mounts of one key in one step
+    locked: waits until nobody uses it; CancelledError when the work is called off meanwhile. Two mounts of one key in one step
     must be acquired once: a second ``locked`` one would wait for the first.
 
     On a base ``shared`` is per process: overlayfs can't have two mounts on one upper folder.
@@ -43,20 +43,16 @@ def acquire(
     if sharing not in (SHARED, PRIVATE, LOCKED):
         raise UnsupportedError(f"invalid cache sharing option: {sharing}")
     full_key = key if base is None else f"{key}:{base.id}"
-    cancelled = cancelled or threading.Event()
-    from builder.cache.manager import hash_bucket
-
     manager.grown = True
-    gate = manager.layout.path("locks", f"mounts-{hash_bucket(full_key)}")
+    gate = f"mounts-{Digest.of(full_key.encode()).hex[:32]}"
     while True:
-        with locked(gate):
+        with named_lock(manager.layout.locks, gate):
             ref, busy = _take(manager, full_key, sharing, base)
             if ref is not None:
                 return ref
             if not (busy and sharing == LOCKED):
                 return _make(manager, full_key, sharing, base, description)
-        if cancelled.wait(_POLL_SECONDS):
-            raise CancelledError(f"cancelled while waiting for the cache mount {key}")
+        cancel.sleep(_POLL_SECONDS)
 
 
 def forget(manager: CacheManager, key: str, *, based: bool) -> None:
@@ -125,9 +121,9 @@ def _hold(manager: CacheManager, record_id: str, fd: int, sharing: str, base: Im
     if base is None:
         fcntl.flock(fd, fcntl.LOCK_SH)
         return _claim(manager, record_id, fd)
-    joint = _Joint(fd)
-    with _joints_lock:
-        _joints[(id(manager), record_id)] = joint
+    joint = SharedLock(fd)
+    with manager.shared_locks_guard:
+        manager.shared_locks[record_id] = joint
     return _join(manager, record_id)
 
 
@@ -152,7 +148,7 @@ def _closer(fd: int) -> Callable[[], None]:
     return lambda: os.close(fd)
 
 
-class _Joint:
+class SharedLock:
     """An exclusive lock that the threads of this process share."""
 
     def __init__(self, fd: int) -> None:
@@ -160,23 +156,17 @@ class _Joint:
         self.users = 0
 
 
-_joints: dict[tuple[int, str], _Joint] = {}
-_joints_lock = threading.Lock()
-
-
 def _join(manager: CacheManager, record_id: str) -> MutableRef | None:
     """The record, if threads of this process share it already."""
-    name = (id(manager), record_id)
-
     def leave() -> None:
-        with _joints_lock:
+        with manager.shared_locks_guard:
             joint.users -= 1
             if joint.users == 0:
-                del _joints[name]
+                del manager.shared_locks[record_id]
                 os.close(joint.fd)
 
-    with _joints_lock:
-        found = _joints.get(name)
+    with manager.shared_locks_guard:
+        found = manager.shared_locks.get(record_id)
         if found is None:
             return None
         joint = found

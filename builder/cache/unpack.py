@@ -16,7 +16,8 @@ from builder.cache.records import COMMITTED, LAYER, LAZY, MERGE, CacheRecord, La
 from builder.errors import IntegrityError, LayerError, NotFoundError, PybuildError
 from builder.files.types import NeedsParent
 from builder.oci.digest import Digest
-from builder.state.parallel import ahead, run
+from builder.state import trace
+from builder.state.threads import ahead, run
 
 if TYPE_CHECKING:
     from builder.cache.manager import CacheManager
@@ -88,7 +89,8 @@ class _Unpacking:
                 manager.set_ready(record)  # its process was killed before it could say so
                 return
             try:
-                self._apply(record)
+                with trace.span("cache", "unpack layer", record=record.id, diff_id=record.diff_id):
+                    self._apply(record)
             except (IntegrityError, LayerError) as e:
                 if isinstance(e, NeedsParent) or not self._drop_damaged_blob(record):
                     raise

@@ -11,7 +11,7 @@ import click
 from builder.build import request as r
 from builder.cli.common import state_options
 from builder.errors import UnsupportedError, UsageError
-from builder.exporters.types import OutputSpec
+from builder.exporters.types import IMAGE_TYPES, OutputSpec
 
 BUILD_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("-f", "--file", default="", metavar="PATH", help="The Dockerfile (default: CONTEXT/Dockerfile; - is stdin)."),
@@ -38,9 +38,9 @@ BUILD_OPTIONS: list[Callable[[Any], Any]] = [
 OUTPUT_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("-t", "--tag", multiple=True, metavar="NAME[:TAG]", help="Name of the image."),
     click.option("-o", "--output", multiple=True, metavar="SPEC", help="type=image|oci|docker|local|tar|cacheonly[,dest=PATH]."),
-    click.option("--load", is_flag=True, help="Same as --output=type=image (the default)."),
+    click.option("--load", is_flag=True, help="Same as --output=type=image (the default with a -t)."),
     click.option("--push", is_flag=True, help="Same as --output=type=image,push=true."),
-    click.option("--annotation", multiple=True, metavar="K=V", help="Annotation of the manifest."),
+    click.option("--annotation", multiple=True, metavar="[TYPE:]K=V", help="Annotation. TYPE: manifest, index, *-descriptor."),
     click.option("--iidfile", default="", metavar="FILE", help="Write the image's config digest to a file."),
     click.option("--cache-from", multiple=True, metavar="SPEC", help="type=registry,ref=R | type=local,src=FOLDER | REF."),
     click.option("--cache-to", multiple=True, metavar="SPEC", help="type=registry,ref=R | local,dest=FOLDER | inline[,mode=max]."),
@@ -136,7 +136,7 @@ def build_request(context: str, flags: dict[str, Any]) -> r.BuildRequest:
         shm_size=r.parse_size(flags["shm_size"], "shm-size") if flags["shm_size"] else 0,
         cgroup_parent=flags["cgroup_parent"],
         build_contexts=r.parse_pairs(flags["build_context"], "build-context"),
-        secrets=tuple(r.parse_secret(t) for t in flags["secret"]),
+        secrets=tuple(r.parse_secret(t) for t in flags["secret"] if t),
         ssh=r.parse_ssh(flags["ssh"], os.environ),
         allow=r.parse_allow(flags["allow"]) | ({"network.host"} if flags["network"] == "host" else set()),  # as buildx does
         max_parallelism=flags.get("max_parallelism", 0),
@@ -159,7 +159,8 @@ def _caches(flags: dict[str, Any]) -> dict[str, Any]:
 
 
 def _outputs(flags: dict[str, Any]) -> tuple[OutputSpec, ...]:
-    specs = [OutputSpec.parse(t) for t in flags.get("output", ())]
+    """Without a name or an output nobody could use the image: it is not made, unless its digest is asked for."""
+    specs = [OutputSpec.parse(t) for t in flags.get("output", ()) if t]
     if flags.get("push"):
         if any(s.type != "image" for s in specs):
             raise UsageError("push and output may not be set together", hint="use --output type=image,push=true")
@@ -168,13 +169,15 @@ def _outputs(flags: dict[str, Any]) -> tuple[OutputSpec, ...]:
         ]
     if flags.get("load") and not any(s.type == "image" for s in specs):
         specs.append(OutputSpec("image"))
-    annotations = tuple(sorted(("annotation." + k, v) for k, v in r.parse_pairs(flags.get("annotation", ()), "annotation").items()))
-    if annotations:
-        specs = [
-            OutputSpec(s.type, s.dest, s.attrs + annotations) if s.type in ("image", "oci", "docker") else s
-            for s in specs or [OutputSpec("image")]
-        ]
-    return tuple(specs) or (OutputSpec("image"),)
+    asks_for_digest = flags.get("quiet") or flags.get("iidfile") or flags.get("metadata_file")
+    if not specs and (flags.get("tag") or asks_for_digest):
+        specs = [OutputSpec("image")]
+    if flags.get("annotation"):
+        from builder.exporters.annotations import parse_flags
+
+        pairs = parse_flags(flags["annotation"])
+        specs = [OutputSpec(s.type, s.dest, s.attrs + pairs) if s.type in IMAGE_TYPES else s for s in specs]
+    return tuple(specs)
 
 
 def _no_cache(flags: dict[str, Any]) -> Any:

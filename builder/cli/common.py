@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,4 +23,7 @@ def open_root(flags: dict[str, Any]) -> Root:
     """The state folder that the flags name. To be called before any thread starts: it enters a mount namespace."""
     from builder.build.root import Root
 
-    return Root.open(flags["root"] or None, config=flags["config"] or None, runtime=flags["runtime"])
+    root = Root.open(flags["root"] or None, config=flags["config"] or None, runtime=flags["runtime"])
+    if ignored := root.worker.config.ignored:
+        sys.stderr.write(f"[Warning] the configuration's keys of a daemon mean nothing here: {', '.join(ignored)}\n")
+    return root

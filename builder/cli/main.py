@@ -34,6 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     debug = "--debug" in args or "-D" in args
     try:
+        if debug or "PYBUILD_TRACE" in os.environ:
+            from builder.state import trace
+
+            trace.start(os.environ, debug=debug)
         return _run(args)
     except KeyboardInterrupt:
         sys.stderr.write("ERROR: canceled\n")
@@ -50,8 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             import traceback
 
+            from builder.state import trace
             from builder.text.redact import redact_text
 
+            sys.stderr.write("".join(f"debug: {line}\n" for line in trace.stop()))
             sys.stderr.write(redact_text(traceback.format_exc()))
         text, code = describe_failure(e)
         sys.stderr.write(text)

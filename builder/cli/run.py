@@ -21,10 +21,10 @@ METHODS = ("build", "check", "lint", "outline", "targets")
 
 def build(request: BuildRequest, flags: dict[str, Any]) -> int:
     """Build, show it, write what tools read after it; the exit code."""
-    from builder.exporters.export import check_output
+    from builder.exporters.export import check_outputs
 
-    for spec in request.outputs:
-        check_output(spec, multi=len(request.platforms) > 1)
+    check_outputs(request.outputs, multi=len(request.platforms) > 1)
+    _check_files(request, flags)
     with open_root(flags) as root:
         job = root.build(request)
         job.explained = flags["explain"]
@@ -43,6 +43,9 @@ def build(request: BuildRequest, flags: dict[str, Any]) -> int:
             display(Warned(text))
     elif not flags["quiet"]:
         _warn(result)
+        if not request.outputs:
+            hint = "name an image with -t, push it with --push, or write it with --output"
+            sys.stderr.write(f"[Warning] No output specified: the build result only remains in the build cache; {hint}\n")
     return 0
 
 
@@ -108,6 +111,34 @@ def _explain(job: Build, *, failed: bool) -> None:
         sys.stderr.write("\n" + (misses_text(found) if found else "Nothing ran: everything was cached.\n"))
 
 
+def _check_files(request: BuildRequest, flags: dict[str, Any]) -> None:
+    """Names that can't be written are refused before the build; an id of an earlier build does not outlive one that fails."""
+    if not flags["iidfile"] and not flags["metadata_file"]:
+        return
+    from builder.state.userfile import find_place
+
+    if flags["metadata_file"]:
+        find_place(flags["metadata_file"])
+    if flags["iidfile"]:
+        if any(spec.type in ("local", "tar") for spec in request.outputs):
+            raise UsageError("local and tar exporters are incompatible with image ID file")
+        place = find_place(flags["iidfile"])
+        if place.is_file and place.status is not None:
+            _forget(place.path)
+
+
+def _forget(path: str) -> None:
+    import os
+
+    try:
+        os.unlink(path)
+    except OSError:
+        try:
+            os.truncate(path, 0)  # mounted, or in a folder without permission
+        except OSError as e:
+            raise UsageError(f"removing image ID file: {path}: {e.strerror}") from e
+
+
 def _write_files(result: BuildResult, flags: dict[str, Any]) -> None:
     if not result.images:
         return
@@ -122,9 +153,9 @@ def _write_files(result: BuildResult, flags: dict[str, Any]) -> None:
 
 
 def _write(path: str, data: bytes) -> None:
-    from builder.exporters.sink import output_file
+    from builder.state.userfile import user_file
 
-    with output_file(path, "metadata") as write:
+    with user_file(path) as write:
         write(data)
 
 

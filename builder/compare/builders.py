@@ -15,8 +15,6 @@ from collections.abc import Mapping, Sequence
 from builder.compare import arguments
 from builder.compare.types import BuildSpec, CompareError
 
-OTHERS = ("docker", "buildah", "buildkit")
-
 _LAST_LINES = 15
 _TAG = "pybuild-compare"
 _ANSWER_SECONDS = 30.0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from builder.errors import StoreError, UsageError
 from builder.exporters.types import EPOCH_KEY, BuildOutput
-from builder.files.copying import copy_data
+from builder.files.data import clone
 from builder.files.tar.entry import DIR, LINK, REG, SYMLINK, Entry, type_of
 from builder.files.tar.writer import TarWriter
 from builder.text.times import NS
@@ -141,15 +141,15 @@ def _copy_tree(root: str, dest: str, epoch: int | None) -> None:
             continue
         if stat.S_ISSOCK(mode):
             continue
-        temp = os.path.join(os.path.dirname(target), f".pybuild-{os.getpid()}.tmp")
+        temp = os.path.join(os.path.dirname(target), f".pybuild-{os.urandom(6).hex()}.tmp")
         first = links.setdefault((st.st_dev, st.st_ino), target) if st.st_nlink > 1 else target
         if first != target:
             os.link(first, temp)
         elif stat.S_ISLNK(mode):
             os.symlink(os.readlink(source), temp)
         elif stat.S_ISREG(mode):
-            with open(source, "rb") as src, open(temp, "wb") as out:
-                copy_data(src.fileno(), out.fileno(), st.st_size)
+            with open(source, "rb") as src, open(temp, "xb") as out:
+                clone(src.fileno(), out.fileno(), st)
         else:
             os.mknod(temp, mode, st.st_rdev)
         if os.path.isdir(target) and not os.path.islink(target):

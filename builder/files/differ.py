@@ -20,8 +20,8 @@ from typing import Protocol
 from builder.files.tar.entry import BLOCK, CHAR, LINK, REG, SYMLINK, Entry, type_of
 from builder.files.tar.writer import TarWriter
 from builder.files.xattrs import CAPABILITY, read_xattr
-from builder.state.background import background
 from builder.state.disk import store_error
+from builder.state.threads import background
 
 ADD, MODIFY, DELETE, UNMODIFIED = "add", "modify", "delete", "unmodified"
 

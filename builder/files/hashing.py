@@ -6,11 +6,12 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from builder.files.statcache import Known, StatCache, folder_key, is_racy
 from builder.files.tree import ChangedError, Node, Tree
 from builder.oci.digest import framed
+from builder.state import threads
 
 _CHUNK = 1 << 20
 _SMALL = 1 << 16
@@ -132,7 +133,7 @@ def _hash_all(tree: Tree, nodes: list[Node]) -> None:
             hash_node(tree, node)
         return
     big = sorted((n for n in nodes if n.st.st_size > _SMALL), key=lambda n: n.st.st_size)
-    run_parallel([_hasher(tree, n) for n in reversed(big)])
+    threads.run([_hasher(tree, n) for n in reversed(big)], min(os.cpu_count() or 1, 8))
     for node in nodes:
         if node.digest is None:
             hash_node(tree, node)
@@ -140,36 +141,6 @@ def _hash_all(tree: Tree, nodes: list[Node]) -> None:
 
 def _hasher(tree: Tree, node: Node) -> Callable[[], None]:
     return lambda: hash_node(tree, node)
-
-
-def run_parallel(jobs: Sequence[Callable[[], None]], threads: int | None = None) -> None:
-    """Run jobs, the first ones first, on a few threads; the first exception stops the rest and is raised."""
-    import threading
-
-    todo = iter(jobs)
-    lock = threading.Lock()
-    failed: list[BaseException] = []
-
-    def work() -> None:
-        while not failed:
-            with lock:
-                job = next(todo, None)
-            if job is None:
-                return
-            try:
-                job()
-            except BaseException as e:
-                failed.append(e)
-
-    count = min(threads or min(os.cpu_count() or 1, 8), len(jobs))
-    workers = [threading.Thread(target=work, daemon=True) for _ in range(count - 1)]
-    for worker in workers:
-        worker.start()
-    work()
-    for worker in workers:
-        worker.join()
-    if failed:
-        raise failed[0]
 
 
 def hash_node(tree: Tree, node: Node) -> None:

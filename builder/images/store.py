@@ -21,6 +21,7 @@ from builder.oci import manifest as manifests
 from builder.oci.descriptor import Descriptor
 from builder.oci.digest import Digest
 from builder.oci.reference import Reference
+from builder.state.atomic import replacing
 from builder.values import dataclass
 
 if TYPE_CHECKING:
@@ -113,13 +114,11 @@ class ImageStore:
         path = self._content.layout.path("images.json")
         names = {"images": c.execute("SELECT * FROM images").fetchall(), "sources": c.execute(_SOURCES).fetchall()}
         try:
-            with open(path + ".new", "w", encoding="utf-8") as file:
-                json.dump(names, file)
-            os.rename(path + ".new", path)
+            with replacing(path, sync=False, scratch=self._content.layout.tmp) as write:
+                write(json.dumps(names).encode())
         except OSError:
-            for leftover in (path, path + ".new"):
-                if os.path.lexists(leftover):
-                    os.unlink(leftover)
+            if os.path.lexists(path):
+                os.unlink(path)
 
     def restore(self) -> int:
         """Name again what ROOT/images.json names, as far as every blob is here or in a known repository; gives the number."""
@@ -249,7 +248,7 @@ class ImageStore:
 
 
 def gc_roots(database: Database, content: ContentStore) -> set[Digest]:
-    """``ImageStore.gc_roots`` for ``CacheManager.add_gc_root``: it only reads, also where no image was ever stored."""
+    """``ImageStore.gc_roots`` as a root of the cache manager: it only reads, also where no image was ever stored."""
     query = "SELECT count(*) FROM sqlite_master WHERE name IN ('images', 'resolutions', 'blob_sources')"
     if database.connection().execute(query).fetchone()[0] < 3:
         return set()

@@ -15,6 +15,7 @@ from builder.oci.platform import host
 from builder.ops.exec_key import cache_map_of
 from builder.progress.events import Log
 from builder.solver.types import CacheMap, OpContext, Result
+from builder.state import trace
 from builder.text.quoting import quote
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class ExecOp:
         from builder.ops.mounts import PreparedMounts
         from runtime.errors import RuntimeFault
 
-        with PreparedMounts(self._op, self._worker, self._session, inputs, context.cancelled) as mounts:
+        with PreparedMounts(self._op, self._worker, self._session, inputs) as mounts:
             try:
                 mounts.prepare()
                 tail = _Tail()
@@ -110,7 +111,8 @@ class ExecOp:
             if shown := clips[stream](data):
                 context.emit(Log(digest, stream, shown, time.monotonic()))
 
-        status = self._worker.executor.run(sandbox, process, on_output, context.cancelled)
+        with trace.span("step", "run", args=" ".join(self._op.args), runtime=self._worker.executor.name):
+            status = self._worker.executor.run(sandbox, process, on_output, context.cancelled)
         if status.code not in self._valid_codes:
             for stream, clip in clips.items():
                 if rest := clip.rest():

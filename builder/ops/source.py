@@ -140,7 +140,6 @@ class HTTPOp:
 
             self._fetcher = HTTPFetcher(self._worker, self._session, self._source)
         # The context of this call: an op lives for a build, a context for one piece of work.
-        self._fetcher.cancelled = context.cancelled
         self._fetcher.progress = download
         return self._fetcher
 
@@ -173,7 +172,7 @@ class GitOp:
         def log(data: bytes) -> None:
             context.emit(Log(context.vertex.digest, 2, data, time.monotonic()))
 
-        return GitFetcher(self._worker, self._session, self._source, target=self._target, cancelled=context.cancelled, log=log)
+        return GitFetcher(self._worker, self._session, self._source, target=self._target, log=log)
 
 
 def _download_progress(context: OpContext) -> UnlazyProgress:

@@ -15,7 +15,8 @@ from builder.oci.descriptor import Descriptor
 from builder.oci.digest import Digest
 from builder.oci.documents import OCI_INDEX, descriptor_json
 from builder.remotecache.types import LocalPlace, Place, RegistryPlace, RemoteLayer
-from builder.sources.providers import LAYOUT_PREFIX, LayoutBlobs, RegistryBlobs, blob_path, registry_client
+from builder.sources.providers import LAYOUT_PREFIX, LayoutBlobs, RegistryBlobs, blob_path
+from builder.state.atomic import replacing
 
 if TYPE_CHECKING:
     from builder.content.store import ContentStore
@@ -60,7 +61,7 @@ def writer(worker: Worker, place: Place, *, reset: bool) -> Writer:
 class RegistryReader:
     def __init__(self, worker: Worker, place: RegistryPlace) -> None:
         self._worker, self._ref = worker, place.ref
-        self._client = registry_client(worker)
+        self._client = worker.registry
         self.source = place.ref.name
 
     def top(self) -> Descriptor:
@@ -115,7 +116,7 @@ class LocalReader:
 class RegistryWriter:
     def __init__(self, worker: Worker, place: RegistryPlace) -> None:
         self._content, self._ref = worker.content, place.ref
-        self._client = registry_client(worker)
+        self._client = worker.registry
 
     def layer(self, remote: RemoteLayer) -> None:
         descriptor = remote.layer.descriptor
@@ -235,21 +236,9 @@ def _read_file(path: str, limit: int) -> bytes:
 
 
 def _replace(path: str, chunks: Iterable[bytes]) -> None:
-    """The file appears whole or not at all."""
-    import tempfile
-
-    fd, temp = tempfile.mkstemp(prefix=".pybuild-", dir=os.path.dirname(path))
-    try:
-        with os.fdopen(fd, "wb") as f:
-            for chunk in chunks:
-                f.write(chunk)
-            f.flush()
-            os.fchmod(f.fileno(), 0o644)
-            os.fsync(f.fileno())
-        os.rename(temp, path)
-    except BaseException:
-        os.unlink(temp)
-        raise
+    with replacing(path) as write:
+        for chunk in chunks:
+            write(chunk)
 
 
 @contextmanager

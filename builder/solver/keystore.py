@@ -43,8 +43,6 @@ class KeyStore(Protocol):
         """Forget the result under every key, and the keys that lead nowhere any more."""
         ...
 
-    def keys_of(self, result_id: str) -> list[str]: ...
-
     def backlinks(self, key: str) -> list[tuple[str, Link]]:
         """(key, link) that lead to ``key``."""
         ...
@@ -106,10 +104,6 @@ class MemoryKeyStore:
                     if not links[link]:
                         del links[link]
                 keys.append(parent)
-
-    def keys_of(self, result_id: str) -> list[str]:
-        with self._lock:
-            return sorted(key for key, results in self._results.items() if result_id in results)
 
     def backlinks(self, key: str) -> list[tuple[str, Link]]:
         with self._lock:
@@ -180,9 +174,6 @@ class SqliteKeyStore:
             holders = [row[0] for row in c.execute("SELECT key FROM solver_results WHERE result = ?", (result_id,))]
             c.execute("DELETE FROM solver_results WHERE result = ?", (result_id,))
             _drop_empty(c, holders)
-
-    def keys_of(self, result_id: str) -> list[str]:
-        return [row[0] for row in self._query("SELECT key FROM solver_results WHERE result = ? ORDER BY key", (result_id,))]
 
     def backlinks(self, key: str) -> list[tuple[str, Link]]:
         rows = self._query(

@@ -54,7 +54,7 @@ class StepLog:
     def __post_init__(self) -> None:
         self.database.schema(_SCHEMA)
 
-    def ran(self, step: StepRecord, *, ignored: bool, failed: bool) -> None:
+    def ran(self, vertex: Digest, step: StepRecord, *, ignored: bool, failed: bool) -> None:
         place = (self.scope, step.kind, step.stage, step.title)
         row = (self.build, *place, time.time(), ignored, failed, encode_step(step))
         with self.database.transaction() as c:
@@ -88,11 +88,7 @@ class StepLog:
 
     def last(self) -> LoggedBuild | None:
         """The last build that executed anything."""
-        row = (
-            self.database.connection()
-            .execute("SELECT build, scope FROM solver_steps ORDER BY id DESC LIMIT 1")
-            .fetchone()
-        )
+        row = self.database.connection().execute("SELECT build, scope FROM solver_steps ORDER BY id DESC LIMIT 1").fetchone()
         if row is None:
             return None
         (first,) = self.database.connection().execute("SELECT MIN(created) FROM solver_steps WHERE build = ?", row[:1]).fetchone()

@@ -27,7 +27,6 @@ from builder.text.redact import redact_url
 from builder.values import dataclass
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
 
     from builder.cache.refs import ImmutableRef
@@ -59,7 +58,6 @@ class GitFetcher:
         source: GitSource,
         *,
         target: GitTarget | None = None,
-        cancelled: threading.Event | None = None,
         log: Callable[[bytes], None] = lambda data: None,
     ) -> None:
         """``target``: what the remote was found to say before. SourceError for a remote or ref that git would misunderstand."""
@@ -67,7 +65,6 @@ class GitFetcher:
         self._session = session
         self._source = source
         self._shown = redact_url(source.remote)
-        self._cancelled = cancelled
         self._log = log
         self._target = target
         self._git: Git | None = None
@@ -375,7 +372,6 @@ class GitFetcher:
                 ssh_auth_sock=socket,
                 known_hosts=os.path.join(self._worker.layout.git, "known_hosts"),
                 secrets=auth.secrets,
-                cancelled=self._cancelled,
                 log=self._log,
             )
         return self._git

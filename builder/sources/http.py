@@ -13,15 +13,15 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from builder.errors import AuthError, CancelledError, IntegrityError, NotFoundError, SourceError, StoreError
+from builder.errors import AuthError, IntegrityError, NotFoundError, SourceError, StoreError
 from builder.graph.ops import HTTPSource
 from builder.net.transport import Request, Response
 from builder.oci.digest import Digest, digest_parts
+from builder.state.cancel import checkpoint
 from builder.text.redact import redact_url
 from builder.values import dataclass, field
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
 
     from builder.cache.refs import ImmutableRef
@@ -63,7 +63,6 @@ class HTTPFetcher:
     session: Session
     source: HTTPSource
     agent: Agent | None = None
-    cancelled: threading.Event | None = None
     progress: Callable[[int, int], None] = lambda done, total: None
     _found: HTTPFile | None = field(default=None)
     _held: ImmutableRef | None = field(default=None)
@@ -121,15 +120,8 @@ class HTTPFetcher:
             from builder.net.agent import Agent
             from builder.net.transport import HttpxTransport
 
-            self.agent = Agent(HttpxTransport(), sleep=self._sleep)
+            self.agent = Agent(HttpxTransport())
         return self.agent.send(request)
-
-    def _sleep(self, seconds: float) -> None:
-        """The wait between two tries ends at once when the build does."""
-        import threading
-
-        if (self.cancelled or threading.Event()).wait(seconds):
-            raise CancelledError("download was cancelled")
 
     def _ask(self) -> HTTPFile:
         known = {etag: f for etag, f in self._remembered().items() if etag and self._exists(f.ref)}
@@ -240,8 +232,7 @@ class HTTPFetcher:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(fd, "wb") as file:
             for chunk in _decoded(response):
-                if self.cancelled is not None and self.cancelled.is_set():
-                    raise CancelledError("download was cancelled")
+                checkpoint()
                 file.write(chunk)
                 h.update(chunk)
                 done += len(chunk)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
@@ -130,6 +130,20 @@ def readable(source: HasFileno | int, timeout: float | None = None) -> bool:
     return _ready(source, timeout, write=False)
 
 
+def readable_of(sources: Iterable[int]) -> list[int]:
+    """Wait until one of several descriptors can be read; those that can. CancelledError."""
+    token = _current.get()
+    ready = _poll([*((fd, True) for fd in sources), *([] if token is _NEVER else [(token.fileno(), True)])], None)
+    if token._set:
+        raise CancelledError(_TEXT)
+    return ready
+
+
+def poll_now(fd: int) -> bool:
+    """Can the descriptor be read at once, or has it ended?"""
+    return bool(_poll([(fd, True)], 0))
+
+
 def writable(target: HasFileno | int, timeout: float | None = None) -> bool:
     """Wait until ``target`` takes bytes; False after ``timeout`` seconds. CancelledError."""
     return _ready(target, timeout, write=True)
@@ -138,14 +152,14 @@ def writable(target: HasFileno | int, timeout: float | None = None) -> bool:
 def retry(attempt: Callable[[], int | None], *, first: float = 0.002, longest: float = 0.1) -> int:
     """Call ``attempt`` until it gives something, with longer and longer waits in between (seconds): for what can't be polled, as
     flock(2) can't. CancelledError."""
+    checkpoint()
+    got = attempt()
     wait = first
-    while True:
-        checkpoint()
-        got = attempt()
-        if got is not None:
-            return got
+    while got is None:
         sleep(wait)
         wait = min(wait * 2, longest)
+        got = attempt()
+    return got
 
 
 def _ready(file: HasFileno | int, timeout: float | None, *, write: bool) -> bool:

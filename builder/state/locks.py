@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from builder.state import cancel
+from builder.state import cancel, trace
 
 
 def try_lock(path: str, *, shared: bool = False) -> int | None:
@@ -42,7 +42,9 @@ def lock(path: str) -> int:
     """Wait for the exclusive lock; an fd that holds it. The file stays. CancelledError."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        cancel.retry(lambda: 1 if try_lock_fd(fd) else None)
+        if not try_lock_fd(fd):
+            with trace.span("lock", "wait", path=path):
+                cancel.retry(lambda: 1 if try_lock_fd(fd) else None)
     except BaseException:
         os.close(fd)
         raise
@@ -79,12 +81,33 @@ def named_lock(folder: str, name: str) -> Iterator[bool]:
         os.close(fd)
         return None
 
-    fd = cancel.retry(attempt)
+    fd = attempt()
+    if fd is None:
+        with trace.span("lock", "wait", path=path):
+            fd = cancel.retry(attempt)
     try:
         yield tries > 1
     finally:
         try:
             os.unlink(path)
+        finally:
+            os.close(fd)
+
+
+def sweep(folder: str, prefixes: tuple[str, ...]) -> None:
+    """Delete the files of named locks whose holders were killed. One that is held is left alone; who takes one just now looks at
+    what the path names once he has it, and tries again."""
+    for name in os.listdir(folder):
+        if not name.startswith(prefixes):
+            continue
+        path = os.path.join(folder, name)
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            if try_lock_fd(fd) and is_path_of(fd, path):
+                os.unlink(path)
         finally:
             os.close(fd)
 

@@ -322,9 +322,17 @@ def test_a_disk_full_in_the_pull(context: Context, busybox: str, small_disk: str
 
 
 def test_an_output_that_cannot_be_written(refused: Callable[..., Done], tmp_path: Path) -> None:
-    out = tmp_path / "no/such/folder/i.tar"
-    refused("FROM BASE\nRUN true\n", str(out.parent), flags=("-o", f"type=oci,dest={out}"))
-    assert not out.parent.exists()
+    (tmp_path / "file").write_text("kept")
+    out = tmp_path / "file" / "i.tar"
+    refused("FROM BASE\nRUN true\n", str(out), "Not a directory", flags=("-o", f"type=oci,dest={out}"))
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_folders_above_an_output_are_made(pybuild: Pybuild, context: Context, tmp_path: Path) -> None:
+    """As buildx does it."""
+    folder = context({"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"})
+    pybuild.ok("-o", f"type=oci,dest={tmp_path}/no/such/folder/i.tar", folder)
+    assert (tmp_path / "no/such/folder/i.tar").exists()
 
 
 def test_a_failed_export_leaves_no_half_file(context: Context, pybuild: Pybuild, small_disk: str) -> None:

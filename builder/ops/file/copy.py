@@ -15,14 +15,13 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-import threading
 from collections.abc import Sequence
 
-from builder.errors import CancelledError
 from builder.files.copy import HardLinks, Rules, copy_node, set_folder_metadata, set_times
 from builder.files.tree import Node, Tree
 from builder.ops.file.dest import Destination, lstat_at, remove_at
 from builder.ops.file.errors import FileActionError
+from builder.state.cancel import checkpoint
 from builder.text.patterns import MatchInfo, PatternMatcher
 
 FOLDER_MODE = 0o755
@@ -60,7 +59,6 @@ class Copier:
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         always_replace: bool = False,
-        cancelled: threading.Event | None = None,
     ) -> None:
         self._tree = tree
         self._root = root
@@ -69,7 +67,6 @@ class Copier:
         self._include = PatternMatcher(include) if include else None
         self._exclude = PatternMatcher(exclude) if exclude else None
         self._always_replace = always_replace
-        self._cancelled = cancelled
         self._links = HardLinks(root.fd)
 
     def copy(self, source: str, dest: str, *, contents: bool, follow: bool) -> None:
@@ -129,8 +126,7 @@ class Copier:
         above: int | None = None,
     ) -> None:
         """One file or folder; ``relative`` is its path below the source, which patterns are matched against."""
-        if self._cancelled is not None and self._cancelled.is_set():
-            raise CancelledError("copy was cancelled")
+        checkpoint()
         wanted, excluded = True, False
         if relative:
             if self._include is not None:

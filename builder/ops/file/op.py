@@ -193,7 +193,7 @@ class _Run:
             with Destination(folder) as root:
                 if isinstance(action, CopyAction):
                     with self._source(action) as tree:
-                        actions.copy(root, tree, action, owner, self._context.cancelled)
+                        actions.copy(root, tree, action, owner)
                 elif isinstance(action, MkdirAction):
                     actions.mkdir(root, action, owner)
                 elif isinstance(action, MkfileAction):

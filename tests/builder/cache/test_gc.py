@@ -104,7 +104,7 @@ def test_filters_choose(manager, step):
 
 def test_without_all_internal_and_shared_records_stay(manager, registry, step):
     roots: list[Digest] = []
-    manager.add_gc_root(lambda: roots)
+    manager.gc_roots.append(lambda: roots)
     internal = step(manager, None, {"a": "1"}, record_type="internal")
     shared = manager.get_by_blob(registry.layer({"b": "2"}), None)
     shared.unlazy()

@@ -159,6 +159,16 @@ def test_a_named_lock_leaves_no_file_and_says_if_it_was_waited_for(tmp_path: obj
     assert os.listdir(folder) == []
 
 
+def test_files_of_dead_holders_are_swept_and_those_of_living_ones_are_not(tmp_path: object) -> None:
+    folder = str(tmp_path)
+    for name in ("record-dead", "collect"):
+        open(os.path.join(folder, name), "w").close()
+    with locks.named_lock(folder, "record-held"):
+        locks.sweep(folder, ("record-",))
+        assert sorted(os.listdir(folder)) == ["collect", "record-held"]
+    assert os.listdir(folder) == ["collect"]
+
+
 def test_two_never_hold_one_named_lock(tmp_path: object) -> None:
     folder, inside, most = str(tmp_path), [0], [0]
 
