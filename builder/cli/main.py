@@ -63,9 +63,10 @@ def _ended(args: list[str], *, recover: bool) -> int:
             import traceback
 
             from builder.state import trace
+            from builder.text.redact import redact_text
 
             sys.stderr.write("".join(f"debug: {line}\n" for line in trace.stop()))
-            traceback.print_exc()
+            sys.stderr.write(redact_text(traceback.format_exc()))
         text, code = describe_failure(e)
         sys.stderr.write(text)
         return code
