@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from builder.graph.ops import LocalSource
-from builder.graph.platform import Platform
+from builder.graph.platform import Platform, normalize
 from builder.graph.values import dataclass, replace
 from frontend.convert import args, epoch, lintrules
 from frontend.convert.context import ConvertContext
@@ -114,6 +114,7 @@ def convert_file(
     all_stages: bool = False,
 ) -> ConvertedFile:
     """Convert for one platform; None: the one that is built on. Raises ``FrontendError``."""
+    asked = None if asked is None else normalize(asked)
     context, infos = _context(file, asked, options, resolver, images, lint)
     context = replace(context, all_stages=all_stages)
     make_stages(file.stages, infos, context)
@@ -142,7 +143,7 @@ def _context(
     given = dict(options.build_args)
     if options.epoch:
         given.setdefault(epoch.NAME, options.epoch)
-    platform = asked or options.build_platform
+    platform = asked or normalize(options.build_platform)
     predefined = args.default_args(options.build_platform, platform, given, options.target or file.stages[-1].name)
     lintrules.default_args_in_from(file.stages, file.lex, predefined, file.global_commands, lint)
     values, infos = args.global_args(predefined, file.global_commands, given, file.lex)

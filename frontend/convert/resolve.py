@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from builder.graph.ops import ImageSource
-from builder.graph.platform import Platform
+from builder.graph.platform import Platform, normalize
 from builder.graph.quoting import quote
 from builder.graph.reference import Reference
 from builder.graph.values import replace
@@ -107,7 +107,7 @@ def _resolve_base(stage: StageState, context: ConvertContext) -> None:
     state, image = contexts.load(named, context.images)
     stage.base_image = image
     stage.image = image or empty_image(platform)
-    stage.state = replace(state, platform=platform)
+    stage.state = replace(state, platform=normalize(platform))
     stage.platform = platform
 
 
@@ -146,7 +146,8 @@ def _take_image(stage: StageState, context: ConvertContext) -> None:
         instruction=stage.stage.source_code,
     )
     source = ImageSource(stage.base_name, context.options.image_resolve_mode)
-    stage.state = State(Edge(Vertex(source, platform=platform, meta=meta)), platform=platform)
+    normal = normalize(platform)  # names say what was written; the solver knows one spelling of a platform
+    stage.state = State(Edge(Vertex(source, platform=normal, meta=meta)), platform=normal)
     base_image_platform(written, platform, stage.image.platform, stage.stage.location, context.lint)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from builder.graph.ops import Exec, Mount
+from builder.graph.platform import normalize
 from builder.graph.vertex import Edge, Vertex, VertexMeta
 from frontend.convert import names
 from frontend.convert.history import run_text
@@ -114,5 +115,5 @@ def _exec(
         shm_size=options.shm_size,
         cgroup_parent=options.cgroup_parent,
     )
-    platform = stage.platform or context.target_platform
+    platform = normalize(stage.platform or context.target_platform)
     return Edge(Vertex(op, tuple(inputs.edges), platform, meta))

@@ -107,6 +107,11 @@ def test_a_secret_file_that_is_not_there_is_told_before_the_build() -> None:
         secret_provider([r.SecretSpec("a", "/nonexistent/secret")])
 
 
+def test_platforms_are_in_normal_form() -> None:
+    asked = ["linux/arm64/v8,linux/x86_64", "linux/armhf", "linux/amd64/v1"]
+    assert [str(p) for p in r.parse_platforms(asked)] == ["linux/arm64", "linux/amd64", "linux/arm/v7", "linux/amd64"]
+
+
 def test_a_platform_that_is_given_twice_is_built_for_twice() -> None:
     assert [str(p) for p in r.parse_platforms(["linux/amd64,linux/arm64", "linux/amd64"])] == [
         "linux/amd64",
