@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from builder.graph.image import History, ImageConfig
@@ -154,23 +154,25 @@ def reachable_from(target: StageState) -> set[StageState]:
 def check_circular(stages: Iterable[StageState]) -> None:
     """Raise ``ConvertError`` at the commands that make stages need each other."""
     visited: set[StageState] = set()
-    path: set[StageState] = set()
-
-    def visit(stage: StageState, commands: list[Command]) -> list[Command]:
-        if stage in visited:
-            return []
-        visited.add(stage)
-        path.add(stage)
-        for dep, command in stage.deps.items():
-            so_far = [*commands, command]
-            if dep in path:
-                return so_far
-            if found := visit(dep, so_far):
-                return found
-        path.remove(stage)
-        return []
-
-    for stage in stages:
-        if commands := visit(stage, []):
-            ranges = tuple(item for command in commands for item in command.location)
-            raise ConvertError(f"circular dependency detected on stage: {stage.name}", ranges)
+    for start in stages:
+        if start in visited:
+            continue
+        visited.add(start)
+        path = {start}
+        # The way down: where the command stands that led to each stage, and what the stage still has to show. No recursion: files
+        # have as many stages as somebody generates.
+        way: list[tuple[tuple[Range, ...], StageState, Iterator[tuple[StageState, Command]]]]
+        way = [((), start, iter(start.deps.items()))]
+        while way:
+            _, stage, rest = way[-1]
+            dep, command = next(rest, (None, None))
+            if dep is None or command is None:
+                way.pop()
+                path.remove(stage)
+            elif dep in path:
+                ranges = tuple(item for location, _, _ in way for item in location) + command.location
+                raise ConvertError(f"circular dependency detected on stage: {start.name}", ranges)
+            elif dep not in visited:
+                visited.add(dep)
+                path.add(dep)
+                way.append((command.location, dep, iter(dep.deps.items())))
