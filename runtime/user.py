@@ -51,9 +51,9 @@ def resolve(rootfs: str, spec: str) -> User:
     """The user a process runs as. ``spec`` is "", "name", "uid", or either with ":group" or ":gid".
 
     RuntimeFault with BuildKit's text when a name has no line. Numbers need none. For "uid:gid" no file is read for the ids.
-    RuntimeFault also for a fifo or the like in the place of one of the files: runc opens both whoever is asked for, and waits.
+    RuntimeFault, too, if one of the files is there and no regular one.
     """
-    _refuse_special_files(rootfs, spec)
+    _check_files(rootfs)
     numbers = _two_numbers(spec)
     if numbers is not None:
         uid, gid = numbers
@@ -66,7 +66,8 @@ def resolve(rootfs: str, spec: str) -> User:
         raise
 
 
-def _refuse_special_files(rootfs: str, spec: str) -> None:
+def _check_files(rootfs: str) -> None:
+    """runc opens both for any user, in its own simple way: at a fifo it would wait for ever."""
     root_fd = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for path in ("/etc/passwd", "/etc/group"):
@@ -74,10 +75,11 @@ def _refuse_special_files(rootfs: str, spec: str) -> None:
                 handle = open_in_root(root_fd, path, os.O_PATH)
             except OSError:
                 continue
-            mode = os.fstat(handle).st_mode
-            os.close(handle)
-            if not stat.S_ISREG(mode):
-                raise RuntimeFault(f"unable to find user {spec.partition(':')[0] or 0}: {path} is not a regular file")
+            try:
+                if not stat.S_ISREG(os.fstat(handle).st_mode):
+                    raise RuntimeFault(f"{path} of the root file system is not a regular file")
+            finally:
+                os.close(handle)
     finally:
         os.close(root_fd)
 

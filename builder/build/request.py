@@ -114,13 +114,13 @@ def parse_tag(text: str) -> Reference:
 
 
 def parse_platforms(values: Sequence[str]) -> tuple[Platform, ...]:
-    """Comma lists of platforms, in order; one that is given twice is twice in the index, as in BuildKit."""
-    from builder.oci.platform import host
+    """Comma lists of platforms, in order and normal form; one that is given twice is twice in the index, as in BuildKit."""
+    from builder.oci.platform import host, normalize
 
     out: list[Platform] = []
     for text in (p.strip() for v in values for p in v.split(",")):
         try:
-            out.append(host() if text == "local" else Platform.parse(text))
+            out.append(host() if text.lower() == "local" else normalize(Platform.parse(text)))
         except ValueError as e:
             raise UsageError(f"invalid value {text!r} for --platform: {e}") from e
     return tuple(out)

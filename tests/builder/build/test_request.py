@@ -137,6 +137,11 @@ def test_anything_else_for_an_ssh_agent_is_a_key_file() -> None:
     assert r.parse_ssh([f"k={__file__},/etc/passwd"], {}) == ({}, {"k": (__file__, "/etc/passwd")})
 
 
+def test_platforms_are_in_normal_form() -> None:
+    asked = ["linux/arm64/v8,linux/x86_64", "linux/armhf", "linux/amd64/v1"]
+    assert [str(p) for p in r.parse_platforms(asked)] == ["linux/arm64", "linux/amd64", "linux/arm/v7", "linux/amd64"]
+
+
 def test_a_platform_that_is_given_twice_is_built_for_twice() -> None:
     assert [str(p) for p in r.parse_platforms(["linux/amd64,linux/arm64", "linux/amd64"])] == [
         "linux/amd64",
