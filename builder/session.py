@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 
+from builder.oci.digest import Digest
 from builder.values import dataclass, field
 
 
@@ -12,10 +13,10 @@ from builder.values import dataclass, field
 class Session:
     """``locals``: context name -> folder, read in place. ``oci_layouts``: build context name -> layout folder.
 
-    ``secret`` gives the value of a secret or None; it is asked when a step runs, never before, and nothing keeps the answer.
+    ``secret`` gives the value of a secret or None; it is asked when a step runs, and nothing keeps the answer.
     ``ssh`` maps an agent id to the socket that --ssh named. ``allow`` holds the entitlements that were granted
     (``network.host``, ``security.insecure``, ``device``). ``id`` is random: part of the key of every local source, because what a
-    folder holds is known only while this session looks at it.
+    folder holds is known only while this session looks at it. ``runs``: see ``builder.ops.ahead``.
     """
 
     locals: Mapping[str, str] = field(default_factory=dict)
@@ -24,6 +25,7 @@ class Session:
     ssh: Mapping[str, str] = field(default_factory=dict)
     allow: frozenset[str] = frozenset()
     id: bytes = field(default_factory=lambda: os.urandom(16))
+    runs: dict[Digest, Callable[[], None]] = field(default_factory=dict)
 
     @classmethod
     def of(

@@ -41,11 +41,12 @@ class Worker:
 
     @property
     def executor(self) -> Executor:
-        if self._executor is None:
-            from runtime.executor import select
+        with self._lock:
+            if self._executor is None:
+                from runtime.executor import select
 
-            self._executor = select(self.runtime)
-        return self._executor
+                self._executor = select(self.runtime)
+            return self._executor
 
     @property
     def registry(self) -> RegistryClient:

@@ -23,7 +23,10 @@ class Executor(Protocol):
         """As --runtime names it."""
 
     def check(self) -> None:
-        """RuntimeFault with a hint if this executor can't work on this host."""
+        """RuntimeFault with a hint if this executor can't work on this host, or could not keep a step from the host's devices."""
+
+    def admit(self, sandbox: Sandbox) -> None:
+        """RuntimeFault with a hint if the options of ``sandbox`` can't be had here. Looks at none of its files."""
 
     def run(
         self,

@@ -52,11 +52,15 @@ class BindMount:
 
 @dataclass(frozen=True, slots=True)
 class TmpfsMount:
-    """An empty tmpfs at ``dest``, of at most ``size`` bytes (0: the kernel's default)."""
+    """An empty tmpfs at ``dest``, of at most ``size`` bytes (0: the kernel's default).
+
+    ``mode`` None: that of the folder it covers, or 0o1777 where there is none.
+    """
 
     dest: str
     size: int = 0
     readonly: bool = False
+    mode: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, cast
 
 from builder.build.inputs import Inputs, read_inputs
 from builder.build.resolver import WorldResolver, context_folders, step
 from builder.build.result import BuildResult, BuiltTarget
-from builder.build.secrets import secret_provider
+from builder.build.secrets import Secrets
 from builder.errors import UsageError
 from builder.session import Session
 from builder.values import replace
 
 if TYPE_CHECKING:
     from builder.build.request import BuildRequest
+    from builder.build.sshkeys import KeyAgents
     from builder.cache.refs import ImmutableRef
     from builder.cache.types import Readable
     from builder.exporters.image import WrittenImage
     from builder.exporters.types import BuildOutput
     from builder.graph.vertex import Edge
+    from builder.oci.digest import Digest
     from builder.progress.events import Sink
     from builder.remotecache.session import RemoteCaches
     from builder.solver.explain import Miss
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from builder.solver.types import Result
     from builder.worker import Worker
     from frontend.convert import Converted, ConvertOptions
+    from frontend.lint import Warning as Finding
 
 GC_SECONDS = 2.0
 """A build does not wait longer than this for the cache to shrink; what is left is the next build's."""
@@ -44,16 +47,19 @@ class Pipeline:
         """``scratch``: a private folder, the caller's to delete."""
         self.worker, self.request = worker, request
         self._sink, self._scratch = sink, scratch
-        self.session = Session(secret=secret_provider(request.secrets), ssh=request.ssh, allow=request.allow)
+        secrets = Secrets(request.secrets)
+        self.session = Session(secret=secrets.get, ssh=request.ssh, allow=request.allow)
         self.inputs: Inputs | None = None
         self.converted: Converted | None = None
+        self._warnings: list[str] = list(secrets.warnings)
         self._done = False
         self._solver: Solver | None = None
         self._solved: list[CachedResult[Result]] = []
         self._caches = self._remote_caches()
         self._id = os.urandom(8).hex()
         self._log: StepLog | None = None
-        self._warnings: tuple[str, ...] = ()
+        self._agents = self._key_agents()
+        self._definition: Digest | None = None
 
     def run(self) -> BuildResult:
         """Everything, up to the last output."""
@@ -62,7 +68,7 @@ class Pipeline:
         check_outputs(self.request.outputs, multi=len(self.request.platforms) > 1)
         converted = self.convert()
         platforms = [t.platform for t in converted.targets]
-        self._warnings = check_platforms(self.request.outputs, platforms, multi=converted.multi_platform)
+        self._warnings += check_platforms(self.request.outputs, platforms, multi=converted.multi_platform)
         try:
             with self._caches.exporting(self._finished) if self._caches else nullcontext():
                 output = self.solve(converted)
@@ -79,17 +85,30 @@ class Pipeline:
         from frontend.convert import convert
 
         inputs = self.read()
-        self.converted = convert(inputs.dockerfile, self.options(), self.resolver())
+        options = replace(self.options(), warn=self._tell_finding)
+        self.converted = convert(inputs.dockerfile, options, self.resolver())
         return self.converted
+
+    def _tell_finding(self, finding: Finding) -> None:
+        """Below the step that read the file, as in BuildKit."""
+        from builder.progress.events import Warned
+        from builder.text.redact import redact_text
+
+        assert self.inputs is not None
+        file = (self.inputs.name, self.inputs.dockerfile)
+        lines = tuple((r.start, r.end) for r in finding.ranges)
+        self._sink(Warned(redact_text(finding.short()), finding.description, finding.url, lines, file, self._definition))
 
     def resolver(self) -> WorldResolver:
         """The frontend's view of images and contexts; after ``read``."""
-        return WorldResolver(self.worker, self.session, self._sink)
+        return WorldResolver(self.worker, self.session, self._sink, self._warnings.append)
 
     def read(self) -> Inputs:
         """Dockerfile, .dockerignore and contexts."""
-        with step(self._sink, f"[internal] load build definition from {os.path.basename(self.request.file) or 'Dockerfile'}"):
+        name = f"[internal] load build definition from {os.path.basename(self.request.file) or 'Dockerfile'}"
+        with step(self._sink, name) as self._definition:
             self.inputs = read_inputs(self.request, self._scratch, self._solve_one)
+        self._warnings += self.inputs.warnings
         locals_, layouts = context_folders(self.request.build_contexts)
         for name, folder in (locals_ | layouts).items():
             if not os.path.isdir(folder):
@@ -196,6 +215,8 @@ class Pipeline:
         """Give back what the solver holds; after a finished build, collect: its own records too, now that nobody holds them."""
         if self._solver is not None:
             self._solver.close()
+        if self._agents is not None:
+            self._agents.close()
         if self._done:
             policies = self.worker.config.gc_policies(self.worker.layout.root)
             if self.worker.cache.collect(policies, seconds=GC_SECONDS):
@@ -207,9 +228,9 @@ class Pipeline:
 
     def warnings(self) -> tuple[str, ...]:
         """What the user should hear when the build is over; the linter's findings are apart."""
-        if self.converted is None:
-            return ()
         texts = list(self._warnings)
+        if self.converted is None:
+            return tuple(texts)
         if any(s.type == "image" and not s.get("name") for s in self.request.outputs) and not self.request.tags and self._done:
             texts.append("the image has no name and stays in the build cache only: name it with -t")
         if image := self.converted.external_frontend:
@@ -221,7 +242,19 @@ class Pipeline:
 
     def findings(self) -> tuple[str, ...]:
         """The linter's, a line each."""
-        return () if self.converted is None else tuple(w.short() for w in self.converted.warnings)
+        from builder.text.redact import redact_text
+
+        return () if self.converted is None else tuple(redact_text(w.short()) for w in self.converted.warnings)
+
+    def _key_agents(self) -> KeyAgents | None:
+        """The last thing that is made: nothing after it may fail and leave them."""
+        if not self.request.ssh_keys:
+            return None
+        from builder.build.sshkeys import KeyAgents
+
+        agents = KeyAgents(self.request.ssh_keys)
+        self.session = replace(self.session, ssh={**self.session.ssh, **agents.sockets})
+        return agents
 
     def _remote_caches(self) -> RemoteCaches | None:
         request = self.request
@@ -236,9 +269,10 @@ class Pipeline:
         """The targets; of a build that failed, what came to an end nevertheless."""
         return self._solved or self.solver.finished
 
-    def _solve_one(self, edge: Edge) -> Readable:
-        """For remote contexts, which are read before the graph is there."""
+    def _solve_one(self, edge: Edge, locals_: Mapping[str, str]) -> Readable:
+        """For contexts that are read before the graph is there; ``locals_`` are the folders of their local sources."""
         assert self._solver is None or self.inputs is None
+        self.session = self._session(dict(locals_), {})
         return cast("Readable", self.solver.build([edge])[0].result)
 
     def _session(self, locals_: dict[str, str], layouts: dict[str, str]) -> Session:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -10,7 +11,7 @@ from builder.exporters.types import OutputSpec
 from builder.graph.ops import Ulimit
 from builder.oci.platform import Platform
 from builder.oci.reference import Reference
-from builder.text.fields import flag_fields, key_values
+from builder.text.fields import flag_fields, key_values, parse_bool
 from builder.values import dataclass, field
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ _SIZES = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _ULIMITS = frozenset(
     "core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack".split()  # noqa: SIM905
 )
-_NO_KEYS, _USE_AGENT = "key files are not supported", "load the keys into an ssh-agent and name its socket"
 ENTITLEMENTS = ("network.host", "security.insecure", "device")
 
 
@@ -66,6 +66,7 @@ class BuildRequest:
     build_contexts: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[SecretSpec, ...] = ()
     ssh: Mapping[str, str] = field(default_factory=dict)
+    ssh_keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     allow: frozenset[str] = frozenset()
     max_parallelism: int = 0
     cache_from: tuple[Place, ...] = ()
@@ -113,13 +114,13 @@ def parse_tag(text: str) -> Reference:
 
 
 def parse_platforms(values: Sequence[str]) -> tuple[Platform, ...]:
-    """Comma lists of platforms, in order; one that is given twice is twice in the index, as in BuildKit."""
-    from builder.oci.platform import host
+    """Comma lists of platforms, in order and normal form; one that is given twice is twice in the index, as in BuildKit."""
+    from builder.oci.platform import host, normalize
 
     out: list[Platform] = []
     for text in (p.strip() for v in values for p in v.split(",")):
         try:
-            out.append(host() if text == "local" else Platform.parse(text))
+            out.append(host() if text.lower() == "local" else normalize(Platform.parse(text)))
         except ValueError as e:
             raise UsageError(f"invalid value {text!r} for --platform: {e}") from e
     return tuple(out)
@@ -144,61 +145,105 @@ def parse_secret(text: str) -> SecretSpec:
     return spec
 
 
-def parse_ssh(values: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
-    """``ID[=SOCKET]`` -> id -> socket; ``default`` is SSH_AUTH_SOCK."""
+def parse_ssh(values: Sequence[str], environ: Mapping[str, str]) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
+    """``ID[=SOCKET|=KEY[,KEY]]``: sockets of agents by id, and key files by id. ``default`` alone is SSH_AUTH_SOCK."""
     import os
     import stat
 
-    out: dict[str, str] = {}
+    sockets: dict[str, str] = {}
+    keys: dict[str, tuple[str, ...]] = {}
     for text in values:
-        name, _, path = text.partition("=")
-        if "," in path:
-            raise UsageError(f"--ssh {text}: {_NO_KEYS}", hint=_USE_AGENT)
-        path = path or environ.get("SSH_AUTH_SOCK", "")
-        if not path:
-            raise UsageError(f"invalid empty ssh agent socket for --ssh {text}", hint="SSH_AUTH_SOCK is not set")
+        name, _, value = text.partition("=")
+        name = name or "default"
+        paths = tuple((value or environ.get("SSH_AUTH_SOCK", "")).split(","))
+        if name in sockets or name in keys:
+            raise UsageError(f"duplicate agent ID {name!r} in --ssh")
+        if "" in paths:
+            hint = "" if value else "SSH_AUTH_SOCK is not set"
+            raise UsageError(f"invalid empty ssh agent socket for --ssh {text}", hint=hint)
         try:
-            is_socket = stat.S_ISSOCK(os.stat(path).st_mode)
+            are_sockets = [stat.S_ISSOCK(os.stat(path).st_mode) for path in paths]
         except OSError as e:
-            raise UsageError(f"--ssh {text}: {path}: {e.strerror}") from e
-        if not is_socket:
-            raise UsageError(f"--ssh {text}: {_NO_KEYS}", hint=_USE_AGENT)
-        out[name or "default"] = path
-    return out
+            raise UsageError(f"--ssh {text}: {e.filename}: {(e.strerror or '').lower()}") from e
+        if not any(are_sockets):
+            keys[name] = paths
+        elif len(paths) == 1:
+            sockets[name] = paths[0]
+        else:
+            raise UsageError(f"--ssh {text}: only single socket allowed")
+    return sockets, keys
 
 
-def parse_add_host(text: str) -> tuple[str, str]:
-    """``HOST=IP`` or ``HOST:IP``; brackets around an IPv6 address are dropped."""
+def parse_add_hosts(values: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Comma lists (CSV) of ``HOST=IP`` or ``HOST:IP``; quoted, one may have several addresses: ``"HOST=IP,IP"``.
+
+    Brackets around an IPv6 address are dropped. ``host-gateway`` is the host's loopback address: steps have the host's network.
+    """
+    out: list[tuple[str, str]] = []
+    for text in (entry for value in values for entry in flag_fields(value, "add-host")):
+        host, sep, ips = text.partition("=")
+        if not sep:
+            host, sep, ips = text.partition(":")
+        if not host or not ips:
+            raise UsageError(f"invalid host {text}", hint="--add-host takes HOST=IP")
+        out += [(host.lower(), _ip(ip, text)) for ip in (ips.split(",") if ips != "host-gateway" else ["127.0.0.1"])]
+    return tuple(out)
+
+
+def _ip(ip: str, shown: str) -> str:
+    """As Go prints it: an IPv4 address in an IPv6 one is itself."""
     import ipaddress
 
-    host, sep, ip = text.partition("=")
-    if not sep:
-        host, sep, ip = text.partition(":")
-    if not host or not ip:
-        raise UsageError(f"invalid add-host value: {text!r}, expected HOST=IP")
-    if ip == "host-gateway":
-        raise UsageError("--add-host HOST=host-gateway is not supported", hint="name the address")
-    ip = ip.removeprefix("[").removesuffix("]")
+    if len(ip) > 2 and ip.startswith("[") and ip.endswith("]"):
+        ip = ip[1:-1]
     try:
-        return host, str(ipaddress.ip_address(ip))
+        if "%" in ip:
+            raise ValueError("a scope belongs to no address")
+        address = ipaddress.ip_address(ip)
     except ValueError as e:
-        raise UsageError(f"invalid IP address in add-host: {ip!r}") from e
+        raise UsageError(f"invalid host {shown}", hint=f"{ip!r} is no IP address") from e
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
-def parse_ulimit(text: str) -> Ulimit:
-    """``NAME=SOFT[:HARD]``; -1 is no limit."""
+def parse_ulimits(values: Sequence[str]) -> tuple[Ulimit, ...]:
+    """``NAME=SOFT[:HARD]`` each, -1 is no limit; sorted by name, of two for one name the last counts."""
+    found = {limit.name: limit for limit in map(_ulimit, values)}
+    return tuple(found[name] for name in sorted(found))
+
+
+def _ulimit(text: str) -> Ulimit:
     name, equals, value = text.partition("=")
-    soft_text, _, hard_text = value.partition(":")
-    try:
-        soft = int(soft_text)
-        hard = int(hard_text) if hard_text else soft
-    except ValueError as e:
-        raise UsageError(f"invalid ulimit argument: {text}") from e
-    if not equals or name not in _ULIMITS:
+    numbers = value.split(":")
+    if not equals or len(numbers) > 2 or not all(re.fullmatch(r"[+-]?[0-9]{1,18}", n) for n in numbers):
+        raise UsageError(f"invalid ulimit argument: {text}", hint="--ulimit takes NAME=SOFT[:HARD], -1 is no limit")
+    soft, hard = int(numbers[0]), int(numbers[-1])
+    if name not in _ULIMITS:
         raise UsageError(f"invalid ulimit type: {name}", hint="types are " + ", ".join(sorted(_ULIMITS)))
+    if soft < -1 or hard < -1:
+        raise UsageError(f"invalid ulimit argument: {text}", hint="no limit is -1")
     if hard != -1 and (soft > hard or soft == -1):
         raise UsageError(f"ulimit soft limit must be less than or equal to hard limit: {text}")
     return Ulimit(name, soft, hard)
+
+
+def parse_attest(text: str) -> tuple[str, bool]:
+    """``type=TYPE[,disabled=BOOL][,...]``: the type, and whether it is wanted."""
+    values = key_values(flag_fields(text, "attest"), "attest")
+    kind, disabled = values.get("type", ""), values.get("disabled", "false")
+    if not kind:
+        raise UsageError("attestation type not specified", hint="--attest takes type=TYPE[,disabled=true]")
+    try:
+        return kind, not parse_bool(disabled)
+    except ValueError as e:
+        raise UsageError(f"invalid value disabled={disabled} for --attest") from e
+
+
+def shorthand_attest(kind: str, value: str) -> tuple[str, bool]:
+    """--provenance and --sbom: a boolean, or the parameters of --attest."""
+    try:
+        return kind, parse_bool(value)
+    except ValueError:
+        return parse_attest(f"type={kind},{value}")
 
 
 def parse_size(text: str, flag: str) -> int:

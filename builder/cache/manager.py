@@ -365,11 +365,13 @@ class CacheManager:
     def layer_chain(self, record_id: str) -> list[CacheRecord]:
         """The records that are layers of this one, bottom first (BuildKit: layerWalk)."""
         out: list[CacheRecord] = []
-        stack = [self.record(record_id)]
+        stack = [(self.record(record_id), False)]
         while stack:
-            record = stack.pop()
-            if record.kind == MERGE:
-                stack += [self.record(p) for p in reversed(record.parents)]
+            record, is_layer = stack.pop()
+            if is_layer:
+                out.append(record)
+            elif record.kind == MERGE:
+                stack += [(self.record(p), False) for p in reversed(record.parents)]
             elif record.kind == DIFF:
                 lower, upper = (self.record(p) for p in record.parents)
                 # One layer more than lower: that layer's blob is the difference.
@@ -378,10 +380,10 @@ class CacheManager:
                 chain = [record]
                 while (below := chain[-1].parent) is not None and self.record(below).kind == LAYER:
                     chain.append(self.record(below))
+                stack += [(layer, True) for layer in chain]
                 if below is not None:
                     # A layer on a merge or a diff: those layers first, then these again.
-                    out += self.layer_chain(below)
-                out += reversed(chain)
+                    stack.append((self.record(below), False))
         return out
 
     def pending(self, record_id: str) -> list[CacheRecord]:

@@ -23,7 +23,6 @@ _COMMANDS = {
     "why": "builder.cli.plan_command",
     "compare": "builder.compare.command",
 }
-_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,6 +31,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args in (["--version"], ["-v"], ["version"]):
         print(f"pybuild {VERSION}")
         return 0
+    from builder.cli.signals import Signals
+
+    with Signals() as signals:
+        return signals.exit_code(_ended(args, recover=argv is None))
+
+
+def _ended(args: list[str], *, recover: bool) -> int:
     debug = "--debug" in args or "-D" in args
     try:
         if debug or "PYBUILD_TRACE" in os.environ:
@@ -40,8 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             trace.start(os.environ, debug=debug)
         return _run(args)
     except KeyboardInterrupt:
+        from builder.cli.signals import INTERRUPTED
+
         sys.stderr.write("ERROR: canceled\n")
-        return _INTERRUPTED
+        return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output is gone; nothing more can be told. Python would complain again while it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -49,15 +57,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as e:
         from builder.cli.failures import describe_failure
 
-        if argv is None:
+        if recover:
             _recover(e, args)
         if debug:
             import traceback
 
             from builder.state import trace
+            from builder.text.redact import redact_text
 
             sys.stderr.write("".join(f"debug: {line}\n" for line in trace.stop()))
-            traceback.print_exc()
+            sys.stderr.write(redact_text(traceback.format_exc()))
         text, code = describe_failure(e)
         sys.stderr.write(text)
         return code
@@ -65,9 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _recover(error: Exception, args: list[str]) -> None:
     """After damage to the metadata: the same command again, on a store that starts anew. ``fsck`` changes nothing; standard input
-    can't be read twice."""
+    and pipes can't be read twice (a secret from one would be empty)."""
     name, rest = _command(args)
-    if name in ("help", "fsck") or "-" in rest:
+    if name in ("help", "fsck") or any(_is_stream(arg) for arg in rest):
         return
     from builder.state.layout import Layout, default_root
     from builder.state.recovery import restart
@@ -79,6 +88,10 @@ def _recover(error: Exception, args: list[str]) -> None:
         elif arg.startswith("--root="):
             root = arg.removeprefix("--root=")
     restart(error, Layout(os.path.abspath(root) if root else default_root()).database)
+
+
+def _is_stream(arg: str) -> bool:
+    return arg in ("-", "-f-") or arg.endswith("=-") or any(name in arg for name in ("/dev/stdin", "/dev/fd/", "/proc/self/fd/"))
 
 
 def _run(args: list[str]) -> int:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from builder.cli.build_command import ALL_OPTIONS, add_options, build_request, unsupported_options
+from builder.cli.build_command import ALL_OPTIONS, add_options, build_request
 from builder.cli.common import open_root, state_options
+from builder.cli.docker_flags import docker_options
+from builder.cli.goflags import FlagCommand
 
 if TYPE_CHECKING:
     from builder.build.request import BuildRequest
@@ -20,9 +22,9 @@ WOULD_RUN = 10
 """Exit code of ``plan``. No error has it: those end with 1, click's with 2, signals with more than 128."""
 
 
-@click.command("plan", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command("plan", cls=FlagCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @add_options(ALL_OPTIONS)
-@unsupported_options
+@docker_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @state_options
 @click.argument("context")
@@ -36,9 +38,9 @@ def plan(context: str, as_json: bool, **flags: Any) -> int:
     return 0 if cached else WOULD_RUN
 
 
-@click.command("why", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command("why", cls=FlagCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @add_options(ALL_OPTIONS)
-@unsupported_options
+@docker_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @state_options
 @click.argument("context", required=False)

@@ -21,6 +21,8 @@ _TAG = "pybuild-compare"
 _ANSWER_SECONDS = 30.0
 # From 23.0 on the client leaves BuildKit to the buildx plugin; before, it speaks to the BuildKit inside dockerd itself.
 _EMBEDDED_BELOW = 23
+# By its path: the folder that is compared in may have a package of any name.
+_OWN_COMMAND = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "pybuild_main.py")
 
 
 class Pybuild:
@@ -61,7 +63,7 @@ class Pybuild:
 
     def _program(self) -> list[str]:
         # The running code, not whatever pybuild comes first on PATH.
-        return [sys.executable, "-m", "builder"]
+        return [sys.executable, _OWN_COMMAND]
 
     def _root(self) -> str:
         return self._given or self._made
@@ -232,8 +234,8 @@ def _run(command: Sequence[str], environ: Mapping[str, str] | None, timeout: flo
 
 
 def _short_name(command: Sequence[str]) -> str:
-    if command[1:3] == ["-m", "builder"]:
-        return f"pybuild {command[3]}"
+    if command[1] == _OWN_COMMAND:
+        return f"pybuild {command[2]}"
     return f"{os.path.basename(command[0])} {command[1]}"
 
 

@@ -87,7 +87,7 @@ def _child(tar: int, answer: int, folder: str, bottom: bool, lower: str | None) 
     gc.disable()
     try:
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
     except ValueError:
         pass  # not forked from the main thread: Python calls no handlers here then

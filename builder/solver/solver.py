@@ -196,4 +196,5 @@ class Solver:
                 key, state = forced_key, None
         if state is None:
             state = self._states[key] = VertexState(vertex, inputs, self._around)
+            self._around.reporter.known(state)
         return state

@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 from builder.errors import NotFoundError, SourceError
+from runtime.errors import UnsafePathError
+from runtime.linux.safepath import open_named
 
 if TYPE_CHECKING:
     from builder.content.types import BlobProvider
@@ -73,11 +75,13 @@ def blob_path(folder: str, digest: Digest) -> str:
 @contextmanager
 def _file_chunks(path: str, digest: Digest, offset: int) -> Iterator[Iterator[bytes]]:
     try:
-        file = open(path, "rb")  # noqa: SIM115 (closed below, after the reader is done)
+        file = os.fdopen(open_named(path), "rb")
     except (FileNotFoundError, NotADirectoryError):
         raise NotFoundError(f"blob {digest} is not in the OCI layout") from None
     except OSError as e:
         raise SourceError(f"can't read {path}: {e.strerror}") from e
+    except UnsafePathError as e:
+        raise SourceError(f"can't read the OCI layout: {e}") from e
     with file:
         file.seek(offset)
         yield iter(lambda: file.read(_CHUNK), b"")

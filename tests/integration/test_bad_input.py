@@ -112,6 +112,10 @@ def test_unknown_instruction_is_shown_with_a_suggestion(refused: Callable[..., D
     assert re.search(r"Dockerfile:2\n-+\n.*1 \| .*\n +2 \| >>> RNU echo hi\n", done.err)
 
 
+def test_a_fifo_for_the_accounts_of_an_image_is_refused_and_not_waited_for(refused: Callable[..., Done]) -> None:
+    refused("FROM BASE\nRUN rm /etc/passwd && mkfifo /etc/passwd\nRUN true\n", "/etc/passwd is not a regular file")
+
+
 def test_unknown_flag_of_an_instruction(refused: Callable[..., Done]) -> None:
     refused("FROM BASE\nCOPY --form=x a b\n", "unknown flag: --form", "did you mean from?", "Dockerfile:2")
 

@@ -14,6 +14,7 @@ from builder.files.types import ChecksumOptions
 from builder.graph.ops import NO_INPUT, CopyAction, File, FileAction, MkdirAction, MkfileAction, Owner, RmAction, SymlinkAction
 from builder.graph.vertex import canonical_json, encode
 from builder.oci.digest import Digest, digest_parts
+from builder.ops.ahead import before_work
 from builder.ops.file.explained import explained_parts
 from builder.ops.llb_json import file_digest, list_digest, selector_of
 from builder.ops.refs import checksum
@@ -51,6 +52,7 @@ class FileOp:
         self.actions = vertex.op.actions
         self.count = len(vertex.inputs)
         self.worker = worker
+        self.vertex, self.session = vertex, session
         self.name = vertex.meta.name
         self._check()
 
@@ -100,6 +102,7 @@ class FileOp:
     # ------------------------------------------------------------------------------------------ work
     def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
         """One ref for each output. StepError with the cause; nothing is left behind then."""
+        before_work(self.vertex, self.session)
         refs = cast("Sequence[Readable]", inputs)
         run = _Run(self, context, refs)
         try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import inspect
+import sys
 import threading
 
 import pytest
@@ -160,6 +162,23 @@ def test_a_step_on_a_merge(manager, step, files_of):
     layers = top.remote()
     assert len(layers) == len(top.layers()) == 3
     assert top.chain_id == chain_id([x.diff_id for x in layers])
+
+
+def test_steps_on_merges_of_steps_need_no_stack(manager, step):
+    """COPY --link and RUN in turn: below every step lies a merge, below that a step."""
+    top = step(manager, None, {"base": ""})
+    expected = [top.id]
+    for i in range(100):
+        link = step(manager, None, {f"l{i}": ""})
+        top = step(manager, manager.merge([top, link]), {f"s{i}": ""})
+        expected += [link.id, top.id]
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 40)
+    try:
+        found = manager.layer_chain(top.id)
+    finally:
+        sys.setrecursionlimit(before)
+    assert [x.id for x in found] == expected
 
 
 def test_a_diff_of_one_layer_is_that_layer(manager, step, files_of):
