@@ -219,7 +219,7 @@ class Pipeline:
             self._agents.close()
         if self._done:
             policies = self.worker.config.gc_policies(self.worker.layout.root)
-            if self.worker.cache.collect(policies, seconds=GC_SECONDS):
+            if self.worker.cache.collector.collect(policies, seconds=GC_SECONDS):
                 from builder.build.store import forget_pruned
 
                 forget_pruned(self.worker)

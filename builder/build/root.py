@@ -115,7 +115,7 @@ class Root:
 
     def usage(self, filters: Sequence[str] = ()) -> list[UsageRecord]:
         """What the cache holds, oldest first; filters as buildkitd's (``type==regular``)."""
-        return self.worker.cache.disk_usage(filters)
+        return self.worker.cache.collector.disk_usage(filters)
 
     def prune(self, policy: PrunePolicy) -> list[UsageRecord]:
         """Remove what the policy doesn't keep and nobody uses; what was removed."""

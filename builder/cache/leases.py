@@ -83,6 +83,12 @@ class Lease:
             self._begin(c)
             self._database.put(c, LEASE_BLOBS, [(d, self._id) for d in digests])
 
+    def keep_blobs(self, digests: Iterable[Digest]) -> None:
+        """Keep blobs from being collected while this process lives. Call it before blobs are put that no record will name:
+        then ``put`` either finds them safe or writes them anew."""
+        with self.transaction() as c:
+            self.hold_blobs(c, digests)
+
     def let_go(self, record_id: str) -> None:
         """Not held any more; the row goes with the next transaction."""
         with self._lock:

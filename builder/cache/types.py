@@ -10,14 +10,17 @@ An ImmutableRef may be blob-only ("lazy"): nothing is downloaded or unpacked unt
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from builder.files.types import ChecksumOptions
 from builder.oci.descriptor import Descriptor
 from builder.oci.digest import Digest
 from builder.values import dataclass, field
+
+if TYPE_CHECKING:
+    from builder.content.types import BlobProvider
 
 
 class Readable(Protocol):
@@ -71,3 +74,9 @@ class PrunePolicy:
 
 UnlazyProgress = Callable[[Descriptor, int, int, bool], None]
 """(layer, bytes done, bytes in all, finished)."""
+
+GCRoot = Callable[[], Iterable[Digest]]
+"""Gives blobs that something else than records needs. Called inside a write transaction: it may read the database, not write."""
+
+ProviderResolver = Callable[[str, Descriptor], "BlobProvider | None"]
+"""(``Layer.source``, blob) -> who provides it."""

@@ -205,7 +205,7 @@ class PreparedMounts:
             description = f"cached mount {mount.dest} from exec {command}"
             if special.id != mount.dest:
                 description += f' with id "{special.id}"'
-            ref = self._worker.cache.cache_mount(
+            ref = self._worker.cache.mounts.acquire(
                 special.id, special.sharing, base, description=description
             )
             self._refs.callback(ref.release)
