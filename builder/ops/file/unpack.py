@@ -27,6 +27,7 @@ from builder.files.trees import name_of
 from builder.files.xattrs import wanted
 from builder.ops.file.dest import Destination, lstat_at, remove_at
 from builder.ops.file.errors import FileActionError
+from builder.state.cancel import checkpoint
 from builder.state.disk import check_room
 from runtime.linux.safepath import open_in_root
 
@@ -98,6 +99,7 @@ class _Unpacker:
 
     def run(self, reader: TarReader) -> None:
         for entry in reader.members():
+            checkpoint()
             try:
                 self._member(reader, entry)
             except OverflowError:
@@ -183,6 +185,7 @@ class _Unpacker:
             if entry.size > _CHUNK:
                 check_room(fd, entry.stored, f"can't unpack {entry.name}")
             for offset, piece in reader.extents():
+                checkpoint()
                 while piece:
                     written = os.pwrite(fd, piece, offset)
                     offset += written
