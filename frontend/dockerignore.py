@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builder.graph.patterns import clean
+from builder.text.patterns import clean
 from frontend.errors import FrontendError
 from frontend.gotext import SPACE, byte_length
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from builder.graph.values import dataclass
+from builder.values import dataclass
 from frontend.convert.convert import convert_file, make_linter, parse_file
 from frontend.convert.imageconfigs import ImageConfigs
 from frontend.tables import base64_text, location_json, table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from builder.graph.values import dataclass
+from builder.values import dataclass
 from frontend.convert.convert import convert_file, decode, make_linter, parse_file
 from frontend.convert.imageconfigs import ImageConfigs
 from frontend.convert.syntax import external_frontend

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from builder.graph.quoting import quote
-from builder.graph.values import dataclass, field
+from builder.text.quoting import quote
+from builder.values import dataclass, field
 from frontend.errors import ShellError
 from frontend.gotext import SPACES, replace_invalid
 

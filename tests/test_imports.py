@@ -10,36 +10,48 @@ import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-# What each part may import besides itself. "linux" is runtime.linux, the door to the kernel; contracts are modules of types only.
-CONTRACTS = {"builder.errors", "builder.graph", "builder.progress.events", "builder.cache.types", "builder.solver.types"}
-BASE = CONTRACTS | {"builder.state", "runtime.linux", "runtime.errors"}
-STORAGE = BASE | {"builder.content", "builder.snapshots"}
+# Floors, the lowest first. What each part may import besides itself; "linux" is runtime.linux, the door to the kernel.
+WORDS = {"builder.errors", "builder.values", "builder.text", "builder.oci", "builder.graph"}
+BASE = WORDS | {"builder.progress.events", "builder.state", "runtime.linux", "runtime.errors"}
+FILES = BASE | {"builder.files"}
+STORAGE = FILES | {"builder.content", "builder.snapshots", "builder.cache.types", "builder.solver.types"}
 ALLOWED = {
-    "frontend": {"builder.graph"},
     "runtime": set(),
-    "builder.graph": {"builder.errors"},
+    # The vocabulary: pure data and text.
     "builder.errors": set(),
-    "builder.session": {"builder.graph"},
-    "builder.config": {"builder.errors", "builder.graph", "builder.cache.types"},
-    "builder.state": {"builder.errors", "builder.graph"},
-    "builder.progress": {"builder.graph", "builder.errors"},
+    "builder.values": set(),
+    "builder.text": {"builder.errors", "builder.values"},
+    "builder.oci": {"builder.errors", "builder.values", "builder.text"},
+    "builder.graph": {"builder.errors", "builder.values", "builder.text", "builder.oci"},
+    "frontend": {"builder.values", "builder.text", "builder.oci", "builder.graph"},
+    "builder.session": WORDS,
+    "builder.progress": WORDS,
+    # The store.
+    # Removing trees of any depth is what the scratch folder needs too; that module stands on nothing but the kernel.
+    "builder.state": WORDS | {"builder.files.trees"},
+    "builder.files.trees": {"builder.values", "runtime.linux"},
+    "builder.files": BASE,
     "builder.content": BASE,
-    "builder.snapshots": BASE | {"builder.content"},
+    "builder.snapshots": FILES | {"builder.content"},
+    "builder.config": WORDS | {"builder.cache.types"},
     "builder.cache": STORAGE | {"builder.config"},
-    "builder.registry": BASE | {"builder.config", "builder.content"},
-    "builder.images": STORAGE | {"builder.cache", "builder.registry"},
-    "builder.worker": STORAGE | {"builder.images", "builder.cache", "builder.config", "runtime"},
+    # The engine and what its ops need.
+    "builder.solver": WORDS | {"builder.state", "builder.progress.events"},
+    "builder.net": BASE | {"builder.config", "builder.content"},
+    "builder.images": STORAGE | {"builder.cache", "builder.net"},
+    "builder.worker": STORAGE | {"builder.cache", "builder.images", "builder.net", "builder.config", "runtime"},
     "builder.sources": STORAGE
-    | {"builder.cache", "builder.registry", "builder.images", "builder.config", "builder.session", "builder.worker"},
+    | {"builder.cache", "builder.net", "builder.images", "builder.config", "builder.session", "builder.worker"},
     "builder.ops": STORAGE | {"builder.cache", "builder.sources", "builder.session", "builder.worker", "runtime"},
-    "builder.solver": {"builder.graph", "builder.errors", "builder.state", "builder.progress.events"},
     "builder.exporters": STORAGE
-    | {"builder.sources", "builder.cache", "builder.registry", "builder.images", "builder.worker", "builder.config"},
+    | {"builder.cache", "builder.net", "builder.images", "builder.sources", "builder.worker", "builder.config"},
     "builder.remotecache": STORAGE
-    | {"builder.cache", "builder.registry", "builder.sources", "builder.exporters", "builder.worker", "builder.solver"},
-    "builder.compare": {"builder.errors", "builder.graph", "builder.content"},
-    "builder.__main__": {"builder.cli"},
+    | {"builder.cache", "builder.net", "builder.sources", "builder.exporters", "builder.worker", "builder.solver"},
+    # The library, and the two that stand on it.
+    "builder.build": {"builder", "frontend", "runtime.linux", "runtime.errors"},
     "builder.cli": {"builder", "frontend", "runtime"},
+    "builder.compare": {"builder"},
+    "builder.__main__": {"builder.cli"},
 }
 
 
@@ -85,7 +97,7 @@ def test_a_part_imports_only_what_lies_below_it(module: str, path: str) -> None:
 
 def test_the_network_is_one_seam() -> None:
     users = {module for module, path in modules() for _, name in imported(path) if name.split(".")[0] in ("httpx", "httpcore")}
-    assert users == {"builder.registry.transport"}
+    assert users == {"builder.net.transport", "builder.net.sockets"}
 
 
 def test_a_cached_build_loads_nothing_of_the_network_or_the_sandbox() -> None:
@@ -93,8 +105,9 @@ def test_a_cached_build_loads_nothing_of_the_network_or_the_sandbox() -> None:
     import subprocess
     import sys
 
-    code = (
-        "import sys, builder.cli.build, frontend.convert; print(*[m for m in sys.modules if m in ('httpx', 'asyncio', 'tarfile')])"
-    )
+    code = """
+import sys, builder.build.pipeline, frontend.convert
+print(*[m for m in sys.modules if m in ("httpx", "asyncio", "tarfile")])
+"""
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert out.stdout.split() == []

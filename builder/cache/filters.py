@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 
 from builder.cache.types import UsageRecord
 from builder.errors import UsageError
-from builder.graph.values import dataclass
+from builder.values import dataclass
 
 Matcher = Callable[[UsageRecord], bool]
 _AGES = frozenset({"until", "unused-for"})

@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING
 
 from builder.cache.types import UsageRecord
-from builder.content.store import store_error, store_errors
+from builder.state.disk import store_error, store_errors
 from builder.state.locks import try_lock
 
 if TYPE_CHECKING:

@@ -10,73 +10,14 @@ An ImmutableRef may be blob-only ("lazy"): nothing is downloaded or unpacked unt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
-from builder.graph.digest import Digest
-from builder.graph.values import dataclass, field
-
-OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
-OCI_LAYER_GZIP = OCI_LAYER + "+gzip"
-OCI_LAYER_ZSTD = OCI_LAYER + "+zstd"
-DOCKER_LAYER_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip"
-
-
-@dataclass(frozen=True, slots=True)
-class Descriptor:
-    """A content descriptor (OCI image-spec descriptor.md). ``size`` in bytes."""
-
-    media_type: str
-    digest: Digest
-    size: int
-    annotations: tuple[tuple[str, str], ...] = ()
-
-
-class BlobProvider(Protocol):
-    """Where the bytes of a lazy layer come from."""
-
-    def open(self, descriptor: Descriptor, offset: int = 0) -> AbstractContextManager[Iterator[bytes]]:
-        """The blob's bytes from ``offset``, as chunks. SourceError when it can't be had. The reader verifies the digest."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One layer as an image has it: compressed blob and uncompressed diffID.
-
-    ``provider`` is None where the blob is in the content store. ``source`` is remembered with the record: a later process can
-    make a provider of it again (``CacheManager.set_provider_resolver``), for example ``docker.io/library/debian``.
-    """
-
-    descriptor: Descriptor
-    diff_id: Digest
-    provider: BlobProvider | None = None
-    source: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Compression:
-    """How layer blobs are made: ``type`` is gzip, zstd or uncompressed, ``level`` None its default.
-
-    ``force``: layers that already have a blob (of a base image) are made anew too.
-    """
-
-    type: str = "gzip"
-    level: int | None = None
-    force: bool = False
-    oci_media_types: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class ChecksumOptions:
-    """Which files below a path count (BuildKit's contenthash.ChecksumOpts)."""
-
-    follow_links: bool = False
-    wildcard: bool = False
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    required_paths: tuple[str, ...] = ()
+from builder.files.types import ChecksumOptions
+from builder.oci.descriptor import Descriptor
+from builder.oci.digest import Digest
+from builder.values import dataclass, field
 
 
 class Readable(Protocol):
@@ -130,4 +71,3 @@ class PrunePolicy:
 
 UnlazyProgress = Callable[[Descriptor, int, int, bool], None]
 """(layer, bytes done, bytes in all, finished)."""
-Reader = BinaryIO

@@ -11,19 +11,18 @@ from collections.abc import Sequence
 
 VERSION = "0.1.0"
 _COMMANDS = {
-    "build": "build_command",
-    "images": "store_commands",
-    "rmi": "store_commands",
-    "save": "store_commands",
-    "du": "cache_commands",
-    "prune": "cache_commands",
-    "fsck": "cache_commands",
-    "graph": "build_command",
-    "plan": "plan_command",
-    "why": "plan_command",
-    "compare": "compare_command",
+    "build": "builder.cli.build_command",
+    "images": "builder.cli.store_commands",
+    "rmi": "builder.cli.store_commands",
+    "save": "builder.cli.store_commands",
+    "du": "builder.cli.cache_commands",
+    "prune": "builder.cli.cache_commands",
+    "fsck": "builder.cli.cache_commands",
+    "graph": "builder.cli.build_command",
+    "plan": "builder.cli.plan_command",
+    "why": "builder.cli.plan_command",
+    "compare": "builder.compare.command",
 }
-_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,12 +31,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args in (["--version"], ["-v"], ["version"]):
         print(f"pybuild {VERSION}")
         return 0
+    from builder.cli.signals import Signals
+
+    with Signals() as signals:
+        return signals.exit_code(_ended(args, recover=argv is None))
+
+
+def _ended(args: list[str], *, recover: bool) -> int:
     debug = "--debug" in args or "-D" in args
     try:
+        if debug or "PYBUILD_TRACE" in os.environ:
+            from builder.state import trace
+
+            trace.start(os.environ, debug=debug)
         return _run(args)
     except KeyboardInterrupt:
+        from builder.cli.signals import INTERRUPTED
+
         sys.stderr.write("ERROR: canceled\n")
-        return _INTERRUPTED
+        return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output is gone; nothing more can be told. Python would complain again while it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -45,11 +57,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as e:
         from builder.cli.failures import describe_failure
 
-        if argv is None:
+        if recover:
             _recover(e, args)
         if debug:
             import traceback
 
+            from builder.state import trace
+
+            sys.stderr.write("".join(f"debug: {line}\n" for line in trace.stop()))
             traceback.print_exc()
         text, code = describe_failure(e)
         sys.stderr.write(text)
@@ -84,7 +99,7 @@ def _run(args: list[str]) -> int:
         if name == "help":
             _overview()
             return 0
-        module = __import__(f"builder.cli.{_COMMANDS[name]}", fromlist=[name])
+        module = __import__(_COMMANDS[name], fromlist=[name])
         command: click.Command = getattr(module, name)
         result = command.main(rest, prog_name=f"pybuild {name}", standalone_mode=False)
         return result if isinstance(result, int) else 0

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 from builder.compare.image import File, Image, Step
-from builder.graph.values import dataclass, fields
+from builder.values import dataclass, fields
 
 ABSENT = "(absent)"
 AREAS = ("config", "history", "layer", "file")

@@ -15,9 +15,9 @@ from typing import Any
 
 from builder.compare.types import CompareError
 from builder.content.compression import decompress
-from builder.content.tar import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry, TarReader
 from builder.errors import LayerError
-from builder.graph.values import dataclass, field
+from builder.files.tar import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry, TarReader
+from builder.values import dataclass, field
 
 _TYPES = {REG: "file", DIR: "directory", SYMLINK: "symlink", CHAR: "char", BLOCK: "block", FIFO: "fifo"}
 _PIECE = 1 << 20

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from builder.compare.diff import Difference
-from builder.graph.values import asdict
+from builder.values import asdict
 
 if TYPE_CHECKING:
     from builder.compare.run import Comparison

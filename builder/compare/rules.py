@@ -30,7 +30,7 @@ from fnmatch import fnmatchcase
 
 from builder.compare.diff import ABSENT, AREAS, Difference
 from builder.compare.types import CompareError
-from builder.graph.values import dataclass
+from builder.values import dataclass
 
 RIGHTFUL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "rightful.toml")
 

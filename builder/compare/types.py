@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from builder.errors import PybuildError
-from builder.graph.values import dataclass
+from builder.values import dataclass
 
 
 class CompareError(PybuildError):

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from builder.errors import UsageError
 from builder.exporters.image import WrittenImage
-from builder.exporters.manifest import OCI_INDEX, descriptor_json
-from builder.graph.reference import Reference
-from builder.graph.values import dataclass, replace
+from builder.oci.documents import OCI_INDEX, descriptor_json
+from builder.oci.reference import Reference
+from builder.state.atomic import replacing
+from builder.text import gojson
+from builder.values import dataclass, replace
 
 if TYPE_CHECKING:
     from builder.content.store import ContentStore
-    from builder.graph.platform import Platform
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
@@ -53,7 +54,7 @@ def write_docker_tar(
             "Layers": [_blob_name(d.digest) for d in only.layers],
         }
     ]
-    docker = _data("manifest.json", 0o444, json.dumps(manifest, separators=(",", ":")).encode())
+    docker = _data("manifest.json", 0o444, gojson.encode(manifest))
     index = _data("index.json", 0o644, _index(image, names, created))
     _write_tar([*_blobs(content, image), index, docker, _data("oci-layout", 0o444, _LAYOUT)], write)
 
@@ -68,7 +69,7 @@ def write_oci_folder(content: ContentStore, image: WrittenImage, names: Sequence
     doc = json.loads(_index(image, names, created))
     doc["manifests"] = _merge(_read_manifests(dest), doc["manifests"])
     _write_file(os.path.join(dest, "oci-layout"), iter([_LAYOUT]))
-    _write_file(os.path.join(dest, "index.json"), iter([_compact(doc)]))
+    _write_file(os.path.join(dest, "index.json"), iter([gojson.encode(doc)]))
 
 
 def _read_manifests(dest: str) -> list[dict[str, Any]]:
@@ -96,20 +97,13 @@ def _merge(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[st
 
 def _index(image: WrittenImage, names: Sequence[Reference], created: str) -> bytes:
     """index.json: the image once for each name."""
-    platform: Platform | None = None
-    if image.top.media_type == image.manifests[0].manifest.media_type:
-        platform = image.manifests[0].platform
     entries = []
     for name in names or (None,):
-        annotations = [("org.opencontainers.image.created", created)]
+        annotations = {"org.opencontainers.image.created": created, **dict(image.top.annotations)}
         if name is not None:
-            annotations += [("io.containerd.image.name", str(name)), ("org.opencontainers.image.ref.name", name.tag)]
-        entries.append(descriptor_json(replace(image.top, annotations=tuple(annotations)), platform))
-    return _compact({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
-
-
-def _compact(doc: Any) -> bytes:
-    return json.dumps(doc, separators=(",", ":"), ensure_ascii=False).encode()
+            annotations |= {"io.containerd.image.name": str(name), "org.opencontainers.image.ref.name": name.tag}
+        entries.append(descriptor_json(replace(image.top, annotations=tuple(annotations.items())), image.platform))
+    return gojson.encode({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
 
 
 def _blob_name(digest: str) -> str:
@@ -131,8 +125,8 @@ def _data(name: str, mode: int, data: bytes) -> _Member:
 
 
 def _write_tar(members: list[_Member], write: Callable[[bytes], object]) -> None:
-    from builder.content.tar.entry import DIR, Entry
-    from builder.content.tar.writer import TarWriter
+    from builder.files.tar.entry import DIR, Entry
+    from builder.files.tar.writer import TarWriter
 
     tar = TarWriter(write)
     for folder in ("blobs/", "blobs/sha256/"):
@@ -143,10 +137,6 @@ def _write_tar(members: list[_Member], write: Callable[[bytes], object]) -> None
 
 
 def _write_file(path: str, chunks: Iterator[bytes]) -> None:
-    temp = f"{path}.{os.getpid()}.tmp"
-    with open(temp, "wb") as f:
+    with replacing(path) as write:
         for chunk in chunks:
-            f.write(chunk)
-        f.flush()
-        os.fsync(f.fileno())
-    os.rename(temp, path)
+            write(chunk)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from builder.graph.image import History, ImageConfig
-from builder.graph.times import NS, format_rfc3339, parse_rfc3339
-from builder.graph.values import dataclass, replace
+from builder.oci.image import History, ImageConfig
+from builder.text.times import NS, format_rfc3339, parse_rfc3339
+from builder.values import dataclass, replace
 
 COMMENT = "buildkit.exporter.image.v0"
 

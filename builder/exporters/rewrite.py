@@ -6,9 +6,10 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from builder.cache.types import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Compression, Descriptor, Layer
-from builder.graph.digest import Digest
-from builder.graph.times import NS
+from builder.content.types import Compression, Layer
+from builder.oci.descriptor import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor
+from builder.oci.digest import Digest
+from builder.text.times import NS
 
 if TYPE_CHECKING:
     from builder.content.store import ContentStore
@@ -30,7 +31,7 @@ def rewrite_layers(
 
 def _rewrite(content: ContentStore, layer: Layer, epoch: int, compression: Compression) -> Layer:
     from builder.content.compression import Compressor
-    from builder.content.tar.writer import TarWriter
+    from builder.files.tar.writer import TarWriter
 
     diff = hashlib.sha256()
     with content.writer() as blob:
@@ -51,8 +52,8 @@ def _rewrite(content: ContentStore, layer: Layer, epoch: int, compression: Compr
 
 def _copy(compressed: Iterator[bytes], tar: object, latest: int) -> None:
     from builder.content.compression import decompress
-    from builder.content.tar.reader import TarReader
-    from builder.content.tar.writer import TarWriter
+    from builder.files.tar.reader import TarReader
+    from builder.files.tar.writer import TarWriter
 
     assert isinstance(tar, TarWriter)
     reader = TarReader(decompress(compressed))

@@ -6,14 +6,14 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import NotFoundError, SourceError
-from builder.images import ImageStore, StoredImage
+from builder.images.store import ImageStore, StoredImage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from builder.cache.types import Descriptor
     from builder.exporters.image import WrittenImage
-    from builder.graph.reference import Reference
+    from builder.oci.descriptor import Descriptor
+    from builder.oci.reference import Reference
     from builder.worker import Worker
 
 
@@ -44,10 +44,9 @@ def stored_image(worker: Worker, name: Reference) -> tuple[StoredImage, WrittenI
 
 def push_image(worker: Worker, image: WrittenImage, name: Reference, *, by_digest: bool) -> None:
     """Blobs first, then manifests, the top last: at no time does a tag point to something incomplete."""
-    from builder.graph.values import replace
-    from builder.sources.providers import registry_client
+    from builder.values import replace
 
-    client, store = registry_client(worker), ImageStore(worker.database, worker.content)
+    client, store = worker.registry, ImageStore(worker.database, worker.content)
     untagged = replace(name, tag="")
     for m in image.manifests:
         for blob in m.layers:
@@ -70,7 +69,7 @@ def _same_registry(store: ImageStore, name: Reference, blob: Descriptor) -> str:
 
 
 def _document(worker: Worker, digest: str) -> Any:
-    from builder.graph.digest import Digest
+    from builder.oci.digest import Digest
 
     doc = json.loads(worker.content.read(Digest(digest)))
     if not isinstance(doc, dict):
@@ -79,7 +78,7 @@ def _document(worker: Worker, digest: str) -> Any:
 
 
 def _descriptor(doc: Mapping[str, object]) -> Descriptor:
-    from builder.cache.types import Descriptor
-    from builder.graph.digest import Digest
+    from builder.oci.descriptor import Descriptor
+    from builder.oci.digest import Digest
 
     return Descriptor(str(doc["mediaType"]), Digest.parse(str(doc["digest"])), int(str(doc["size"])))

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from builder.graph.digest import Digest
-from builder.graph.values import dataclass, field
+from builder.oci.digest import Digest
+from builder.values import dataclass, field
 
 NO_INPUT = -1
 """Index for "no input" (an empty root) and "no output"."""

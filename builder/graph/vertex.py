@@ -7,15 +7,15 @@ import json
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from builder.graph.digest import Digest
-from builder.graph.values import dataclass, field, fields, is_value
+from builder.oci.digest import Digest
+from builder.values import dataclass, field, fields, is_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import TypeAlias
 
     from builder.graph.ops import Op
-    from builder.graph.platform import Platform
+    from builder.oci.platform import Platform
 
     _Flat: TypeAlias = "tuple[Op, Platform | None, VertexMeta, list[tuple[int, int]]]"
     """A vertex whose inputs are places in a list, and output indexes."""

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 from builder.errors import CancelledError, StepError, UnsupportedError, UsageError
 from builder.graph.ops import NO_INPUT, Exec
-from builder.graph.platform import host
-from builder.graph.quoting import quote
+from builder.oci.platform import host
+from builder.ops.ahead import announce
 from builder.ops.exec_key import cache_map_of
 from builder.progress.events import Log
 from builder.solver.types import CacheMap, OpContext, Result
+from builder.state import trace
+from builder.text.quoting import quote
 
 if TYPE_CHECKING:
     from builder.graph.vertex import Vertex
@@ -39,6 +41,7 @@ class ExecOp:
         self._worker = worker
         self._session = session
         self._check()
+        announce(vertex, session, self._admit)
 
     def _check(self) -> None:
         op, allow = self._op, self._session.allow
@@ -63,7 +66,8 @@ class ExecOp:
         from builder.ops.mounts import PreparedMounts
         from runtime.errors import RuntimeFault
 
-        with PreparedMounts(self._op, self._worker, self._session, inputs, context.cancelled) as mounts:
+        self._admit()
+        with PreparedMounts(self._op, self._worker, self._session, inputs) as mounts:
             try:
                 mounts.prepare()
                 tail = _Tail()
@@ -79,6 +83,16 @@ class ExecOp:
                 hint = "the kernel killed a process of the step: out of memory" if status.oom else ""
                 raise StepError(f"{self._failed}: exit code: {status.code}", hint=hint, output=tail.lines(), code=status.code)
             return mounts.commit()
+
+    def _admit(self) -> None:
+        """StepError if there is no runtime here, or none that can give the step what it asks for; before anything is pulled."""
+        from builder.ops.mounts import PreparedMounts
+        from runtime.errors import RuntimeFault
+
+        try:
+            self._worker.executor.admit(PreparedMounts(self._op, self._worker, self._session, ()).sandbox())
+        except RuntimeFault as fault:
+            raise StepError(f"RUN can't be executed here: {fault}", hint=fault.hint) from fault
 
     @property
     def _failed(self) -> str:
@@ -101,7 +115,8 @@ class ExecOp:
             tail.add(data)
             context.emit(Log(digest, stream, data, time.monotonic()))
 
-        return self._worker.executor.run(sandbox, process, on_output, context.cancelled)
+        with trace.span("step", "run", args=" ".join(self._op.args), runtime=self._worker.executor.name):
+            return self._worker.executor.run(sandbox, process, on_output, context.cancelled)
 
 
 class _Tail:

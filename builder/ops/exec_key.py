@@ -7,15 +7,15 @@ import posixpath
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
-from builder.cache.types import ChecksumOptions
 from builder.errors import StepError
-from builder.graph.digest import Digest, digest_parts
+from builder.files.types import ChecksumOptions
 from builder.graph.ops import NO_INPUT, CacheMount, Exec, Mount, SecretMount, SSHMount, TmpfsMount
-from builder.graph.platform import Platform
-from builder.graph.values import replace
 from builder.graph.vertex import canonical_json, encode
+from builder.oci.digest import Digest, digest_parts
+from builder.oci.platform import Platform
 from builder.ops.llb_json import exec_digest, list_digest, selector_of
 from builder.solver.types import CacheMap, CacheMapDep, Manifest, OpContext, Result
+from builder.values import replace
 
 if TYPE_CHECKING:
     from builder.cache.types import Readable
@@ -99,7 +99,7 @@ def _dep(paths: Sequence[str], content: bool) -> CacheMapDep:
     selections = [(path, _options(path)) for path in minimal(paths)]
 
     def manifest(result: Result, context: OpContext) -> Manifest:
-        from builder.ops.manifest import Listing
+        from builder.ops.listing import Listing
 
         return Listing(selections)(result, context)
 

@@ -10,8 +10,9 @@ from builder.sources.local import LocalRef
 
 if TYPE_CHECKING:
     from builder.cache.refs import ImmutableRef
-    from builder.cache.types import ChecksumOptions, Readable
-    from builder.graph.digest import Digest
+    from builder.cache.types import Readable
+    from builder.files.types import ChecksumOptions
+    from builder.oci.digest import Digest
     from builder.solver.types import OpContext, Result
 
 

@@ -8,17 +8,19 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from builder.errors import NotFoundError, SourceError
-from builder.graph.digest import Digest
 from builder.graph.ops import GitSource, HTTPSource, ImageSource, LocalSource, OCILayoutSource
-from builder.graph.platform import host
-from builder.graph.redact import redact_url
+from builder.oci.digest import Digest
+from builder.oci.platform import host
+from builder.ops.ahead import before_work
 from builder.ops.llb_json import manifest_key, source_digest
 from builder.progress.events import Log, Status
 from builder.solver.types import CacheMap, Op, OpContext, Result
+from builder.text.redact import redact_url
 
 if TYPE_CHECKING:
-    from builder.cache.types import Descriptor, UnlazyProgress
+    from builder.cache.types import UnlazyProgress
     from builder.graph.vertex import Vertex
+    from builder.oci.descriptor import Descriptor
     from builder.session import Session
     from builder.sources.git import GitFetcher, GitTarget
     from builder.sources.http import HTTPFetcher
@@ -130,6 +132,7 @@ class HTTPOp:
             return CacheMap(fetcher.key(), parts=(*parts, ("last-modified", found.last_modified))), True
 
     def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
+        before_work(context.vertex, self._session)
         with self._lock:
             return [self._fetch(context).snapshot()]
 
@@ -139,7 +142,6 @@ class HTTPOp:
 
             self._fetcher = HTTPFetcher(self._worker, self._session, self._source)
         # The context of this call: an op lives for a build, a context for one piece of work.
-        self._fetcher.cancelled = context.cancelled
         self._fetcher.progress = _throttled(context, redact_url(self._source.url))
         return self._fetcher
 
@@ -163,6 +165,7 @@ class GitOp:
         return CacheMap(fetcher.key(), parts=parts), True
 
     def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
+        before_work(context.vertex, self._session)
         with self._lock:
             return [self._fetcher(context).snapshot()]
 
@@ -172,7 +175,7 @@ class GitOp:
         def log(data: bytes) -> None:
             context.emit(Log(context.vertex.digest, 2, data, time.monotonic()))
 
-        return GitFetcher(self._worker, self._session, self._source, target=self._target, cancelled=context.cancelled, log=log)
+        return GitFetcher(self._worker, self._session, self._source, target=self._target, log=log)
 
 
 def _download_progress(context: OpContext) -> UnlazyProgress:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from builder.graph.digest import Digest
-from builder.graph.values import dataclass
+from builder.oci.digest import Digest
+from builder.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ import threading
 import time
 from typing import Any, BinaryIO
 
-from builder.graph.times import format_rfc3339
 from builder.progress.events import Event, Log, Status, VertexCompleted, VertexStarted, Warned
 from builder.progress.trace import Trace
+from builder.text.times import format_rfc3339
 
 
 class RawJSONDisplay:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 
-from builder.graph.digest import Digest
-from builder.graph.values import dataclass, field
+from builder.oci.digest import Digest
 from builder.progress.events import Event, Log, Status, VertexCompleted, VertexStarted, Warned
+from builder.values import dataclass, field
 
 KEPT_LINES = 10
 

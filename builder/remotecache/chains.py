@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from builder.graph.digest import Digest, digest_parts
-from builder.graph.values import dataclass
+from builder.oci.digest import Digest, digest_parts
 from builder.remotecache.config import NO_PARENT, CacheConfig, CacheInput, CacheLayer, CacheRecord, CacheResult
 from builder.remotecache.types import RemoteLayer
 from builder.solver.exporter import ExportedRecord, ExportedResult
+from builder.values import dataclass
 
 Layers = Mapping[str, Sequence[RemoteLayer]]
 """Layers of a result, bottom first, by the result's id. Results that are not in it are not exported."""

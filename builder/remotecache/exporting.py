@@ -6,10 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from builder.cache.blobs import NoBlobsError
-from builder.cache.parallel import run
-from builder.cache.types import Compression, Layer
-from builder.exporters.manifest import describe
-from builder.graph.values import replace
+from builder.content.types import Compression, Layer
+from builder.oci.documents import describe
 from builder.remotecache import config as v0
 from builder.remotecache import manifest
 from builder.remotecache.chains import Chains, marshal
@@ -17,9 +15,11 @@ from builder.remotecache.imported import load_layers
 from builder.remotecache.places import writer
 from builder.remotecache.types import RemoteLayer
 from builder.solver.exporter import export_chains
+from builder.state.threads import run
+from builder.values import replace
 
 if TYPE_CHECKING:
-    from builder.graph.digest import Digest
+    from builder.oci.digest import Digest
     from builder.remotecache.types import CacheExport, CacheMode, Place
     from builder.solver.exporter import ExportedRecord, ExportedResult, HasKeys
     from builder.worker import Worker

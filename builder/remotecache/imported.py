@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from builder.errors import StoreError
-from builder.graph.digest import Digest, digest_parts
-from builder.graph.values import replace
+from builder.oci.digest import Digest, digest_parts
 from builder.remotecache.config import NO_PARENT, CacheConfig, order
 from builder.remotecache.types import RemoteLayer, seconds
 from builder.solver.cachekey import ROOTED, CacheKey, CacheRecord, Link, StoredResult, record_digest
 from builder.solver.keycache import KeyCache
 from builder.solver.keystore import MemoryKeyStore
+from builder.values import replace
 
 if TYPE_CHECKING:
     from builder.cache.manager import CacheManager
@@ -151,7 +151,7 @@ def key_cache(
 
 def with_provider(layers: Mapping[Digest, RemoteLayer], provider: object, source: str) -> dict[Digest, RemoteLayer]:
     """The layers with where they come from."""
-    from builder.cache.types import BlobProvider
+    from builder.content.types import BlobProvider
 
     given: BlobProvider = provider  # type: ignore[assignment]
     return {d: replace(x, layer=replace(x.layer, provider=given, source=source)) for d, x in layers.items()}

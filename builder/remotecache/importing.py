@@ -10,7 +10,7 @@ from builder.remotecache.imported import key_cache, with_provider
 from builder.remotecache.places import Reader, reader
 
 if TYPE_CHECKING:
-    from builder.cache.types import Descriptor
+    from builder.oci.descriptor import Descriptor
     from builder.remotecache.types import Place
     from builder.solver.keycache import KeyCache
     from builder.worker import Worker

@@ -7,15 +7,17 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from builder.cache.types import Descriptor, Layer
+from builder.content.types import Layer
 from builder.errors import IntegrityError
-from builder.exporters.manifest import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST, describe, descriptor_json, layer_type
-from builder.graph.digest import Digest
-from builder.graph.times import format_rfc3339, parse_rfc3339
-from builder.graph.values import dataclass, replace
-from builder.registry import manifests
+from builder.oci import manifest as manifests
+from builder.oci.descriptor import Descriptor
+from builder.oci.digest import Digest
+from builder.oci.documents import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST, describe, descriptor_json, layer_type
 from builder.remotecache import config as v0
 from builder.remotecache.types import RemoteLayer
+from builder.text import gojson
+from builder.text.times import format_rfc3339, parse_rfc3339
+from builder.values import dataclass, replace
 
 _DIFF_ID = "containerd.io/uncompressed"
 _CREATED = "buildkit/createdat"
@@ -55,7 +57,7 @@ def write(config: Descriptor, layers: Sequence[RemoteLayer], *, image_manifest: 
     else:
         media_type = OCI_INDEX if oci else DOCKER_LIST
         doc = {"schemaVersion": 2, "mediaType": media_type, "manifests": [*described, descriptor_json(config)]}
-    data = json.dumps(doc, separators=(",", ":"), ensure_ascii=False).encode()
+    data = gojson.encode(doc)
     return describe(media_type, data), data
 
 

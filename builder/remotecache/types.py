@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from builder.cache.types import Compression, Layer
-from builder.graph.digest import Digest
-from builder.graph.reference import Reference
-from builder.graph.values import dataclass, field
+from builder.content.types import Compression, Layer
+from builder.oci.digest import Digest
+from builder.oci.reference import Reference
+from builder.values import dataclass, field
 
 CacheMode = Literal["min", "max"]
 

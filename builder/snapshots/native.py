@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from builder.content.store import store_error, store_errors
 from builder.errors import StoreError
 from builder.snapshots.catalog import ACTIVE, COMMITTED, Catalog, Row, delete_tree, disk_usage
 from builder.snapshots.mounts import MountTable, sweep
 from builder.snapshots.types import Applied
+from builder.state.disk import store_error, store_errors
 from runtime.linux import mounts
 
 # The applier and the differ are imported where they are used: a cached build needs neither.
@@ -67,8 +67,8 @@ class NativeSnapshotter:
 
     def apply(self, key: str, parent: str | None, chunks: Iterable[bytes]) -> Applied:
         with self._catalog.making() as making:
-            from builder.snapshots.apply import unpack
-            from builder.snapshots.replay import lay_over
+            from builder.files.apply import unpack
+            from builder.files.replay import lay_over
 
             tree, layer = making.make("fs"), making.make("layer")
             self._copied(tree, parent)
@@ -100,7 +100,7 @@ class NativeSnapshotter:
             self._catalog.enter(making, Row(key, COMMITTED, None))
 
     def diff(self, key: str, parent: str | None, write: Callable[[bytes], object], *, clamp_mtime: int | None = None) -> None:
-        from builder.snapshots.differ import write_difference
+        from builder.files.differ import write_difference
 
         self._catalog.get(key)
         lower = None if parent is None else self._fs(self._catalog.get(parent).key)
@@ -120,7 +120,7 @@ class NativeSnapshotter:
         self._catalog.remove(key)
 
     def exists(self, key: str) -> bool:
-        return self._catalog.find(key) is not None and os.path.isdir(self._fs(key))
+        return self._catalog.find(key) is not None and self._catalog.has_files(key)
 
     def keys(self) -> Iterator[str]:
         return self._catalog.keys()
@@ -134,7 +134,7 @@ class NativeSnapshotter:
 
     def _copied(self, tree: str, parent: str | None) -> None:
         if parent is not None:
-            from builder.snapshots.copying import copy_tree
+            from builder.files.copying import copy_tree
 
             self._catalog.committed(parent)
             with store_errors(f"can't copy snapshot {parent}"):
@@ -152,13 +152,18 @@ class NativeSnapshotter:
 
     def _replay(self, tree: str, key: str, below: str | None) -> None:
         """Do in ``tree`` what leads from the snapshot ``below`` to ``key``."""
-        from builder.snapshots.differ import tree_changes
-        from builder.snapshots.replay import Player
+        from contextlib import ExitStack
 
-        upper, lower = self._fs(key), None if below is None else self._fs(below)
+        from builder.files.differ import tree_changes
+        from builder.files.replay import Player
+        from builder.files.trees import held
+
         try:
-            player = Player(upper, tree)
-            tree_changes(upper, lower, player)
-            player.finish()
+            with ExitStack() as stack:
+                upper, into = stack.enter_context(held(self._fs(key))), stack.enter_context(held(tree))
+                lower = None if below is None else stack.enter_context(held(self._fs(below)))
+                player = Player(upper, into)
+                tree_changes(upper, lower, player)
+                player.finish()
         except OSError as e:
             raise store_error(f"can't copy snapshot {key}", e) from e

@@ -14,17 +14,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from builder.content.store import store_error, store_errors
 from builder.errors import StoreError
+from builder.files.xattrs import read_xattr
 from builder.snapshots.catalog import ACTIVE, COMMITTED, Catalog, Row, delete_tree, disk_usage
 from builder.snapshots.mounts import MountTable, sweep
 from builder.snapshots.types import Applied
-from builder.snapshots.xattrs import read_xattr
+from builder.state.disk import store_error, store_errors
 from runtime.linux import mounts
 
 # The applier and the differ are imported where they are used: a cached build needs neither.
 if TYPE_CHECKING:
-    from builder.snapshots.apply import Unpacked
+    from builder.files.apply import Unpacked
     from builder.state.database import Database
     from builder.state.layout import Layout
 
@@ -109,7 +109,7 @@ class OverlaySnapshotter:
         self._catalog.mark_committed(key, explicit=row.parent is None)
 
     def apply(self, key: str, parent: str | None, chunks: Iterable[bytes]) -> Applied:
-        from builder.snapshots.apply import write_marks
+        from builder.files.apply import write_marks
 
         with self._catalog.making() as making:
             folder = making.make("fs")
@@ -133,7 +133,7 @@ class OverlaySnapshotter:
                     return mounted.enter_context(self.mount(parent))
 
                 if alone:
-                    from builder.snapshots.apply import unpack
+                    from builder.files.apply import unpack
 
                     return unpack(chunks, folder, bottom=parent is None, lower=lower)
                 from builder.snapshots.workers import unpack_in_child
@@ -176,7 +176,7 @@ class OverlaySnapshotter:
             self._catalog.enter(making, Row(key, COMMITTED, None, (source,), usage=Applied(0, 0)))
 
     def diff(self, key: str, parent: str | None, write: Callable[[bytes], object], *, clamp_mtime: int | None = None) -> None:
-        from builder.snapshots import differ
+        from builder.files import differ
 
         row = self._catalog.get(key)
         above, below = self._chain(row), self._chain_of(parent)
@@ -214,7 +214,7 @@ class OverlaySnapshotter:
         row = self._catalog.find(key)
         if row is None:
             return False
-        return all(os.path.isdir(self._fs(layer)) for layer in ([key] if row.layers is None else row.layers))
+        return all(self._catalog.has_files(layer) for layer in ([key] if row.layers is None else row.layers))
 
     def keys(self) -> Iterator[str]:
         return self._catalog.keys()
@@ -271,12 +271,16 @@ class OverlaySnapshotter:
 
     def _make_explicit(self, key: str) -> None:
         """Replace opaque marks in the folder of ``key`` by whiteouts for the names they hide in its own chain."""
+        from builder.files.trees import held
+
         row = self._catalog.get(key)
         if row.explicit:
             return
         with self._lower(row.parent) as lower:
             try:
-                _explicit(self._fs(key), lower, self._opaque)
+                with ExitStack() as stack:
+                    below = None if lower is None else stack.enter_context(held(lower))
+                    _explicit(stack.enter_context(held(self._fs(key))), below, self._opaque)
             except OSError as e:
                 raise store_error(f"can't rework snapshot {key}", e) from e
         self._catalog.mark_explicit(key)

@@ -28,13 +28,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from builder.errors import LayerError
-from builder.graph.values import dataclass
-
-
-class NeedsParent(LayerError):
-    """This layer can't be unpacked beside its parents: it hard-links into them or writes through their symbolic links.
-    Nothing was kept; apply it again once the parent chain is committed."""
+from builder.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import gc
 import os
-import shutil  # noqa: F401  the applier's lazy import: see _child
 import signal
 import threading
 from collections.abc import Iterable, Iterator
 
-from builder.content.store import write_all
 from builder.errors import LayerError, StoreError
-from builder.snapshots import copying  # noqa: F401
-from builder.snapshots.apply import Unpacked, unpack
-from builder.snapshots.types import NeedsParent
+from builder.files import copying  # noqa: F401
+from builder.files.apply import Unpacked, unpack
+from builder.files.types import NeedsParent
+from builder.state.disk import write_all
 
 _PIPE_SIZE = 1 << 20
 _ERRORS = {kind.__name__: kind for kind in (LayerError, NeedsParent, StoreError)}
@@ -88,7 +87,7 @@ def _child(tar: int, answer: int, folder: str, bottom: bool, lower: str | None) 
     gc.disable()
     try:
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
     except ValueError:
         pass  # not forked from the main thread: Python calls no handlers here then

@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from builder.graph.digest import Digest
-from builder.graph.values import dataclass, field
+from builder.oci.digest import Digest
+from builder.values import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

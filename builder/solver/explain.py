@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from builder.graph.values import dataclass
+from builder.values import dataclass
 
 if TYPE_CHECKING:
-    from builder.graph.digest import Digest
+    from builder.oci.digest import Digest
 
 Change = Literal["changed", "added", "removed"]
 Kind = Literal["instruction", "arg", "env", "option", "definition", "file", "files", "paths", "content", "input"]
@@ -187,7 +187,7 @@ def explain(step: StepRecord, past: Sequence[Past], *, ignored: bool = False, fa
 class Explanations(Protocol):
     """Keeps steps' records and explains misses by them. Called from several threads."""
 
-    def ran(self, step: StepRecord, *, ignored: bool, failed: bool) -> None:
+    def ran(self, vertex: Digest, step: StepRecord, *, ignored: bool, failed: bool) -> None:
         """A step was executed, and came to an end or failed: keep its record."""
         ...
 

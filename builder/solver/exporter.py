@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from builder.graph.values import dataclass, field
 from builder.solver.cachekey import best_record, record_digest, root_key
+from builder.values import dataclass, field
 
 if TYPE_CHECKING:
     from builder.solver.cachekey import CacheKey, CacheRecord, ExportableKey

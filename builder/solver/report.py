@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from builder.errors import CancelledError
-from builder.graph.digest import Digest
+from builder.oci.digest import Digest
 from builder.progress.events import Sink, VertexCompleted, VertexStarted
 
 if TYPE_CHECKING:

@@ -10,14 +10,14 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from builder.errors import AuthError, CancelledError, NotFoundError, SourceError, UnsupportedError
+from builder.errors import AuthError, NotFoundError, SourceError, UnsupportedError
 from builder.graph.gitref import is_commit
-from builder.graph.redact import redact_text
-from builder.graph.values import dataclass, field, replace
+from builder.state import cancel, trace
+from builder.text.redact import redact_text
+from builder.values import dataclass, field, replace
 
 if TYPE_CHECKING:
     import subprocess
@@ -55,7 +55,6 @@ class Git:
     ssh_auth_sock: str = ""
     known_hosts: str = ""
     secrets: tuple[str, ...] = ()
-    cancelled: threading.Event | None = None
     log: Callable[[bytes], None] = lambda data: None
 
     def with_(
@@ -120,7 +119,8 @@ class Git:
         except FileNotFoundError as e:
             raise UnsupportedError("git sources need git, which is not installed", hint="apt-get install git") from e
         try:
-            out, err = self._communicate(process)
+            with trace.span("process", "git", args=" ".join(args)):
+                out, err = self._communicate(process)
         except BaseException:
             self._kill(process)
             raise
@@ -130,14 +130,21 @@ class Git:
         return process.returncode, out.decode("utf-8", "surrogateescape"), stderr
 
     def _communicate(self, process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
-        import subprocess
-
-        while True:
-            try:
-                return process.communicate(timeout=_POLL_SECONDS if self.cancelled is not None else None)
-            except subprocess.TimeoutExpired:
-                if self.cancelled is not None and self.cancelled.is_set():
-                    raise CancelledError("git was cancelled") from None
+        """What it prints on both streams, until it has closed both. CancelledError."""
+        assert process.stdout is not None
+        assert process.stderr is not None
+        printed: dict[int, list[bytes]] = {process.stdout.fileno(): [], process.stderr.fileno(): []}
+        out, err = printed.values()
+        with process.stdout, process.stderr:
+            while printed:
+                for fd in cancel.readable_of(printed):
+                    data = os.read(fd, 1 << 16)
+                    if data:
+                        printed[fd].append(data)
+                    else:
+                        del printed[fd]
+        process.wait()
+        return b"".join(out), b"".join(err)
 
     @staticmethod
     def _kill(process: subprocess.Popen[bytes]) -> None:

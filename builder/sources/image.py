@@ -9,21 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-from builder.cache.types import Descriptor, Layer
+from builder.content.types import Layer
 from builder.errors import PybuildError, UsageError
-from builder.graph.digest import Digest
-from builder.graph.reference import Reference
-from builder.graph.values import dataclass, replace
-from builder.images import ImageStore
-from builder.registry import manifests
+from builder.images.store import ImageStore
+from builder.oci import manifest as manifests
+from builder.oci.descriptor import Descriptor
+from builder.oci.digest import Digest
+from builder.oci.reference import Reference
 from builder.sources.platform_image import PlatformImage, find_platform
-from builder.sources.providers import RegistryBlobs, registry_client
+from builder.sources.providers import RegistryBlobs
+from builder.values import dataclass, replace
 
 if TYPE_CHECKING:
     from builder.cache.refs import ImmutableRef
     from builder.cache.types import UnlazyProgress
-    from builder.graph.platform import Platform
-    from builder.registry.client import RegistryClient
+    from builder.net.client import RegistryClient
+    from builder.oci.platform import Platform
     from builder.worker import Worker
 
 ResolveMode = Literal["default", "pull", "local"]
@@ -93,7 +94,7 @@ def _target(worker: Worker, images: ImageStore, ref: Reference, mode: ResolveMod
     if ref.digest:
         if worker.content.has(ref.digest):
             return Descriptor("", ref.digest, worker.content.size(ref.digest))
-        return registry_client(worker).resolve(ref)
+        return worker.registry.resolve(ref)
     if mode != "pull":
         stored = images.get(ref)
         if stored is not None and worker.content.has(stored.target.digest):
@@ -101,7 +102,7 @@ def _target(worker: Worker, images: ImageStore, ref: Reference, mode: ResolveMod
         remembered = images.recall(ref)
         if remembered is not None:
             return remembered
-    target = registry_client(worker).resolve(ref)
+    target = worker.registry.resolve(ref)
     # Remembered only once the document is here and can be read: a half-made answer must not stick.
     _Documents(worker, ref).manifest(target)
     images.remember(ref, target)
@@ -138,7 +139,7 @@ class _Documents:
         return data
 
     def _client(self) -> RegistryClient:
-        return registry_client(self._worker)
+        return self._worker.registry
 
 
 def _layers(worker: Worker, images: ImageStore, ref: Reference, image: PlatformImage) -> tuple[Layer, ...]:
@@ -157,7 +158,7 @@ def config_key(config: bytes) -> Digest | None:
     """The chainID of a config's layers: the key that images with the same layers share. None for an image without layers."""
     import json
 
-    from builder.graph.digest import chain_id
+    from builder.oci.digest import chain_id
 
     try:
         rootfs = json.loads(config).get("rootfs") or {}

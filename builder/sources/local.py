@@ -13,16 +13,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from builder.cache.contenthash import tree_checksum
-from builder.cache.contenthash_store import StatCache
-from builder.cache.contenthash_tree import Tree
-from builder.cache.types import ChecksumOptions
 from builder.errors import NotFoundError, SourceError
-from builder.graph.digest import Digest, digest_parts
+from builder.files.checksum import tree_checksum
+from builder.files.statcache import StatCache
+from builder.files.tree import Tree
+from builder.files.types import ChecksumOptions
 from builder.graph.ops import LocalSource
-from builder.graph.patterns import MatchInfo, PatternMatcher
-from builder.graph.values import dataclass
+from builder.oci.digest import Digest, digest_parts
 from builder.solver.types import CacheMap, OpContext, Result
+from builder.text.patterns import MatchInfo, PatternMatcher
+from builder.values import dataclass
 
 if TYPE_CHECKING:
     from builder.cache.refs import ImmutableRef
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 _ALL = ChecksumOptions()
 _PATTERN_CHARS = frozenset("*[]?^\\")
-# Part of the key of every local source: what a folder holds is known only while this process looks at it.
-_PROCESS = os.urandom(16)
 
 
 class IgnoreFilter:
@@ -92,7 +90,7 @@ class LocalRef:
         return cls(name, tree, worker)
 
     def checksum(self, path: str, options: ChecksumOptions = _ALL) -> Digest:
-        """See ``builder.cache.contenthash.tree_checksum``; SourceError for a file that can't be read."""
+        """See ``builder.files.checksum.tree_checksum``; SourceError for a file that can't be read."""
         try:
             return tree_checksum(self.tree, path, options, self._stat_cache)
         except FileNotFoundError:
@@ -104,7 +102,7 @@ class LocalRef:
         """A private copy of all files that count, as a ref of the cache manager; made once. It stays this ref's to release."""
         with self.tree.lock:
             if self._shared.copy is None:
-                from builder.cache.contenthash_copy import copy_tree
+                from builder.files.copy import copy_tree
 
                 mutable = self._worker.cache.new(None, description=f"local source for {self.name}", record_type="source.local")
                 try:
@@ -165,7 +163,7 @@ class LocalSourceOp:
     def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap, bool]:
         """``include`` and ``follow_paths`` only spare BuildKit transfers; here nothing is transferred."""
         source = self._source
-        digest = digest_parts(_PROCESS, "local", source.name, *source.exclude)
+        digest = digest_parts(self._session.id, "local", source.name, *source.exclude)
         return CacheMap(digest, parts=(("context", source.name),), ephemeral=True), True
 
     def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:

@@ -7,16 +7,19 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
-from builder.cache.types import Descriptor, Layer
+from builder.content.types import Layer
 from builder.errors import IntegrityError, NotFoundError, SourceError
-from builder.graph.digest import Digest
-from builder.registry import manifests
+from builder.oci import manifest as manifests
+from builder.oci.descriptor import Descriptor
+from builder.oci.digest import Digest
 from builder.sources.image import ResolvedImage
 from builder.sources.platform_image import find_platform
 from builder.sources.providers import LAYOUT_PREFIX, LayoutBlobs, blob_path
+from runtime.errors import UnsafePathError
+from runtime.linux.safepath import read_named
 
 if TYPE_CHECKING:
-    from builder.graph.platform import Platform
+    from builder.oci.platform import Platform
     from builder.worker import Worker
 
 _REF_NAME = "org.opencontainers.image.ref.name"
@@ -91,16 +94,15 @@ class _Documents:
 
 
 def _read(path: str, limit: int, folder: str) -> bytes:
+    """Links are followed wherever they lead: build systems make layouts of links. What is no regular file is refused unopened."""
     name = os.path.relpath(path, folder)
     try:
-        with open(path, "rb") as file:
-            data = file.read(limit + 1)
+        return read_named(path, limit)
     except (FileNotFoundError, NotADirectoryError):
         if not os.path.isfile(f"{folder}/index.json"):
             raise NotFoundError(f"{folder} is not an OCI layout: it has no index.json") from None
         raise NotFoundError(f"OCI layout {folder}: {name}: not found") from None
     except OSError as e:
         raise SourceError(f"OCI layout {folder}: {name}: {e.strerror}") from e
-    if len(data) > limit:
-        raise IntegrityError(f"OCI layout {folder}: {name} has more than {limit} bytes")
-    return data
+    except UnsafePathError as e:
+        raise IntegrityError(f"OCI layout {folder}: {e}") from e

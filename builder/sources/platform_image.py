@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 from typing import Any, Protocol
 
-from builder.cache.types import Descriptor
 from builder.errors import IntegrityError, NotFoundError
-from builder.graph.digest import Digest
-from builder.graph.platform import Platform, preference
-from builder.graph.values import dataclass
-from builder.registry import manifests
+from builder.oci import manifest as manifests
+from builder.oci.descriptor import Descriptor
+from builder.oci.digest import Digest
+from builder.oci.platform import Platform, preference
+from builder.values import dataclass
 
 MAX_NESTING = 2
 """An index may hold indexes (image-spec, image-index.md), but nobody needs a third floor."""

@@ -45,7 +45,7 @@ def _http_time(worker: Worker, session: Session, source: HTTPSource) -> int | No
 def _newest(path: str) -> int | None:
     """The newest regular file of an archive; None for what is no archive."""
     from builder.content.compression import decompress
-    from builder.content.tar.reader import TarReader
+    from builder.files.tar.reader import TarReader
 
     newest: int | None = None
     try:

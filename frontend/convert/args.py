@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from builder.graph.values import dataclass, replace
+from builder.values import dataclass, replace
 from frontend.errors import ConvertError, ShellError
 
 if TYPE_CHECKING:
-    from builder.graph.platform import Platform
+    from builder.oci.platform import Platform
     from frontend.errors import Range
     from frontend.instructions.types import ArgCommand, KeyValuePairOptional
     from frontend.shell import Lex

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from builder.graph.values import dataclass, replace
+from builder.values import dataclass, replace
 
 if TYPE_CHECKING:
-    from builder.graph.patterns import PatternMatcher
-    from builder.graph.platform import Platform
     from builder.graph.vertex import Edge
+    from builder.oci.platform import Platform
+    from builder.text.patterns import PatternMatcher
     from frontend.convert.contexts import NamedContexts
     from frontend.convert.imageconfigs import ImageConfigs
     from frontend.convert.options import ConvertOptions

@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from builder.graph.gitref import parse_git_ref
-from builder.graph.image import ImageConfig
 from builder.graph.ops import NO_INPUT, CopyAction, GitSource, HTTPSource, ImageSource, LocalSource, OCILayoutSource
-from builder.graph.platform import normalize
-from builder.graph.reference import Reference
-from builder.graph.values import dataclass, replace
 from builder.graph.vertex import Edge, Vertex, VertexMeta
+from builder.oci.image import ImageConfig
+from builder.oci.platform import normalize
+from builder.oci.reference import Reference
+from builder.values import dataclass, replace
 from frontend.convert.args import parse_bool
 from frontend.convert.state import SourcedCopy, State, copy_edge
 from frontend.errors import ConvertError
 
 if TYPE_CHECKING:
     from builder.graph.ops import Source
-    from builder.graph.platform import Platform
+    from builder.oci.platform import Platform
     from frontend.convert.imageconfigs import ImageConfigs
 
 Kind: TypeAlias = Literal["scratch", "docker-image", "oci-layout", "git", "http", "local"]

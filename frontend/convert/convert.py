@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from builder.graph.ops import LocalSource
-from builder.graph.platform import Platform, normalize
-from builder.graph.values import dataclass, replace
+from builder.oci.platform import Platform, normalize
+from builder.values import dataclass, replace
 from frontend.convert import args, epoch, lintrules
 from frontend.convert.context import ConvertContext
 from frontend.convert.contexts import NamedContexts, main_edge
@@ -29,8 +29,8 @@ from frontend.parser import parse
 from frontend.shell import Budget, Lex
 
 if TYPE_CHECKING:
-    from builder.graph.image import ImageConfig
-    from builder.graph.patterns import PatternMatcher
+    from builder.oci.image import ImageConfig
+    from builder.text.patterns import PatternMatcher
     from frontend.convert.args import ArgInfo
     from frontend.convert.options import ConvertOptions, MetaResolver
     from frontend.instructions.types import Stage
@@ -200,7 +200,7 @@ def _resolve_epoch(
 def _matcher(patterns: tuple[str, ...]) -> PatternMatcher | None:
     if not patterns:
         return None
-    from builder.graph import patterns as pm
+    from builder.text import patterns as pm
 
     try:
         return pm.PatternMatcher(patterns)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from builder.graph.values import replace
+from builder.values import replace
 
 if TYPE_CHECKING:
-    from builder.graph.image import History, ImageConfig
+    from builder.oci.image import History, ImageConfig
 
 
 class ImageDraft:

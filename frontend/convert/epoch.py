@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from builder.graph.ops import GitSource, HTTPSource
-from builder.graph.values import replace
 from builder.graph.vertex import Edge
+from builder.values import replace
 from frontend.convert.remote import git_ref, http_source, is_http_source
 from frontend.errors import ConvertError, FrontendError
 from frontend.instructions.types import AddCommand, ArgCommand

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from builder.graph.quoting import quote
+from builder.text.quoting import quote
 from frontend.errors import ConvertError
 from frontend.lint import rules
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from builder.graph.quoting import quote
+from builder.text.quoting import quote
 
 if TYPE_CHECKING:
-    from builder.graph.image import Healthcheck
+    from builder.oci.image import Healthcheck
     from frontend.instructions.types import KeyValuePairOptional
 
 COMMENT = "buildkit.dockerfile.v0"

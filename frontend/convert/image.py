@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.graph.image import ContainerConfig, ImageConfig
-from builder.graph.platform import normalize
-from builder.graph.values import replace
+from builder.oci.image import ContainerConfig, ImageConfig
+from builder.oci.platform import normalize
+from builder.values import replace
 
 if TYPE_CHECKING:
-    from builder.graph.platform import Platform
+    from builder.oci.platform import Platform
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -6,12 +6,12 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeAlias
 
-from builder.graph.image import ImageConfig
-from builder.graph.values import dataclass
+from builder.oci.image import ImageConfig
+from builder.values import dataclass
 from frontend.convert.options import ResolveError
 
 if TYPE_CHECKING:
-    from builder.graph.platform import Platform
+    from builder.oci.platform import Platform
     from frontend.convert.options import MetaResolver, ResolveMode
 
 _Key: TypeAlias = "tuple[str, str, Platform]"

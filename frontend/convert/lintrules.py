@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from builder.graph.platform import Platform, normalize
-from builder.graph.reference import Reference
+from builder.oci.platform import Platform, normalize
+from builder.oci.reference import Reference
 from frontend import suggest
 from frontend.convert.args import NOT_IN_ENVIRONMENT, global_args
 from frontend.convert.paths import clean
@@ -14,7 +14,7 @@ from frontend.errors import ShellError
 from frontend.lint import rules
 
 if TYPE_CHECKING:
-    from builder.graph.patterns import PatternMatcher
+    from builder.text.patterns import PatternMatcher
     from frontend.errors import Range
     from frontend.instructions.types import ArgCommand, KeyValuePairOptional, Stage
     from frontend.lint import Linter

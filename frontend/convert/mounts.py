@@ -16,9 +16,9 @@ from builder.graph.ops import (
     SSHMount,
     TmpfsMount,
 )
-from builder.graph.quoting import quote
-from builder.graph.values import dataclass, field
 from builder.graph.vertex import VertexMeta
+from builder.text.quoting import quote
+from builder.values import dataclass, field
 from frontend.convert.outline_capture import MountInfo
 from frontend.convert.paths import clean, join
 from frontend.convert.state import Inputs, mkdir_edge

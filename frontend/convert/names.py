@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from builder.graph.platform import Platform, normalize
+from builder.oci.platform import Platform, normalize
 from frontend.errors import ShellError
 from frontend.gotext import SPACE
 

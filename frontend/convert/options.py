@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from builder.graph.ops import LocalSource
-from builder.graph.platform import Platform, host
-from builder.graph.values import dataclass, field
+from builder.oci.platform import Platform, host
+from builder.values import dataclass, field
 
 if TYPE_CHECKING:
-    from builder.graph.image import ImageConfig
     from builder.graph.ops import GitSource, HTTPSource, Source, Ulimit
     from builder.graph.vertex import Edge
+    from builder.oci.image import ImageConfig
     from frontend.lint import Warning
 
 ResolveMode: TypeAlias = Literal["default", "pull", "local"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.graph.values import dataclass, field
+from builder.values import dataclass, field
 
 if TYPE_CHECKING:
     from frontend.convert.args import ArgInfo

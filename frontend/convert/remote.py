@@ -5,9 +5,9 @@ from __future__ import annotations
 import posixpath
 from typing import TYPE_CHECKING
 
-from builder.graph.digest import Digest
 from builder.graph.gitref import parse_git_ref
 from builder.graph.ops import HTTPSource
+from builder.oci.digest import Digest
 from frontend.errors import ConvertError
 
 if TYPE_CHECKING:

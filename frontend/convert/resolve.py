@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from builder.graph.ops import ImageSource
-from builder.graph.platform import Platform, normalize
-from builder.graph.quoting import quote
-from builder.graph.reference import Reference
-from builder.graph.values import replace
 from builder.graph.vertex import Edge, Vertex, VertexMeta
+from builder.oci.platform import Platform, normalize
+from builder.oci.reference import Reference
+from builder.text.quoting import quote
+from builder.values import replace
 from frontend import suggest
 from frontend.convert import contexts
 from frontend.convert.image import empty_image
@@ -24,7 +24,7 @@ from frontend.errors import ConvertError, FrontendError, Range
 from frontend.instructions.types import OnbuildCommand
 
 if TYPE_CHECKING:
-    from builder.graph.image import ImageConfig
+    from builder.oci.image import ImageConfig
     from frontend.convert.context import ConvertContext
     from frontend.convert.imageconfigs import BaseImage
     from frontend.convert.stage import StageState

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from builder.graph.image import ContainerConfig, History, ImageConfig
-from builder.graph.platform import Platform
-from builder.graph.times import NS, format_rfc3339
-from builder.graph.values import dataclass, field, replace
+from builder.oci.image import ContainerConfig, History, ImageConfig
+from builder.oci.platform import Platform
+from builder.text.times import NS, format_rfc3339
+from builder.values import dataclass, field, replace
 from frontend.convert.draft import ImageDraft
 from frontend.convert.history import COMMENT
 from frontend.convert.outline_capture import OutlineCapture

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.graph.platform import Platform
-from builder.graph.quoting import quote
+from builder.oci.platform import Platform
+from builder.text.quoting import quote
 from frontend import suggest
 from frontend.convert import lintrules
 from frontend.convert.args import ArgInfo

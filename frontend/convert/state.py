@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from builder.graph.ops import NO_INPUT, CopyAction, File, MkdirAction, MkfileAction
-from builder.graph.values import dataclass, field, replace
 from builder.graph.vertex import Edge, Location, Vertex, VertexMeta
+from builder.values import dataclass, field, replace
 
 if TYPE_CHECKING:
     from builder.graph.ops import FileAction
-    from builder.graph.platform import Platform
+    from builder.oci.platform import Platform
     from frontend.errors import Range
 
 

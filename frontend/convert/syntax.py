@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.graph.reference import Reference
+from builder.oci.reference import Reference
 from frontend.convert.options import ResolveError
 from frontend.errors import ConvertError
 from frontend.parser.directives import DetectedDirective, detect_syntax
@@ -12,7 +12,7 @@ from frontend.parser.directives import DetectedDirective, detect_syntax
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from builder.graph.platform import Platform
+    from builder.oci.platform import Platform
     from frontend.convert.imageconfigs import ImageConfigs
 
 _OURS = ("docker.io/docker/dockerfile", "docker.io/docker/dockerfile-upstream")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias, TypeVar, cast
 
-from builder.graph.values import replace
+from builder.values import replace
 from frontend.errors import FrontendError, ParseError
 from frontend.instructions.mount import parse_mount
 from frontend.instructions.types import (

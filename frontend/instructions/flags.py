@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
-from builder.graph.values import dataclass
+from builder.values import dataclass
 from frontend import suggest
 from frontend.errors import ParseError
 

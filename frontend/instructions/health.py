@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builder.graph.quoting import quote
+from builder.text.quoting import quote
 from frontend.errors import ParseError
 from frontend.instructions.flags import Flags, FlagType, parse_flags
 from frontend.instructions.types import HealthConfig

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar, cast, get_args
 
-from builder.graph.quoting import quote
-from builder.graph.values import dataclass
+from builder.text.quoting import quote
+from builder.values import dataclass
 from frontend import suggest
 from frontend.errors import ParseError
 from frontend.instructions.types import Device, Mount, MountType, ShareMode

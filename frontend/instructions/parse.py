@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from builder.graph.quoting import quote
-from builder.graph.values import replace
+from builder.text.quoting import quote
+from builder.values import replace
 from frontend import suggest
 from frontend.errors import FrontendError, ParseError
 from frontend.gotext import SPACE

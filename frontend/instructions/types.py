@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal, TypeAlias
 
-from builder.graph.values import dataclass
+from builder.values import dataclass
 from frontend.errors import Range
 
 Location: TypeAlias = tuple[Range, ...]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from builder.graph.quoting import quote
+from builder.text import fields
+from builder.text.quoting import quote
 from frontend.errors import ParseError
-from frontend.gotext import byte_length
 
-_TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
-_FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
 _UNITS_NS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _SIZE_UNITS = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
 _DIGITS = frozenset("0123456789")
@@ -16,11 +14,10 @@ _MAX_INT64 = 2**63 - 1
 
 def parse_bool(text: str) -> bool:
     """``strconv.ParseBool``."""
-    if text in _TRUE:
-        return True
-    if text in _FALSE:
-        return False
-    raise ParseError(f"strconv.ParseBool: parsing {quote(text)}: invalid syntax")
+    try:
+        return fields.parse_bool(text)
+    except ValueError as e:
+        raise ParseError(str(e)) from None
 
 
 def parse_int32(text: str) -> int:
@@ -124,47 +121,8 @@ def parse_ram_in_bytes(text: str) -> int:
 
 
 def csv_fields(line: str) -> list[str]:
-    """One line of CSV (tonistiigi/go-csvvalue): comma-separated, ``"..."`` with ``""`` for a quote."""
-    if line.endswith("\n"):
-        line = line[:-2] if line.endswith("\r\n") else line[:-1]
-    if not line:
-        raise ParseError("EOF")
-    fields: list[str] = []
-    pos = 0
-    while True:
-        if line.startswith('"', pos):
-            field, pos = _quoted_field(line, pos)
-        else:
-            end = line.find(",", pos)
-            end = len(line) if end < 0 else end
-            field = line[pos:end]
-            bare = field.find('"')
-            if bare >= 0:
-                raise _csv_error(line[: pos + bare], 'bare " in non-quoted field')
-            pos = end
-        fields.append(field)
-        if pos == len(line):
-            return fields
-        pos += 1  # the comma
-
-
-def _quoted_field(line: str, pos: int) -> tuple[str, int]:
-    parts: list[str] = []
-    pos += 1
-    while True:
-        end = line.find('"', pos)
-        if end < 0:
-            raise _csv_error(line[:pos], 'extraneous or missing " in quoted-field')
-        parts.append(line[pos:end])
-        pos = end + 1
-        if not line.startswith('"', pos):
-            break
-        parts.append('"')
-        pos += 1
-    if pos < len(line) and line[pos] != ",":
-        raise _csv_error(line[: pos - 1], 'extraneous or missing " in quoted-field')
-    return "".join(parts), pos
-
-
-def _csv_error(before: str, cause: str) -> ParseError:
-    return ParseError(f"parse error on line 1, column {byte_length(before) + 1}: {cause}")
+    """One line of CSV, as ``builder.text.fields``."""
+    try:
+        return fields.csv_fields(line)
+    except ValueError as e:
+        raise ParseError(str(e)) from None

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from builder.graph.quoting import quote
-from builder.graph.values import dataclass, field, replace
+from builder.text.quoting import quote
+from builder.values import dataclass, field, replace
 from frontend.errors import FrontendError, Range
 from frontend.gotext import SPACE
 from frontend.instructions.values import parse_bool

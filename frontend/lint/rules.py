@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from builder.graph.quoting import quote
-from builder.graph.values import dataclass
+from builder.text.quoting import quote
+from builder.values import dataclass
 
 _DOCS = "https://docs.docker.com/go/dockerfile/rule/"
 

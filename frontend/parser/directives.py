@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builder.graph.values import dataclass
+from builder.values import dataclass
 from frontend.errors import ParseError, Range
 from frontend.gotext import SPACE
 

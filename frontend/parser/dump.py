@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builder.graph.quoting import quote
+from builder.text.quoting import quote
 from frontend.gotext import SPACE, byte_length
 from frontend.parser.node import Node, ParseResult
 

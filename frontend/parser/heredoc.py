@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builder.graph.values import replace
+from builder.values import replace
 from frontend.errors import ParseError, ShellError
 from frontend.parser.node import Heredoc
 from frontend.shell import Lex

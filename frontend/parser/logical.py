@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builder.graph.values import dataclass
+from builder.values import dataclass
 from frontend.errors import ParseError
 from frontend.gotext import SPACE, byte_length
 from frontend.parser.directives import DirectiveParser

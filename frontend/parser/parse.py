@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builder.graph.values import replace
+from builder.values import replace
 from frontend.errors import ParseError
 from frontend.parser.heredoc import heredocs_of_line
 from frontend.parser.keyword import keyword

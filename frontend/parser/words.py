@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from builder.graph.quoting import quote
-from builder.graph.values import dataclass
+from builder.text.quoting import quote
+from builder.values import dataclass
 from frontend.errors import ParseError
 from frontend.gotext import SPACE, SPACES, byte_chars, from_byte_chars, replace_invalid
 

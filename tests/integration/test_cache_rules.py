@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.graph.values import replace
+from builder.values import replace
 from tests.integration.test_cached_rebuild import Watched
 from tests.support.cli import Done, Pybuild
 from tests.support.oci import Entry, layer_tar, read_image, write_layout

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.graph.values import replace
+from builder.values import replace
 from tests.support import bases
 from tests.support.cli import Done, Pybuild, Watched
 from tests.support.oci import read_image

@@ -11,7 +11,7 @@ import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from builder.graph.values import dataclass
+from builder.values import dataclass
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"

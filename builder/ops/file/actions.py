@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import posixpath
-import threading
 from collections.abc import Callable
 
-from builder.cache.contenthash import glob
-from builder.cache.contenthash_copy import Rules
-from builder.cache.contenthash_glob import clean, contains_wildcards, split_wildcards
-from builder.cache.contenthash_tree import Tree
+from builder.files.checksum import glob
+from builder.files.copy import Rules
+from builder.files.glob import clean, contains_wildcards, split_wildcards
+from builder.files.tree import Tree
 from builder.graph.ops import CopyAction, MkdirAction, MkfileAction, RmAction, SymlinkAction
 from builder.ops.file.copy import FOLDER_MODE, Copier
 from builder.ops.file.dest import Destination, remove_at
@@ -90,7 +89,7 @@ def rm(root: Destination, action: RmAction) -> None:
 
 
 def copy(
-    root: Destination, tree: Tree, action: CopyAction, owner: Ids | None, cancelled: threading.Event | None = None
+    root: Destination, tree: Tree, action: CopyAction, owner: Ids | None
 ) -> None:
     """Copy what ``action.src`` names, or unpack it where it is an archive and the action wants that."""
     source, dest = clean_path(action.src), clean_path(action.dest)
@@ -106,7 +105,6 @@ def copy(
         include=action.include,
         exclude=action.exclude,
         always_replace=action.always_replace,
-        cancelled=cancelled,
     )
     for path in _sources(tree, source, action):
         if action.attempt_unpack:

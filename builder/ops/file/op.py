@@ -8,23 +8,24 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, cast
 
-from builder.cache.contenthash_glob import contains_wildcards
-from builder.cache.types import ChecksumOptions
 from builder.errors import PybuildError, StepError
-from builder.graph.digest import Digest, digest_parts
+from builder.files.glob import contains_wildcards
+from builder.files.types import ChecksumOptions
 from builder.graph.ops import NO_INPUT, CopyAction, File, FileAction, MkdirAction, MkfileAction, Owner, RmAction, SymlinkAction
-from builder.graph.values import dataclass, replace
 from builder.graph.vertex import canonical_json, encode
+from builder.oci.digest import Digest, digest_parts
+from builder.ops.ahead import before_work
 from builder.ops.file.explained import explained_parts
 from builder.ops.llb_json import file_digest, list_digest, selector_of
 from builder.ops.refs import checksum
 from builder.solver.types import CacheMap, CacheMapDep, Manifest, OpContext, Result
 from builder.sources.local import LocalRef, read_view
+from builder.values import dataclass, replace
 
 if TYPE_CHECKING:
-    from builder.cache.contenthash_tree import Tree
     from builder.cache.refs import ImmutableRef, MutableRef
     from builder.cache.types import Readable
+    from builder.files.tree import Tree
     from builder.graph.vertex import Vertex
     from builder.session import Session
     from builder.worker import Worker
@@ -51,6 +52,7 @@ class FileOp:
         self.actions = vertex.op.actions
         self.count = len(vertex.inputs)
         self.worker = worker
+        self.session = session
         self.name = vertex.meta.name
         self._check()
 
@@ -100,6 +102,7 @@ class FileOp:
     # ------------------------------------------------------------------------------------------ work
     def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
         """One ref for each output. StepError with the cause; nothing is left behind then."""
+        before_work(context.vertex, self.session)
         refs = cast("Sequence[Readable]", inputs)
         run = _Run(self, context, refs)
         try:
@@ -193,7 +196,7 @@ class _Run:
             with Destination(folder) as root:
                 if isinstance(action, CopyAction):
                     with self._source(action) as tree:
-                        actions.copy(root, tree, action, owner, self._context.cancelled)
+                        actions.copy(root, tree, action, owner)
                 elif isinstance(action, MkdirAction):
                     actions.mkdir(root, action, owner)
                 elif isinstance(action, MkfileAction):
@@ -206,8 +209,6 @@ class _Run:
             raise from_os(e, folder) from e
         except RuntimeFault as e:  # links without end
             raise StepError(str(e)) from e
-        except RecursionError as e:
-            raise StepError("folders are nested too deeply to copy") from e
         except ValueError as e:  # a malformed pattern
             if isinstance(e, PybuildError):
                 raise
@@ -221,7 +222,7 @@ class _Run:
             return
         import tempfile
 
-        from builder.cache.contenthash_tree import Tree
+        from builder.files.tree import Tree
 
         with tempfile.TemporaryDirectory(dir=self._op.worker.layout.tmp) as folder, Tree(folder) as tree:
             yield tree
@@ -274,7 +275,7 @@ def _dep(selections: Sequence[Selection]) -> CacheMapDep:
     selected = dedupe(selections)
 
     def manifest(result: Result, context: OpContext) -> Manifest:
-        from builder.ops.manifest import Listing
+        from builder.ops.listing import Listing
 
         return Listing([(_rooted(s.path), s.options) for s in selected])(result, context)
 

@@ -11,12 +11,13 @@ import posixpath
 import stat
 from collections.abc import Iterator
 
-from builder.cache.contenthash_copy import set_xattrs
-from builder.cache.contenthash_glob import clean
-from builder.cache.contenthash_tree import ChangedError, Node, Tree
-from builder.content.tar.entry import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry
-from builder.content.tar.reader import TarReader
 from builder.errors import LayerError, PybuildError
+from builder.files.copy import set_xattrs
+from builder.files.glob import clean
+from builder.files.tar.entry import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry
+from builder.files.tar.reader import TarReader
+from builder.files.tree import ChangedError, Node, Tree
+from builder.files.trees import name_of
 from builder.ops.file.dest import Destination, lstat_at, remove_at
 from builder.ops.file.errors import FileActionError
 from runtime.linux.safepath import open_in_root
@@ -158,29 +159,32 @@ class _Unpacker:
     def _enter(self, path: str, name: str) -> int:
         """The folder the member ``name`` lies in, through links inside the root; made (root's, 0755) where the archive has no entry
         for it."""
-        try:
-            return open_in_root(self._root.fd, path, os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:
-            self._refuse_dangling(path, name)
-            at = self._root.resolve(path)
-            self._root.make_folders(at, _IMPLIED_MODE, (0, 0), None)
-            return self._root.open_folder(at)
-
-    def _refuse_dangling(self, path: str, name: str) -> None:
-        """A link that leads nowhere is no folder, and nothing is made where it leads to (moby's lstat of the parent)."""
-        end = path.find("/", 1)
+        missing, end = "", len(path)
         while True:
-            part = path if end < 0 else path[:end]
             try:
-                os.close(open_in_root(self._root.fd, part, os.O_PATH))
+                fd = open_in_root(self._root.fd, path[:end], os.O_RDONLY | os.O_DIRECTORY)
+                break
             except FileNotFoundError:
-                try:
-                    os.close(open_in_root(self._root.fd, part, os.O_PATH | os.O_NOFOLLOW))
-                except FileNotFoundError:
-                    return
-                text = f"open {path}/{name}: no such file or directory" if end < 0 else f"mkdir {part}: file exists"
-                raise FileActionError(text) from None
-            end = path.find("/", end + 1)
+                missing, end = path[:end], path.rfind("/", 0, end)
+        if not missing:
+            return fd
+        try:
+            self._refuse_dangling(missing, path, name)
+            with Destination(name_of(fd)) as base:
+                rest = path[end + 1 :]
+                base.make_folders(rest, _IMPLIED_MODE, (0, 0), None)
+                return base.open_folder(rest)
+        finally:
+            os.close(fd)
+
+    def _refuse_dangling(self, missing: str, path: str, name: str) -> None:
+        """A link that leads nowhere is no folder, and nothing is made where it leads to (moby's lstat of the parent)."""
+        try:
+            os.close(open_in_root(self._root.fd, missing, os.O_PATH | os.O_NOFOLLOW))
+        except FileNotFoundError:
+            return
+        text = f"open {path}/{name}: no such file or directory" if missing == path else f"mkdir {missing}: file exists"
+        raise FileActionError(text)
 
     def _put(self, reader: TarReader, entry: Entry, folder: int, name: str, path: str) -> None:
         there = lstat_at(folder, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.graph.values import replace
+from builder.values import replace
 from frontend.convert import lintrules
 from frontend.convert.args import NOT_IN_ENVIRONMENT, ArgInfo
 

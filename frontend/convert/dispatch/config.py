@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.graph.image import Healthcheck
-from builder.graph.values import replace
+from builder.oci.image import Healthcheck
+from builder.values import replace
 from frontend.convert import history, lintrules
 from frontend.convert.expose import exposed_ports
 from frontend.convert.image import with_shell

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from builder.graph.ops import NO_INPUT, CopyAction, Merge
-from builder.graph.quoting import quote
-from builder.graph.values import replace
 from builder.graph.vertex import Edge, Vertex, VertexMeta
+from builder.text.quoting import quote
+from builder.values import replace
 from frontend.convert import lintrules, names
 from frontend.convert.owner import parse_mode, parse_owner
 from frontend.convert.paths import clean, destination, join, normalize, unix_form

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from builder.graph.ops import Exec, Mount
-from builder.graph.platform import normalize
-from builder.graph.values import replace
 from builder.graph.vertex import Edge, Vertex, VertexMeta
+from builder.oci.platform import normalize
+from builder.values import replace
 from frontend.convert import names
 from frontend.convert.history import run_text
 from frontend.convert.image import with_shell

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from builder.graph.ops import NO_INPUT, MkdirAction
-from builder.graph.times import NS
-from builder.graph.values import replace
 from builder.graph.vertex import VertexMeta
+from builder.text.times import NS
+from builder.values import replace
 from frontend.convert import names
 from frontend.convert.owner import parse_owner
 from frontend.convert.paths import clean, normalize, os_form, unix_form

@@ -12,13 +12,15 @@ import pytest
 
 from builder.cache.manager import CacheManager
 from builder.cache.refs import ImmutableRef
-from builder.cache.types import OCI_LAYER_GZIP, Descriptor, Layer
 from builder.content.store import ContentStore
-from builder.content.tar import DIR, REG, Entry, TarWriter
+from builder.content.types import Layer
 from builder.errors import NotFoundError
-from builder.graph.digest import Digest
+from builder.files.tar import DIR, REG, Entry, TarWriter
+from builder.files.types import NeedsParent
+from builder.oci.descriptor import OCI_LAYER_GZIP, Descriptor
+from builder.oci.digest import Digest
 from builder.snapshots.native import NativeSnapshotter
-from builder.snapshots.types import Applied, NeedsParent
+from builder.snapshots.types import Applied
 from builder.state.database import Database
 from builder.state.layout import Layout
 

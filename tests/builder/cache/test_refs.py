@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from builder.cache.types import ChecksumOptions
 from builder.errors import StoreError
+from builder.files.types import ChecksumOptions
 
 
 def test_a_committed_step_shows_its_files_over_its_parents(manager, step, files_of):

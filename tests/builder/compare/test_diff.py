@@ -8,7 +8,7 @@ import pytest
 
 from builder.compare.diff import ABSENT, Difference, diff, format_time
 from builder.compare.image import File, Image, LayerNames, Step
-from builder.graph.values import replace
+from builder.values import replace
 
 FILE = File("file", 0o644, 0, 0, 1_000_000_000, 3, "sha256:aa")
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from builder.compare import CompareError, Image, read_image
-from builder.content.tar import CHAR, DIR, LINK, REG, SYMLINK, TarWriter
-from builder.content.tar import Entry as Member
+from builder.files.tar import CHAR, DIR, LINK, REG, SYMLINK, TarWriter
+from builder.files.tar import Entry as Member
 from tests.support.oci import write_layout
 
 

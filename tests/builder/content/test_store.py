@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from builder.cache.types import Descriptor
 from builder.content.store import CHUNK, ContentStore
 from builder.errors import IntegrityError, NotFoundError, SourceError
-from builder.graph.digest import Digest
+from builder.oci.descriptor import Descriptor
+from builder.oci.digest import Digest
 from builder.state.layout import Layout
 
 DATA = bytes(range(256)) * 20_000

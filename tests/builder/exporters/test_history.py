@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from builder.exporters.history import COMMENT, LayerFact, complete_config
-from builder.graph.image import History, ImageConfig
-from builder.graph.platform import Platform
+from builder.oci.image import History, ImageConfig
+from builder.oci.platform import Platform
 
 NS = 10**9
 T1, T2, T3 = "1970-01-01T00:00:01Z", "1970-01-01T00:00:02Z", "1970-01-01T00:00:03Z"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.graph.gitref import GitRef, is_commit, parse_git_ref
-from builder.graph.redact import redact_text, redact_url
+from builder.text.redact import redact_text, redact_url
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,8 @@ def test_other_texts_are_not_git(text: str) -> None:
         ("https://example.org/repo.git", GitRef("https://example.org/repo.git")),
         ("HTTPS://example.org/repo.git", GitRef("https://example.org/repo.git")),
         ("https://u:p@example.org/repo.git", GitRef("https://u:p@example.org/repo.git")),
-        ("http://example.org:8080/repo.git", GitRef("http://example.org:8080/repo.git", unencrypted=True)),
-        ("git://example.org/repo", GitRef("git://example.org/repo", unencrypted=True)),
+        ("http://example.org:8080/repo.git", GitRef("http://example.org:8080/repo.git")),
+        ("git://example.org/repo", GitRef("git://example.org/repo")),
         ("ssh://git@example.org:22/repo", GitRef("ssh://git@example.org:22/repo")),
         ("git@example.org:team/repo", GitRef("git@example.org:team/repo")),
         ("other_User-1@example.org:/odd:repo.git", GitRef("other_User-1@example.org:/odd:repo.git")),

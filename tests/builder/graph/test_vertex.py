@@ -10,9 +10,9 @@ from collections.abc import Callable
 import pytest
 
 from builder.graph.ops import CopyAction, Exec, File, ImageSource, LocalSource, MkfileAction
-from builder.graph.platform import Platform
-from builder.graph.values import replace
 from builder.graph.vertex import Edge, Graph, Vertex, VertexMeta
+from builder.oci.platform import Platform
+from builder.values import replace
 
 BASE = Vertex(ImageSource("docker.io/library/busybox:latest@sha256:" + "0" * 64), platform=Platform("linux", "amd64"))
 RUN = Vertex(Exec(("sh", "-c", "true")), (Edge(BASE),), BASE.platform)

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from builder.errors import StepError
-from builder.graph.digest import Digest
 from builder.graph.ops import CacheMount, Exec, Mount, SecretEnv, SecretMount, SSHMount, TmpfsMount
-from builder.graph.platform import Platform
-from builder.graph.values import replace
 from builder.graph.vertex import Vertex
+from builder.oci.digest import Digest
+from builder.oci.platform import Platform
 from builder.ops.exec_key import cache_map_of, minimal
 from builder.solver.types import CacheMap, OpContext
+from builder.values import replace
 
 LINUX = Platform("linux", "amd64")
 ROOT = Mount("/", 0, 0)

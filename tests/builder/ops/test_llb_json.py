@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.graph.digest import Digest
 from builder.graph.ops import CacheMount, CopyAction, Exec, MkdirAction, MkfileAction, Mount, Owner, RmAction
-from builder.graph.platform import Platform
+from builder.oci.digest import Digest
+from builder.oci.platform import Platform
 from builder.ops.exec_key import cache_map_of
 from builder.ops.llb_json import digest_of, file_digest, manifest_key, merge_digest, selector_of, source_digest, to_json
 from builder.solver.cachekey import root_key

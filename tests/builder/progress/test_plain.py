@@ -8,7 +8,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.graph.digest import Digest
+from builder.oci.digest import Digest
 from builder.progress.events import Event, Log, Status, VertexCompleted, VertexStarted, Warned
 from builder.progress.plain import PlainDisplay
 from builder.progress.rawjson import RawJSONDisplay

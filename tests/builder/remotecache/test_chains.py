@@ -7,10 +7,11 @@ from typing import Any, cast
 
 import pytest
 
-from builder.cache.types import OCI_LAYER_GZIP, Descriptor, Layer
+from builder.content.types import Layer
 from builder.errors import IntegrityError
-from builder.graph.digest import Digest
 from builder.graph.vertex import Edge
+from builder.oci.descriptor import OCI_LAYER_GZIP, Descriptor
+from builder.oci.digest import Digest
 from builder.remotecache.chains import Chains, marshal
 from builder.remotecache.config import CacheConfig, CacheInput, CacheLayer, CacheRecord, CacheResult, ChainedResult, parse
 from builder.remotecache.imported import ImportedResults, key_cache

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.errors import IntegrityError
-from builder.graph.digest import Digest
+from builder.oci.digest import Digest
 from builder.remotecache.config import (
     CacheConfig,
     CacheInput,

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from builder.cache.types import DOCKER_LAYER_GZIP, OCI_LAYER_GZIP, Descriptor, Layer
+from builder.content.types import Layer
 from builder.errors import IntegrityError
-from builder.graph.digest import Digest
+from builder.oci.descriptor import DOCKER_LAYER_GZIP, OCI_LAYER_GZIP, Descriptor
+from builder.oci.digest import Digest
 from builder.remotecache.config import MEDIA_TYPE, CacheConfig, CacheLayer, CacheRecord, CacheResult
 from builder.remotecache.manifest import CacheManifest, ImageIndex, InlineImage, inline_cache, read, remote_layers, write
 from builder.remotecache.types import RemoteLayer

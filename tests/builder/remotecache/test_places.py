@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from builder.cache.types import OCI_LAYER_GZIP, Descriptor, Layer
 from builder.content.store import ContentStore
+from builder.content.types import Layer
 from builder.errors import IntegrityError, NotFoundError, SourceError, StoreError
-from builder.exporters.manifest import describe
-from builder.graph.digest import Digest
+from builder.oci.descriptor import OCI_LAYER_GZIP, Descriptor
+from builder.oci.digest import Digest
+from builder.oci.documents import describe
 from builder.remotecache.places import LocalReader, LocalWriter
 from builder.remotecache.types import LocalPlace, RemoteLayer
 from builder.state.layout import Layout

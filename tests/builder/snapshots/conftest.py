@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from builder.content.tar import REG, Entry, TarWriter
+from builder.files.tar import REG, Entry, TarWriter
 from builder.snapshots.types import Snapshotter
 from builder.state.database import Database
 from builder.state.layout import Layout

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builder.content.store import ContentStore
-from builder.content.tar import DIR, Entry
 from builder.errors import StoreError
+from builder.files.tar import DIR, Entry
 from builder.snapshots.native import NativeSnapshotter
 from builder.snapshots.overlay import OverlaySnapshotter
 from builder.snapshots.types import Snapshotter

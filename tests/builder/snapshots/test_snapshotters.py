@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from builder.content.tar import DIR, LINK, REG, SYMLINK, Entry, TarReader
 from builder.errors import StoreError
+from builder.files.tar import DIR, LINK, REG, SYMLINK, Entry, TarReader
 from builder.snapshots.types import Snapshotter
 from builder.state.database import Database
 from builder.state.layout import Layout
@@ -434,7 +434,7 @@ def test_more_layers_than_overlayfs_stacks_is_a_clear_error(snapshotter: Snapsho
 
 def test_layers_side_by_side(snapshotter: Snapshotter, layer: Layer) -> None:
     """With ``parallel_apply`` the upper layer may come first; what needs the lower one says so."""
-    from builder.snapshots.types import NeedsParent
+    from builder.files.types import NeedsParent
 
     if not snapshotter.parallel_apply:
         return

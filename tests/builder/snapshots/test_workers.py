@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from builder.content.tar import DIR, LINK, Entry, TarReader
 from builder.errors import IntegrityError, LayerError, StoreError
-from builder.snapshots.apply import unpack
+from builder.files.apply import unpack
+from builder.files.tar import DIR, LINK, Entry, TarReader
+from builder.files.types import NeedsParent
 from builder.snapshots.overlay import OverlaySnapshotter
-from builder.snapshots.types import NeedsParent
 from builder.snapshots.workers import unpack_in_child
 from builder.state.database import Database
 from builder.state.layout import Layout

@@ -15,8 +15,8 @@ from typing import Any, cast
 import pytest
 
 from builder.errors import StepError
-from builder.graph.digest import Digest
 from builder.graph.vertex import Edge, Vertex
+from builder.oci.digest import Digest
 from builder.remotecache.chains import Chains, marshal
 from builder.remotecache.config import parse
 from builder.remotecache.imported import key_cache

@@ -8,15 +8,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-from builder.graph.digest import Digest
-from builder.graph.values import dataclass, field
 from builder.graph.vertex import Edge, Vertex, VertexMeta
+from builder.oci.digest import Digest
 from builder.progress.events import Event
 from builder.solver.keycache import KeyCache
 from builder.solver.keystore import MemoryKeyStore
 from builder.solver.result import CachedResult
 from builder.solver.solver import Solver
 from builder.solver.types import CacheMap, CacheMapDep, OpContext, UnknownContentError
+from builder.values import dataclass, field
 
 
 def digest(text: str) -> Digest:

@@ -10,13 +10,13 @@ import os
 import pytest
 
 from builder.errors import AuthError, IntegrityError, NotFoundError, SourceError
-from builder.graph.digest import Digest
 from builder.graph.ops import HTTPSource
-from builder.registry.transport import Request
+from builder.net.transport import Request
+from builder.oci.digest import Digest
 from builder.session import Session
 from builder.sources.http import HTTPFetcher, file_name, parse_http_time, safe_name
 from builder.worker import Worker
-from tests.builder.registry.conftest import Answer, World
+from tests.builder.net.conftest import Answer, World
 from tests.builder.sources.conftest import files
 
 URL = "https://files.example/dir/tool.tar"

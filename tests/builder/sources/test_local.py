@@ -13,16 +13,16 @@ from typing import Any
 
 import pytest
 
-from builder.cache.contenthash_tree import ChangedError, Tree
-from builder.cache.types import ChecksumOptions
 from builder.errors import NotFoundError, SourceError
+from builder.files.tree import ChangedError, Tree
+from builder.files.types import ChecksumOptions
 from builder.graph.ops import LocalSource
-from builder.graph.patterns import BadPatternError
 from builder.graph.vertex import Vertex
 from builder.session import Session
 from builder.solver.types import OpContext
 from builder.sources.local import IgnoreFilter, LocalRef, LocalSourceOp, read_view
 from builder.state.database import Database
+from builder.text.patterns import BadPatternError
 
 
 class Ref:
@@ -201,7 +201,7 @@ def test_a_copy_that_meets_a_changed_file_is_an_error_and_leaves_nothing(context
 
 def test_a_racily_clean_file_is_compared_by_its_bytes(context: str, worker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Changed within the tick of the clock in which it was hashed: the stat is the same, the bytes are not."""
-    from builder.cache import contenthash_copy
+    from builder.files import copy as contenthash_copy
 
     ref = LocalRef.open("ctx", context, (), worker)
     ref.checksum("/a.txt")
@@ -289,7 +289,7 @@ def test_a_folder_that_is_swapped_for_a_link_while_it_is_read_shows_nothing_outs
 
 # ------------------------------------------------------------------------------------------------ the operation
 def op(worker: Any, locals: dict[str, str], **source: Any) -> LocalSourceOp:
-    return LocalSourceOp(Vertex(LocalSource("context", **source)), worker, Session(locals=locals))
+    return LocalSourceOp(Vertex(LocalSource("context", **source)), worker, Session(locals=locals, id=b"one session"))
 
 
 CONTEXT: Any = OpContext(None)  # type: ignore[arg-type]

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from builder.graph.digest import Digest
 from builder.graph.ops import GitSource, HTTPSource, Owner
-from builder.graph.platform import Platform
-from builder.graph.values import dataclass, field, fields, is_value
 from builder.graph.vertex import Edge, Graph
+from builder.oci.digest import Digest
+from builder.oci.platform import Platform
+from builder.values import dataclass, field, fields, is_value
 from frontend.convert import Converted, ConvertOptions, ResolvedImage, ResolveError, convert
 
 AMD64 = Platform("linux", "amd64")

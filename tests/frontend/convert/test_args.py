@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from builder.graph.platform import Platform
+from builder.oci.platform import Platform
 
 from .conftest import Build, World
 

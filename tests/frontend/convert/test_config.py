@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from builder.graph.image import Healthcheck
+from builder.oci.image import Healthcheck
 from frontend.convert.history import duration, healthcheck_text
 
 from .conftest import PATH, Build, World
@@ -97,7 +97,7 @@ def test_labels_of_the_command_line_win_without_a_line_in_history(build: Build) 
 
 
 def test_windows_images_have_their_own_shell_and_paths(build: Build) -> None:
-    from builder.graph.platform import Platform
+    from builder.oci.platform import Platform
 
     text = "FROM scratch\nWORKDIR C:\\app\nCMD x\n"
     config = build(text, target_platforms=(Platform("windows", "amd64"),)).targets[0].config

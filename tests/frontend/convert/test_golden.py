@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from builder.graph.platform import Platform
+from builder.oci.platform import Platform
 
 from .conftest import Build, render
 

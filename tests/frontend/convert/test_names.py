@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from builder.graph.platform import Platform
 from builder.graph.vertex import Graph
+from builder.oci.platform import Platform
 
 from .conftest import Build
 

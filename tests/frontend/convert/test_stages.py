@@ -161,7 +161,7 @@ def test_other_frontends_are_looked_up_and_named_but_ours_is_taken(build: Build,
 
 
 def test_a_platform_that_was_asked_for_is_that_of_the_result(build: Build, world: World) -> None:
-    from builder.graph.platform import Platform
+    from builder.oci.platform import Platform
 
     arm = Platform("linux", "arm64")
     assert build("FROM busybox\n", target_platforms=(arm,)).targets[0].config.platform == arm

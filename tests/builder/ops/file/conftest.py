@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from builder.cache.contenthash import checksum
-from builder.cache.types import ChecksumOptions
-from builder.graph.digest import Digest
-from builder.graph.values import dataclass, field
+from builder.files.checksum import checksum
+from builder.files.types import ChecksumOptions
+from builder.oci.digest import Digest
 from builder.ops.file.op import FileOp
 from builder.state.database import Database
+from builder.values import dataclass, field
 
 OLD = 1_000_000_000 * 10**9
 """Time of every file that ``make`` makes."""

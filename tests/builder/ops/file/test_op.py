@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
-from builder.cache.contenthash_tree import ChangedError
-from builder.cache.types import ChecksumOptions
 from builder.errors import CancelledError, StepError
+from builder.files.tree import ChangedError
+from builder.files.types import ChecksumOptions
 from builder.graph.ops import CopyAction, MkdirAction, MkfileAction, Owner, RmAction, SymlinkAction
-from builder.graph.values import replace
 from builder.ops.file.op import Selection, dedupe
 from builder.solver.types import OpContext
 from builder.sources.local import LocalRef
+from builder.state.cancel import scope
+from builder.values import replace
 
 CONTEXT: Any = OpContext(None)  # type: ignore[arg-type]
 COPY = CopyAction(0, 1, 0, "/dir/a", "/x", follow_symlink=True)
@@ -183,7 +184,7 @@ def test_a_context_can_be_written_to_as_a_copy(kit: Any) -> None:
 def test_a_cancelled_copy_stops(kit: Any) -> None:
     context = OpContext(None)  # type: ignore[arg-type]
     context.cancelled.set()
-    with pytest.raises(CancelledError):
+    with pytest.raises(CancelledError), scope(context.cancelled):
         kit.op(COPY, inputs=2).exec(context, [kit.ref({}), kit.ref({"dir/a": "A"})])
     assert kit.worker.cache.log[-1] == "release ref0"
 
@@ -204,7 +205,7 @@ while True:
 
 
 def test_a_destination_folder_that_is_swapped_for_a_link_gets_nothing_out(kit: Any, tmp_path: Any) -> None:
-    from builder.cache.contenthash_tree import Tree
+    from builder.files.tree import Tree
     from builder.ops.file import actions
     from builder.ops.file.dest import Destination
 

@@ -1,0 +1,116 @@
+"""The frontend's view of the world: image configs and ignore files, by way of the worker's sources."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from builder.build.dockerfile import find_ignore
+from builder.errors import PybuildError
+from builder.oci.digest import digest_parts
+from builder.progress.events import Sink, VertexCompleted, VertexStarted
+from frontend.convert.options import ResolvedImage, ResolveError
+
+if TYPE_CHECKING:
+    from builder.graph.ops import GitSource, HTTPSource
+    from builder.oci.platform import Platform
+    from builder.session import Session
+    from builder.worker import Worker
+    from frontend.convert.options import ResolveMode
+
+
+@contextmanager
+def step(sink: Sink, name: str) -> Iterator[None]:
+    """Show a piece of work that is no vertex of the graph as one."""
+    digest = digest_parts("step", name, str(time.monotonic_ns()), str(threading.get_ident()))
+    sink(VertexStarted(digest, name, time.monotonic()))
+    try:
+        yield
+    except BaseException as e:
+        sink(VertexCompleted(digest, name, time.monotonic(), error=str(e) or type(e).__name__))
+        raise
+    sink(VertexCompleted(digest, name, time.monotonic()))
+
+
+class WorldResolver:
+    """Implements ``frontend.convert.MetaResolver``; remembers answers: in one build a tag means one thing.
+
+    ``warn`` is told what the user should know about the contexts, one line at a time.
+    """
+
+    def __init__(self, worker: Worker, session: Session, sink: Sink, warn: Callable[[str], None] = lambda _: None) -> None:
+        self._worker, self._session, self._sink, self._warn = worker, session, sink, warn
+        self._known: dict[tuple[str, str, str], ResolvedImage] = {}
+        self._lock = threading.Lock()
+
+    def image_config(self, ref: str, platform: Platform, mode: ResolveMode) -> ResolvedImage:
+        from builder.oci.reference import Reference
+        from builder.sources.image import resolve_config
+
+        def resolve() -> ResolvedImage:
+            found = resolve_config(self._worker, ref, platform, mode)
+            return ResolvedImage(found.ref, found.config)
+
+        name = f"[internal] load metadata for {Reference.parse(ref)}"
+        return self._once((ref, str(platform), mode), name, resolve)
+
+    def oci_layout_config(self, name: str, ref: str, platform: Platform) -> ResolvedImage:
+        from builder.sources.oci_layout import resolve_config
+
+        def resolve() -> ResolvedImage:
+            found = resolve_config(self._worker, self._session.oci_layouts[name], ref, platform)
+            return ResolvedImage(found.ref, found.config)
+
+        return self._once((name, ref, str(platform)), f"[context {name}] load metadata for {name}", resolve)
+
+    def read_ignore(self, name: str) -> bytes | None:
+        folder = self._session.locals.get(name)
+        if folder is None:
+            return None
+        try:
+            found = find_ignore(folder)
+        except PybuildError as e:
+            raise ResolveError(f"context {name}: {e}") from e
+        if found.warning:
+            self._warn(f"context {name}: {found.warning}")
+        return found.data
+
+    def source_time(self, source: GitSource | HTTPSource) -> int | None:
+        from builder.sources.times import source_time
+
+        try:
+            with step(self._sink, "[internal] resolve SOURCE_DATE_EPOCH"):
+                return source_time(self._worker, self._session, source)
+        except PybuildError as e:
+            raise ResolveError(str(e)) from e
+
+    def _once(self, key: tuple[str, str, str], name: str, resolve: Callable[[], ResolvedImage]) -> ResolvedImage:
+        with self._lock:
+            if key in self._known:
+                return self._known[key]
+        try:
+            with step(self._sink, name):
+                found = resolve()
+        except PybuildError as e:
+            raise ResolveError(f"failed to resolve source metadata for {key[0]}: {e}") from e
+        with self._lock:
+            return self._known.setdefault(key, found)
+
+
+def context_folders(values: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """(locals, OCI layouts): the folders of the --build-context values, by the names that the frontend gives them."""
+    from frontend.convert.contexts import folder_of
+
+    locals_: dict[str, str] = {}
+    layouts: dict[str, str] = {}
+    for name, value in values.items():
+        key, kind, folder = folder_of(name, value)
+        if kind == "local":
+            locals_[key] = os.path.abspath(folder)
+        elif kind == "oci-layout":
+            layouts[key] = os.path.abspath(folder)
+    return locals_, layouts

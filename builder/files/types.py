@@ -1,0 +1,22 @@
+"""What callers say of the files that they mean."""
+
+from __future__ import annotations
+
+from builder.errors import LayerError
+from builder.values import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ChecksumOptions:
+    """Which files below a path count (BuildKit's contenthash.ChecksumOpts)."""
+
+    follow_links: bool = False
+    wildcard: bool = False
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    required_paths: tuple[str, ...] = ()
+
+
+class NeedsParent(LayerError):
+    """This layer can't be unpacked beside its parents: it hard-links into them or writes through their symbolic links.
+    Nothing was kept; apply it again once the parent chain is committed."""
