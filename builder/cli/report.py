@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from builder.text.gojson import valid_utf8
+
 CONTEXT_LINES = 2
 
 
@@ -11,7 +13,7 @@ def excerpt(name: str, text: bytes, ranges: Sequence[tuple[int, int]]) -> list[s
     """The lines of a Dockerfile around ``ranges``, those inside marked ``>>>``; BuildKit's form (errdefs/source.go)."""
     if not ranges:
         return []
-    lines = text.decode("utf-8", "replace").splitlines()
+    lines = text.decode("utf-8", "replace").replace("\r\n", "\n").removesuffix("\n").split("\n")
     first, last = ranges[0][0], max(end for _, end in ranges)
     if first < 1 or first > len(lines):
         return []
@@ -32,4 +34,4 @@ def failure(message: str, *, output: Iterable[str] = (), title: str = "", source
     parts.append(f"ERROR: {message}")
     if hint:
         parts.append(f"hint: {hint}")
-    return "\n".join(parts) + "\n"
+    return valid_utf8("\n".join(parts) + "\n").replace("\0", "\ufffd")

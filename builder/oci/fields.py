@@ -20,13 +20,17 @@ class MalformedError(ValueError):
 
 def read(data: bytes) -> Fields:
     """The document's object. MalformedError for anything else."""
+    return Fields(read_value(data))
+
+
+def read_value(data: bytes) -> object:
+    """The document's value, of whatever kind. MalformedError for what is no JSON."""
     try:
-        document = json.loads(data.decode("utf-8", "replace"), parse_constant=_no_constant)
+        return json.loads(data.decode("utf-8", "replace"), parse_constant=_no_constant)
     except RecursionError:
         raise MalformedError("the document is nested too deeply") from None
     except ValueError as e:
         raise MalformedError(f"the document is no JSON: {e}") from None
-    return Fields(document)
 
 
 class Fields:
@@ -51,6 +55,11 @@ class Fields:
 
     def objects(self, key: str) -> list[Fields]:
         return [Fields(value, f"{self._path(key)}[{i}]") for i, value in enumerate(self._list(key))]
+
+    def object_lists(self, key: str) -> list[list[Fields]]:
+        lists = {f"{key}[{i}]": value for i, value in enumerate(self._list(key))}
+        inner = Fields(lists, self.path)
+        return [inner.objects(name) for name in lists]
 
     def text(self, key: str) -> str:
         value = self._value.get(key)
@@ -79,6 +88,10 @@ class Fields:
             if value is not None and not isinstance(value, dict):
                 raise MalformedError(f"{path}[{json.dumps(name)}] is no object")
         return tuple(sorted({valid_utf8(name) for name in values}))
+
+    def integers(self, key: str) -> tuple[int, ...]:
+        numbers = {f"{key}[{i}]": value for i, value in enumerate(self._list(key))}
+        return tuple(map(Fields(numbers, self.path).integer, numbers))
 
     def integer(self, key: str) -> int:
         value = self._value.get(key)
