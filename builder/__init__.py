@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from builder.progress.events import Log as Log
     from builder.progress.events import Status as Status
     from builder.progress.events import VertexCompleted as VertexCompleted
+    from builder.progress.events import VertexKnown as VertexKnown
     from builder.progress.events import VertexStarted as VertexStarted
     from builder.progress.events import Warned as Warned
     from builder.session import Session as Session
@@ -57,7 +58,7 @@ _HOME = {
     "builder.oci.digest": ("Digest",),
     "builder.oci.platform": ("Platform",),
     "builder.oci.reference": ("Reference",),
-    "builder.progress.events": ("Event", "Log", "Status", "VertexCompleted", "VertexStarted", "Warned"),
+    "builder.progress.events": ("Event", "Log", "Status", "VertexCompleted", "VertexKnown", "VertexStarted", "Warned"),
     "builder.session": ("Session",),
     "builder.solver.errors": ("SolveError",),
 }

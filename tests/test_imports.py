@@ -42,7 +42,8 @@ ALLOWED = {
     "builder.worker": STORAGE | {"builder.cache", "builder.images", "builder.net", "builder.config", "runtime"},
     "builder.sources": STORAGE
     | {"builder.cache", "builder.net", "builder.images", "builder.config", "builder.session", "builder.worker"},
-    "builder.ops": STORAGE | {"builder.cache", "builder.sources", "builder.session", "builder.worker", "runtime"},
+    "builder.ops": STORAGE
+    | {"builder.cache", "builder.sources", "builder.session", "builder.worker", "builder.progress.clip", "runtime"},
     "builder.exporters": STORAGE
     | {"builder.cache", "builder.net", "builder.images", "builder.sources", "builder.worker", "builder.config"},
     "builder.remotecache": STORAGE

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from builder.exporters.image import WrittenImage
     from builder.exporters.types import BuildOutput
     from builder.graph.vertex import Edge
+    from builder.oci.digest import Digest
     from builder.progress.events import Sink
     from builder.remotecache.session import RemoteCaches
     from builder.solver.explain import Miss
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from builder.solver.types import Result
     from builder.worker import Worker
     from frontend.convert import Converted, ConvertOptions
+    from frontend.lint import Warning as Finding
 
 GC_SECONDS = 2.0
 """A build does not wait longer than this for the cache to shrink; what is left is the next build's."""
@@ -57,6 +59,7 @@ class Pipeline:
         self._id = os.urandom(8).hex()
         self._log: StepLog | None = None
         self._agents = self._key_agents()
+        self._definition: Digest | None = None
 
     def run(self) -> BuildResult:
         """Everything, up to the last output."""
@@ -82,8 +85,19 @@ class Pipeline:
         from frontend.convert import convert
 
         inputs = self.read()
-        self.converted = convert(inputs.dockerfile, self.options(), self.resolver())
+        options = replace(self.options(), warn=self._tell_finding)
+        self.converted = convert(inputs.dockerfile, options, self.resolver())
         return self.converted
+
+    def _tell_finding(self, finding: Finding) -> None:
+        """Below the step that read the file, as in BuildKit."""
+        from builder.progress.events import Warned
+        from builder.text.redact import redact_text
+
+        assert self.inputs is not None
+        file = (self.inputs.name, self.inputs.dockerfile)
+        lines = tuple((r.start, r.end) for r in finding.ranges)
+        self._sink(Warned(redact_text(finding.short()), finding.description, finding.url, lines, file, self._definition))
 
     def resolver(self) -> WorldResolver:
         """The frontend's view of images and contexts; after ``read``."""
@@ -91,7 +105,8 @@ class Pipeline:
 
     def read(self) -> Inputs:
         """Dockerfile, .dockerignore and contexts."""
-        with step(self._sink, f"[internal] load build definition from {os.path.basename(self.request.file) or 'Dockerfile'}"):
+        name = f"[internal] load build definition from {os.path.basename(self.request.file) or 'Dockerfile'}"
+        with step(self._sink, name) as self._definition:
             self.inputs = read_inputs(self.request, self._scratch, self._solve_one)
         self._warnings += self.inputs.warnings
         locals_, layouts = context_folders(self.request.build_contexts)
@@ -227,7 +242,9 @@ class Pipeline:
 
     def findings(self) -> tuple[str, ...]:
         """The linter's, a line each."""
-        return () if self.converted is None else tuple(w.short() for w in self.converted.warnings)
+        from builder.text.redact import redact_text
+
+        return () if self.converted is None else tuple(redact_text(w.short()) for w in self.converted.warnings)
 
     def _key_agents(self) -> KeyAgents | None:
         """The last thing that is made: nothing after it may fail and leave them."""

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from builder.build.dockerfile import find_ignore
 from builder.errors import PybuildError
-from builder.oci.digest import digest_parts
-from builder.progress.events import Sink, VertexCompleted, VertexStarted
+from builder.oci.digest import Digest, digest_parts
+from builder.progress.events import Sink, VertexCompleted, VertexKnown, VertexStarted
+from builder.text.redact import redact_text
 from frontend.convert.options import ResolvedImage, ResolveError
 
 if TYPE_CHECKING:
@@ -24,14 +25,16 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def step(sink: Sink, name: str) -> Iterator[None]:
-    """Show a piece of work that is no vertex of the graph as one."""
+def step(sink: Sink, name: str) -> Iterator[Digest]:
+    """Show a piece of work that is no vertex of the graph as one; gives the digest it is shown under."""
+    name = redact_text(name)
     digest = digest_parts("step", name, str(time.monotonic_ns()), str(threading.get_ident()))
+    sink(VertexKnown(digest, name))
     sink(VertexStarted(digest, name, time.monotonic()))
     try:
-        yield
+        yield digest
     except BaseException as e:
-        sink(VertexCompleted(digest, name, time.monotonic(), error=str(e) or type(e).__name__))
+        sink(VertexCompleted(digest, name, time.monotonic(), error=redact_text(str(e)) or type(e).__name__))
         raise
     sink(VertexCompleted(digest, name, time.monotonic()))
 

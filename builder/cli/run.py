@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 from builder.build.build import Build
 from builder.build.limits import check_ulimits
 from builder.cli.common import open_root
-from builder.cli.displays import open_display
+from builder.cli.displays import is_for_programs, open_display
 from builder.errors import UsageError
+from builder.progress.events import Warned
+from builder.text.redact import redact_text
 
 if TYPE_CHECKING:
     from builder.build.request import BuildRequest
@@ -38,7 +40,10 @@ def build(request: BuildRequest, flags: dict[str, Any]) -> int:
             raise
         display.close()
         _explain(job, failed=False)
-    if not flags["quiet"]:
+    if is_for_programs(flags["progress"]):
+        for text in result.warnings:
+            display(Warned(text))
+    elif not flags["quiet"]:
         _warn(result)
         if not request.outputs:
             hint = "name an image with -t, push it with --push, or write it with --output"
@@ -80,9 +85,11 @@ def call(request: BuildRequest, method: str, form: str, flags: dict[str, Any]) -
                     answer, doc, error, status = result.text(), result.json(), result.error_text(), result.status
         finally:
             display.close()
-    sys.stdout.write(requests.json_text(doc) if as_json else answer)
+    # The JSON forms repeat the Dockerfile as it is, for programs; people are shown no credentials.
+    sys.stdout.write(requests.json_text(doc) if as_json else redact_text(answer))
     sys.stdout.flush()
     if error and not as_json:
+        error = redact_text(error)
         sys.stderr.write(f"ERROR: {error}" if error.endswith("\n") else f"ERROR: {error}\n")
     return status
 

@@ -78,10 +78,10 @@ def _read_manifests(dest: str) -> list[dict[str, Any]]:
             doc = json.load(f)
     except FileNotFoundError:
         return []
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise UsageError(f"{dest} has an index.json that is not one of an OCI layout: {e}") from e
     found = doc.get("manifests") if isinstance(doc, dict) else None
-    if not isinstance(found, list):
+    if not isinstance(found, list) or not all(isinstance(d, dict) and isinstance(d.get("annotations") or {}, dict) for d in found):
         raise UsageError(f"{dest} has an index.json that is not one of an OCI layout")
     return found
 

@@ -10,7 +10,7 @@ from builder.errors import DamagedBlobError, UsageError
 from builder.exporters.types import IMAGE_TYPES, BuildOutput, OutputSpec
 from builder.oci.digest import Digest, digest_parts
 from builder.oci.reference import Reference
-from builder.progress.events import Sink, Status, VertexCompleted, VertexStarted
+from builder.progress.events import Sink, Status, VertexCompleted, VertexKnown, VertexStarted
 from builder.state import trace
 from builder.values import replace
 
@@ -84,6 +84,7 @@ def export(worker: Worker, output: BuildOutput, spec: OutputSpec, tags: Sequence
     title = _TITLES[spec.type]
     digest = digest_parts("export", title, spec.dest, str(time.monotonic_ns()))
     steps = _Steps(digest, sink)
+    sink(VertexKnown(digest, title))
     sink(VertexStarted(digest, title, time.monotonic()))
     try:
         with trace.span("export", title, dest=spec.dest):

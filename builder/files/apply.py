@@ -31,7 +31,8 @@ from builder.files.tar.reader import Limits, TarReader
 from builder.files.trees import name_of, remove_tree
 from builder.files.types import NeedsParent
 from builder.files.xattrs import copy_xattrs, set_xattrs
-from builder.state.disk import store_error, write_all
+from builder.state.cancel import checkpoint
+from builder.state.disk import check_room, store_error, write_all
 from builder.values import dataclass
 from runtime.errors import UnsafePathError
 from runtime.linux import safepath
@@ -41,6 +42,7 @@ WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
 
 _BLOCK = 4096
+_LARGE = 1 << 20
 _FDS = 64
 _HANDLE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -84,12 +86,15 @@ def unpack(
     applier = _Applier(folder, bottom, lower)
     try:
         for entry in reader:
+            checkpoint()
             try:
                 applier.entry(entry, reader)
             except OSError as e:
                 raise _fault(entry.name, e) from e
             except UnsafePathError as e:
                 raise LayerError(f"{entry.name}: {e}") from None
+            except OverflowError:
+                raise entry.no_such_owner() from None
             except NeedsParent:
                 for _ in reader:
                     pass
@@ -249,11 +254,14 @@ class _Applier:
             where = self._replace(where, base)
             fd = os.open(base, _NEW, 0o600, dir_fd=where.fd)
         try:
+            if entry.size > _LARGE:
+                check_room(fd, entry.stored, f"can't unpack {entry.name}")
             if entry.sparse is None:
                 for _, piece in reader.extents():
                     write_all(fd, piece)
             else:
                 for offset, piece in reader.extents():
+                    checkpoint()
                     os.lseek(fd, offset, os.SEEK_SET)
                     write_all(fd, piece)
                 os.ftruncate(fd, entry.size)
@@ -266,8 +274,7 @@ class _Applier:
             os.utime(fd, ns=(mtime, mtime))
         finally:
             os.close(fd)
-        held = entry.size if entry.sparse is None else sum(length for _, length in entry.sparse)
-        self._count(-(-held // _BLOCK) * _BLOCK)
+        self._count(-(-entry.stored // _BLOCK) * _BLOCK)
 
     def _special(self, entry: Entry, where: _Where, base: str) -> None:
         if entry.type == LINK:
@@ -324,9 +331,7 @@ class _Applier:
         elif entry.type in (CHAR, BLOCK):
             if entry.type == CHAR and entry.devmajor == entry.devminor == 0:
                 raise LayerError(f"{entry.name}: character device 0:0 would be taken for a whiteout")
-            if entry.devmajor >= 1 << 12 or entry.devminor >= 1 << 20:
-                raise LayerError(f"{entry.name}: device number {entry.devmajor}:{entry.devminor} does not exist")
-            device = os.makedev(entry.devmajor, entry.devminor)
+            device = entry.device
             try:
                 os.mknod(base, entry.format | 0o600, device, dir_fd=where.fd)
             except PermissionError:

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from builder.oci.digest import Digest
+from builder.text.redact import redact_text
 from builder.values import dataclass, field, fields, is_value
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class VertexMeta:
-    """What is said about a vertex without changing what it does; no part of its digest."""
+    """What is said about a vertex without changing what it does; no part of its digest. Credentials of URLs are masked."""
 
     name: str = ""
     """What progress shows: ``[build 2/5] RUN make``."""
@@ -44,6 +45,12 @@ class VertexMeta:
     args: tuple[str, ...] = ()
     """Names of the variables that come from ARG, for explanations."""
     internal: bool = False
+
+    def __post_init__(self) -> None:
+        for field_name in ("name", "instruction"):
+            text = getattr(self, field_name)
+            if "://" in text:
+                object.__setattr__(self, field_name, redact_text(text))
 
 
 @dataclass(frozen=True)
@@ -116,9 +123,9 @@ class Graph:
                 stack.extend((e.vertex, False) for e in reversed(vertex.inputs))
 
     def to_json(self) -> str:
-        """Vertices in order, inputs first; ``outputs`` names the edges that are asked for."""
+        """Vertices in order, inputs first; ``outputs`` names the edges that are asked for. Credentials of URLs are masked."""
         vertices = [
-            {"digest": v.digest, **v.definition(full=True), "meta": encode(v.meta, full=True)} for v in self
+            {"digest": v.digest, **_redacted(v.definition(full=True)), "meta": encode(v.meta, full=True)} for v in self
         ]
         outputs = [{"digest": e.vertex.digest, "index": e.index} for e in self.outputs]
         return json.dumps({"vertices": vertices, "outputs": outputs}, indent=2, ensure_ascii=False, sort_keys=True)
@@ -170,6 +177,14 @@ def encode(value: Any, *, full: bool = False) -> Any:
     if isinstance(value, bytes):
         return {"base64": base64.b64encode(value).decode()}
     return value
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, str):
+        return redact_text(value)
+    if isinstance(value, dict):
+        return {key: _redacted(v) for key, v in value.items()}
+    return [_redacted(v) for v in value] if isinstance(value, list) else value
 
 
 def canonical_json(value: Any) -> bytes:

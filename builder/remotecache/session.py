@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from builder.errors import CancelledError, PybuildError
 from builder.oci.digest import digest_parts
-from builder.progress.events import Sink, Status, VertexCompleted, VertexStarted, Warned
+from builder.progress.events import Sink, Status, VertexCompleted, VertexKnown, VertexStarted, Warned
 from builder.state.threads import start
 
 if TYPE_CHECKING:
@@ -127,6 +127,7 @@ class RemoteCaches:
         def report(text: str) -> None:
             self._sink(Status(digest, text, 0, 0, time.monotonic(), completed=True))
 
+        self._sink(VertexKnown(digest, title))
         self._sink(VertexStarted(digest, title, time.monotonic()))
         try:
             yield report

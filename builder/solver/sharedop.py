@@ -271,13 +271,11 @@ class SharedOp:
             content = dep.slow_key.key.digest if dep.slow_key is not None and not dep.slow_key.key.ephemeral else ""
             keys = tuple(main.id_of(k.key) for k in dep.result.keys if not k.key.ephemeral)
             selector = self._maps[-1].deps[dep.index].selector
-            name = redact_text(below.name)
-            inputs.append(InputRecord(name, selector, keys, content, manifest.files, manifest.complete, below.op.identity))
+            inputs.append(InputRecord(below.name, selector, keys, content, manifest.files, manifest.complete, below.op.identity))
         parts = tuple((name, redact_text(value)) for m in self._maps for name, value in m.parts)
-        name = redact_text(self._state.name)
-        title = redact_text(meta.instruction) or name
+        title = meta.instruction or self._state.name
         digest = " ".join(m.digest for m in self._maps)
-        return StepRecord(self._state.vertex.op.kind, meta.stage, title, parts, tuple(inputs), name, meta.args, digest)
+        return StepRecord(self._state.vertex.op.kind, meta.stage, title, parts, tuple(inputs), self._state.name, meta.args, digest)
 
     def _manifest(self, index: int, result: Result, cancelled: Token) -> Manifest:
         ask = self._maps[-1].deps[index].manifest

@@ -18,6 +18,7 @@ from builder.files.trees import remove_tree
 from builder.graph.gitref import is_commit, parse_git_ref
 from builder.graph.ops import GitSource
 from builder.oci.digest import Digest, digest_parts
+from builder.sources.gitauth import GitAuth
 from builder.sources.gitcli import Git
 from builder.sources.gitfiles import anchor_git_files, move_up, redact_configs, set_times, unlink
 from builder.state.locks import locked
@@ -357,47 +358,21 @@ class GitFetcher:
         """Git with the remote's URL and its credentials."""
         if self._git is None:
             source = self._source
-            config = {f"remote.{_REMOTE}.url": source.remote}
-            secrets: list[str] = []
-            header = self._authorization()
-            if header:
-                config[f"http.{_token_scope(source.remote)}.extraheader"] = f"Authorization: {header}"
-                secrets += [header, header.partition(" ")[2]]
+            auth = GitAuth(source, self._session)
             socket = ""
             if not source.remote.startswith(("http://", "https://", "git://")):
                 socket = self._session.ssh.get(_SSH_ID, "")
                 if not socket:
                     raise AuthError(f'no SSH key "{_SSH_ID}" forwarded from the client', hint="build with --ssh default")
             self._git = Git(
-                config=config,
+                remote=lambda: auth.config(_REMOTE),
+                redirected=auth.learn,
                 ssh_auth_sock=socket,
                 known_hosts=os.path.join(self._worker.layout.git, "known_hosts"),
-                secrets=tuple(secrets),
+                secrets=auth.secrets,
                 log=self._log,
             )
         return self._git
-
-    def _authorization(self) -> str:
-        """From the secrets, those for the host first; a header's value as it is, a token as GitHub and GitLab take it."""
-        import base64
-        from urllib.parse import urlsplit
-
-        source = self._source
-        if not source.remote.startswith(("http://", "https://")):
-            return ""
-        host = urlsplit(source.remote).netloc.rpartition("@")[2]
-        for suffix in ("." + host, ""):
-            for name, token in ((source.auth_header_secret, False), (source.auth_token_secret, True)):
-                value = self._session.secret(name + suffix) if name else None
-                if value is None:
-                    continue
-                if token:
-                    return "basic " + base64.b64encode(b"x-access-token:" + value).decode()
-                text = value.decode("utf-8", "replace").strip()
-                if any(c in text for c in "\r\n\0"):
-                    raise AuthError("the git auth secret holds a line break")
-                return text
-        return ""
 
 
 def _check(source: GitSource) -> None:
@@ -433,16 +408,6 @@ def _is_outdated(text: str) -> bool:
         or "cannot lock ref" in text
         or "some local refs could not be updated" in text
     )
-
-
-def _token_scope(remote: str) -> str:
-    """Which URLs a token is for: the remote alone; all of GitHub for a remote there, where its submodules mostly are too."""
-    for prefix in ("https://github.com/", "https://www.github.com/"):
-        if remote.startswith(prefix):
-            return prefix
-    scheme, _, rest = remote.partition("://")
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
 
 
 def _forget_submodules(git: Git) -> None:

@@ -45,13 +45,19 @@ _POLL_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Git:
-    """Settings for a few calls; ``with_`` gives a variant. ``secrets`` are masked in all output."""
+    """Settings for a few calls; ``with_`` gives a variant. ``secrets`` are masked in all output.
+
+    ``remote`` gives the settings of the remote, asked at every call; ``redirected``, told what git said when it failed, says if
+    these have changed by it: then the same call is worth another try.
+    """
 
     git_dir: str = ""
     work_tree: str = ""
     index_file: str = ""
     protocols: str = NETWORK
     config: Mapping[str, str] = field(default_factory=dict)
+    remote: Callable[[], Mapping[str, str]] = dict
+    redirected: Callable[[str], bool] = lambda stderr: False
     ssh_auth_sock: str = ""
     known_hosts: str = ""
     secrets: tuple[str, ...] = ()
@@ -84,6 +90,8 @@ class Git:
             code, out, err = self._once(args)
             if code == 0:
                 return out
+            if self.redirected(err):
+                continue
             fewer = _simpler(args, err)
             if fewer == args:
                 raise self._error(args, err)
@@ -173,7 +181,7 @@ class Git:
             env["SSH_AUTH_SOCK"] = self.ssh_auth_sock
         if self.index_file:
             env["GIT_INDEX_FILE"] = self.index_file
-        config = {**_CONFIG, **self.config}
+        config = {**_CONFIG, **self.remote(), **self.config}
         env["GIT_CONFIG_COUNT"] = str(len(config))
         for i, (key, value) in enumerate(config.items()):
             env[f"GIT_CONFIG_KEY_{i}"] = key

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder.oci.image import ContainerConfig, History, ImageConfig
 from builder.oci.platform import Platform
+from builder.text.redact import redact_history
 from builder.text.times import NS, format_rfc3339
 from builder.values import dataclass, field, replace
 from frontend.convert.draft import ImageDraft
@@ -114,9 +115,9 @@ class StageState:
         self.draft.configure(**fields)
 
     def commit(self, created_by: str, *, layer: bool = False) -> None:
-        """Add a line to the history; ``layer``: the step may give a layer."""
+        """Add a line to the history, without credentials of URLs; ``layer``: the step may give a layer."""
         created = "" if self.epoch is None else format_rfc3339(self.epoch * NS)
-        entry = History(created, created_by, "", COMMENT, not layer)
+        entry = History(created, redact_history(created_by), "", COMMENT, not layer)
         self.draft.history.append(entry)
 
 

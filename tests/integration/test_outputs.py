@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cli import Pybuild
+from tests.support.cli import Pybuild, assert_refused
 from tests.support.oci import read_image
 
 pytestmark = pytest.mark.integration
@@ -75,3 +75,12 @@ def test_holes_of_a_result_take_no_room(pybuild: Pybuild, context: Context, busy
             member = tar.extractfile("sparse")
             assert member is not None
             assert member.read(8) == b"start\n\0\0"
+
+
+@pytest.mark.parametrize("index", ["{", "[]", '{"manifests": [1]}', '{"manifests": [{"annotations": 1}]}', "[" * 100_000])
+def test_a_folder_that_is_no_layout_is_not_added_to(pybuild: Pybuild, folder: str, tmp_path: Path, index: str) -> None:
+    (tmp_path / "layout").mkdir()
+    (tmp_path / "layout" / "index.json").write_text(index)
+    done = pybuild("build", "-o", f"type=oci,tar=false,dest={tmp_path}/layout", folder)
+    assert_refused(done, "index.json that is not one of an OCI layout")
+    assert (tmp_path / "layout" / "index.json").read_text() == index

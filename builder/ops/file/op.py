@@ -53,7 +53,7 @@ class FileOp:
         self.actions = vertex.op.actions
         self.count = len(vertex.inputs)
         self.worker = worker
-        self.session = session
+        self.vertex, self.session = vertex, session
         self.name = vertex.meta.name
         self._check()
 
@@ -103,7 +103,7 @@ class FileOp:
     # ------------------------------------------------------------------------------------------ work
     def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
         """One ref for each output. StepError with the cause; nothing is left behind then."""
-        before_work(context.vertex, self.session)
+        before_work(self.vertex, self.session)
         refs = cast("Sequence[Readable]", inputs)
         run = _Run(self, context, refs)
         try:

@@ -22,6 +22,7 @@ from builder.files.differ import write_difference
 from builder.files.replay import lay_over
 from builder.files.tar.reader import TarReader
 from builder.files.tree import Tree
+from builder.files.trees import held
 from builder.files.types import ChecksumOptions
 from builder.oci.image import ImageConfig
 from builder.oci.platform import Platform
@@ -64,8 +65,8 @@ def layer_of(folder: str) -> list[bytes]:
 def test_checksums_count_the_file_in_the_last_folder(deep: str) -> None:
     options = [ChecksumOptions(), ChecksumOptions(include=("d",), exclude=("nothing",))]
     before = [checksum(deep, "/", each) for each in options]
-    root = os.open(deep, os.O_RDONLY)
-    os.truncate(os.open(FILE, os.O_WRONLY, dir_fd=root), 0)
+    with held(deep) as root:
+        os.truncate(f"{root}/{FILE}", 0)
     after = [checksum(deep, "/", each) for each in options]
     assert all(x != y for x, y in zip(before, after, strict=True))
     with Tree(deep) as tree:

@@ -17,6 +17,7 @@ from builder.files.checksum import checksum
 from builder.files.types import ChecksumOptions
 from builder.oci.digest import Digest
 from builder.ops.file.op import FileOp
+from builder.session import Session
 from builder.state.database import Database
 from builder.values import dataclass, field
 
@@ -148,7 +149,7 @@ class Kit:
         from builder.graph.vertex import Edge, Vertex
 
         edges = tuple(Edge(Vertex(File(()), ()), i) for i in range(inputs))
-        return FileOp(Vertex(File(actions), edges), self.worker, None)  # type: ignore[arg-type]
+        return FileOp(Vertex(File(actions), edges), self.worker, Session())  # type: ignore[arg-type]
 
     def run(self, *actions: Any, inputs: list[Any], warn: Any = None) -> list[dict[str, str]]:
         """Run the actions; each output as ``show`` has it. ``warn`` is told of warnings."""
