@@ -18,6 +18,11 @@ def text(value: object, *, indent: int | None = None) -> str:
     return out
 
 
+def valid_utf8(value: str) -> str:
+    """What is no UTF-8 (a lone surrogate, of a byte or an escape) is U+FFFD, as Go reads and writes it."""
+    return value if value.isascii() else _NO_UTF8.sub("\ufffd", value)
+
+
 def encode(value: object, *, indent: int | None = None) -> bytes:
     """The same as bytes; what is no UTF-8 is U+FFFD, a byte each."""
     out = text(value, indent=indent)

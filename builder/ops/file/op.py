@@ -20,6 +20,7 @@ from builder.ops.llb_json import file_digest, list_digest, selector_of
 from builder.ops.refs import checksum
 from builder.solver.types import CacheMap, CacheMapDep, Manifest, OpContext, Result
 from builder.sources.local import LocalRef, read_view
+from builder.text.quoting import quote
 from builder.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -237,15 +238,21 @@ class _Run:
             return user, owner.group if isinstance(owner.group, int) else user
         base = self._op._base_of(i)
         if base == NO_INPUT:
-            raise StepError(f"invalid user index: {base}")
+            named = ":".join(str(x) for x in (owner.user, owner.group) if x is not None)
+            raise StepError(f"can't look up the owner {quote(named)}: on scratch there is no /etc/passwd", hint="give numbers")
         key = (base, owner)
         if key not in self._ids:
             from runtime.user import lookup
 
             spec = f"{'' if owner.user is None else owner.user}:{'' if owner.group is None else owner.group}"
             with self._inputs[base].mount() as folder:
-                self._ids[key] = lookup(folder, spec)
+                self._ids[key] = lookup(folder, spec, self._warn)
         return self._ids[key]
+
+    def _warn(self, text: str) -> None:
+        from builder.progress.events import Warned
+
+        self._context.progress(Warned(f"{self._op.name}: {text}"))
 
 
 def _inputs_of(action: FileAction) -> tuple[int, ...]:
