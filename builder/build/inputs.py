@@ -31,7 +31,10 @@ Solve = Callable[[Edge], "Readable"]
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """``main_context`` is what COPY reads; ``locals`` and ``oci_layouts`` name folders for the session."""
+    """``main_context`` is what COPY reads; ``locals`` and ``oci_layouts`` name folders for the session.
+
+    ``ignore_name`` is the file that ``ignore`` was read from, for messages.
+    """
 
     dockerfile: bytes
     name: str
@@ -39,6 +42,7 @@ class Inputs:
     main_context: Source | Edge
     locals: Mapping[str, str] = field(default_factory=dict)
     oci_layouts: Mapping[str, str] = field(default_factory=dict)
+    ignore_name: str = ""
 
 
 def read_inputs(request: BuildRequest, scratch: str, solve: Solve) -> Inputs:

@@ -15,12 +15,13 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from builder.files.glob import clean, compile_glob, split_wildcards
 from builder.files.hashing import ensure_hashed, recursive_digest
 from builder.files.statcache import StatCache
 from builder.files.tree import Node, PathFilter, Tree
 from builder.files.types import ChecksumOptions
 from builder.oci.digest import Digest
+from builder.text.glob import Glob, split_wildcards
+from builder.text.paths import clean
 
 if TYPE_CHECKING:
     from builder.text.patterns import MatchInfo, PatternMatcher
@@ -91,8 +92,8 @@ def _chosen(tree: Tree, path: str, options: ChecksumOptions) -> list[tuple[str, 
 
     Folders stand for their own metadata here. A folder that the patterns leave out counts where something in it does.
     """
-    include = _matcher(options.include)
-    exclude = _matcher(options.exclude)
+    include = _matcher(options.include, "include")
+    exclude = _matcher(options.exclude, "exclude")
     out: list[tuple[str, Node, bool]] = []
     if options.wildcard:
         for at, node in glob(tree, path, follow_prefix=True):
@@ -109,12 +110,12 @@ def counted(tree: Tree, path: str, options: ChecksumOptions) -> list[Node]:
     return [node for _, node, _ in _chosen(tree, path, options)]
 
 
-def _matcher(patterns: Sequence[str]) -> PatternMatcher | None:
+def _matcher(patterns: Sequence[str], kind: str) -> PatternMatcher | None:
     if not patterns:
         return None
     from builder.text.patterns import PatternMatcher
 
-    return PatternMatcher(patterns)
+    return PatternMatcher(patterns, kind)
 
 
 def _gather(
@@ -155,7 +156,7 @@ def _gather(
         if not wanted and pending and pending[-1] is entry:
             pending.pop()
 
-    visit(top, "", (), (), [])
+    visit(top, "", None, None, [])
 
 
 def glob(tree: Tree, path: str, *, follow_prefix: bool) -> list[tuple[str, Node]]:
@@ -164,22 +165,26 @@ def glob(tree: Tree, path: str, *, follow_prefix: bool) -> list[tuple[str, Node]
     The part before the first wildcard has its links resolved, what the wildcards match is taken as it is. BadPatternError.
     """
     first, rest = split_wildcards(path)
-    pattern = compile_glob(rest)
+    pattern = Glob(rest)
     _, base = tree.lookup(first, follow_last=follow_prefix)
     if base is None or not base.is_dir:
         return []
     prefix = "" if first == "/" else first
-    # One level a component: a star stops at slashes. (A slash inside a class, or taken by a backslash, is Go's to match too.)
-    depth = None if "[" in rest or "\\/" in rest else rest.count("/") + 1
-    heads = [compile_glob("/".join(rest.split("/")[: i + 1])) for i in range(depth - 1)] if depth else []
+    levels = pattern.components()  # a star stops at slashes, so each folder's names are matched by a part of their own
     out: list[tuple[str, Node]] = []
 
     def visit(node: Node, relative: str, level: int) -> None:
         for kid in tree.children(node).values():
             name = relative + kid.name
-            if pattern.fullmatch(name):
+            if levels is not None:
+                if not levels[level].match(kid.name):
+                    continue
+                found = level == len(levels) - 1
+            else:
+                found = pattern.match(name)
+            if found:
                 out.append((f"{prefix}/{name}", kid))
-            elif kid.is_dir and (depth is None or (level < len(heads) and heads[level].fullmatch(name))):
+            elif kid.is_dir:
                 visit(kid, name + "/", level + 1)
 
     visit(base, "", 0)

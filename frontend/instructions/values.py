@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from builder.text.chars import byte_length
 from builder.text.quoting import quote
 from frontend.errors import ParseError
-from frontend.gotext import byte_length
 
 _TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 _FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from builder.text.chars import SPACE
 from builder.text.quoting import quote
 from builder.values import dataclass, field, replace
 from frontend.errors import FrontendError, Range
-from frontend.gotext import SPACE
 from frontend.instructions.values import parse_bool
 from frontend.parser.directives import DirectiveParser
 

@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from builder.text.chars import SPACE, SPACES, byte_chars, from_byte_chars, replace_invalid
 from builder.text.quoting import quote
 from builder.values import dataclass
 from frontend.errors import ParseError
-from frontend.gotext import SPACE, SPACES, byte_chars, from_byte_chars, replace_invalid
 
 _BLANKS = re.compile("[\t\v\f\r ]+")
 # The same set byte by byte: U+0085 and U+00A0 are also the second bytes of many other characters.

@@ -66,8 +66,8 @@ class Copier:
         self._root = root
         self._rules = rules
         self._folder_mode = folder_mode
-        self._include = PatternMatcher(include) if include else None
-        self._exclude = PatternMatcher(exclude) if exclude else None
+        self._include = PatternMatcher(include, "include") if include else None
+        self._exclude = PatternMatcher(exclude, "exclude") if exclude else None
         self._always_replace = always_replace
         self._cancelled = cancelled
         self._links = HardLinks(root.fd)
@@ -100,7 +100,7 @@ class Copier:
                 self._copy_root(node)
             else:
                 parent.fd = self._root.open_folder(parent.path)
-                self._copy(node, "", parent, posixpath.basename(path), False, (), ())
+                self._copy(node, "", parent, posixpath.basename(path), False, None, None)
         finally:
             parent.close()
         self._root.set_times(made, rules.time_ns)
@@ -111,7 +111,7 @@ class Copier:
             raise FileActionError("cannot replace to directory / with file")
         target = _Target(node, None, "", self._root.open_folder(""))
         try:
-            self._fill(node, "", target, (), ())
+            self._fill(node, "", target, None, None)
             assert target.fd is not None
             set_times(target.fd, self._rules.times_of(self._tree, node))
         finally:

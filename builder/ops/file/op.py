@@ -9,7 +9,6 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, cast
 
 from builder.errors import PybuildError, StepError
-from builder.files.glob import contains_wildcards
 from builder.files.types import ChecksumOptions
 from builder.graph.ops import NO_INPUT, CopyAction, File, FileAction, MkdirAction, MkfileAction, Owner, RmAction, SymlinkAction
 from builder.graph.vertex import canonical_json, encode
@@ -19,6 +18,7 @@ from builder.ops.llb_json import file_digest, list_digest, selector_of
 from builder.ops.refs import checksum
 from builder.solver.types import CacheMap, CacheMapDep, Manifest, OpContext, Result
 from builder.sources.local import LocalRef, read_view
+from builder.text.glob import BadPatternError, contains_wildcards
 from builder.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -208,8 +208,8 @@ class _Run:
             raise StepError(str(e)) from e
         except RecursionError as e:
             raise StepError("folders are nested too deeply to copy") from e
-        except ValueError as e:  # a malformed pattern
-            if isinstance(e, PybuildError):
+        except ValueError as e:  # a malformed pattern, or a NUL in a name
+            if isinstance(e, PybuildError) and not isinstance(e, BadPatternError):
                 raise
             raise StepError(str(e)) from e
 

@@ -13,12 +13,12 @@ from collections.abc import Iterator
 
 from builder.errors import LayerError, PybuildError
 from builder.files.copy import set_xattrs
-from builder.files.glob import clean
 from builder.files.tar.entry import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry
 from builder.files.tar.reader import TarReader
 from builder.files.tree import ChangedError, Node, Tree
 from builder.ops.file.dest import Destination, lstat_at, remove_at
 from builder.ops.file.errors import FileActionError
+from builder.text.paths import clean
 from runtime.linux.safepath import open_in_root
 
 _CHUNK = 1 << 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from builder.graph.ops import CopyAction, MkdirAction, MkfileAction, Owner, RmAc
 from builder.ops.file.op import Selection, dedupe
 from builder.solver.types import OpContext
 from builder.sources.local import LocalRef
+from builder.text.quoting import quote
 from builder.values import replace
 
 CONTEXT: Any = OpContext(None)  # type: ignore[arg-type]
@@ -126,6 +128,15 @@ def test_a_malformed_wildcard_is_an_error_of_the_step(kit: Any) -> None:
     content = kit.op(replace(COPY, src="/[a", allow_wildcard=True), inputs=2).cache_map(CONTEXT, 0)[0].deps[1].content
     with pytest.raises(StepError, match="syntax error in pattern"):
         content(kit.ref({}), CONTEXT)
+
+
+@pytest.mark.parametrize("kind", ["include", "exclude"])
+def test_an_error_names_the_malformed_pattern_among_others(kind: str, kit: Any) -> None:
+    for pattern, verb in (("a[b", "invalid"), ("\\q", "failed to match")):
+        action = replace(COPY, src="/", **{kind: ("x", pattern, "y")})
+        content = kit.op(action, inputs=2).cache_map(CONTEXT, 0)[0].deps[1].content
+        with pytest.raises(StepError, match=re.escape(f"{verb} {kind}patterns: pattern {quote(pattern)}: syntax error in pattern")):
+            content(kit.ref({"z": ""}), CONTEXT)
 
 
 def test_a_missing_required_path(kit: Any) -> None:
