@@ -59,7 +59,7 @@ def tree_checksum(tree: Tree, path: str, options: ChecksumOptions, stat_cache: S
         chosen = _chosen(tree, path, options)
         if path == "/":
             # What is below the root counts, not the root. (BuildKit follows links right below it here, and so takes a link for a
-            # copy of its target: not so here.)
+            # copy of its target. Not so here; but one that leads nowhere is not found here either.)
             chosen = [x for x in chosen if x[1] is not tree.root]
         for required in options.required_paths:
             if not any(at.startswith(required) for at, _, _ in chosen):
@@ -69,11 +69,12 @@ def tree_checksum(tree: Tree, path: str, options: ChecksumOptions, stat_cache: S
         parts: list[bytes] = []
         for at, node, top in chosen:
             digest = node.digest
-            if top and options.follow_links and node.is_link:
+            if options.follow_links and node.is_link and (top or (path == "/" and node.parent is tree.root)):
                 _, target = tree.lookup(node.path, follow_last=True)
                 if target is None:
                     raise FileNotFoundError(errno.ENOENT, "not found", at)
-                digest = recursive_digest(tree, target, stat_cache)
+                if top:
+                    digest = recursive_digest(tree, target, stat_cache)
             assert digest is not None
             if len(chosen) == 1 and at.rpartition("/")[2] == path.rpartition("/")[2]:
                 return _digest(digest)

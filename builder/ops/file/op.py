@@ -329,11 +329,14 @@ def _rooted(path: str) -> str:
 
 
 def _hint(ref: Readable, path: str) -> str:
-    """What the user may have meant: a file that .dockerignore leaves out, or one with a similar name in the same folder."""
+    """What the user may have meant: a file that .dockerignore leaves out, one with a similar name; or where a link leads."""
     try:
         with read_view(ref) as tree:
             if tree.filter is not None and _exists(tree.fd, path):
                 return f'"{path}" is excluded by .dockerignore'
+            _, link = tree.lookup(path, follow_last=False)
+            if link is not None and link.is_link:
+                return f'"{path}" is a link to "{tree.readlink(link)}", which is not there'
             folder = posixpath.dirname(path)
             _, node = tree.lookup(folder, follow_last=True)
             names: Iterable[str] = tree.children(node) if node is not None and node.is_dir else ()

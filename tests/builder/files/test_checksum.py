@@ -187,6 +187,21 @@ def test_required_paths(tree: str) -> None:
         assert e.value.filename == required
 
 
+def test_a_link_right_below_a_filtered_root_has_to_lead_somewhere(tree: str) -> None:
+    """BuildKit follows it there (and nowhere else) for the checksum; a build with one that leads nowhere fails."""
+    make(tree, bad="-> nowhere", a__worse="-> nowhere")
+    options = ChecksumOptions(exclude=("*.md",), follow_links=True)
+    with pytest.raises(FileNotFoundError) as e:
+        checksum(tree, "/", options)
+    assert e.value.filename == "/bad"
+    checksum(tree, "/", ChecksumOptions(exclude=("*.md",)))
+    checksum(tree, "/a", options)
+    checksum(tree, "/", ChecksumOptions(exclude=("*.md", "bad"), follow_links=True))
+    checksum(tree, "/", ChecksumOptions(include=("a",), follow_links=True))
+    with pytest.raises(FileNotFoundError):
+        checksum(tree, "/", ChecksumOptions(include=("b*",), follow_links=True))
+
+
 def test_filters_apply_to_a_single_file_without_leaving_it_out(tree: str) -> None:
     options = ChecksumOptions(exclude=("*.md",), follow_links=True)
     before = checksum(tree, "/h", options), checksum(tree, "/l", options)
