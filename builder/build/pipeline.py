@@ -16,6 +16,7 @@ from builder.cli.displays import open_display
 from builder.cli.failures import BuildFailed
 from builder.errors import UsageError
 from builder.session import Session
+from builder.text import gojson
 
 if TYPE_CHECKING:
     from builder.build.request import BuildRequest
@@ -321,7 +322,6 @@ def _write(path: str, data: bytes) -> None:
 
 def _metadata(image: WrittenImage, request: BuildRequest) -> bytes:
     """buildx' --metadata-file."""
-    import json
 
     from builder.oci.documents import descriptor_json
 
@@ -331,4 +331,4 @@ def _metadata(image: WrittenImage, request: BuildRequest) -> bytes:
         "containerimage.digest": image.top.digest,
         "image.name": ",".join(str(t) for t in request.tags),
     }
-    return json.dumps({k: v for k, v in doc.items() if v}, indent=2).encode()
+    return gojson.encode({k: v for k, v in doc.items() if v}, indent=2)

@@ -7,6 +7,7 @@ import sys
 from builder.build.pipeline import opened
 from builder.build.request import BuildRequest
 from builder.errors import UsageError
+from builder.text import gojson
 
 
 def run_call(request: BuildRequest, method: str, form: str, *, root: str, config: str) -> int:
@@ -26,7 +27,7 @@ def run_call(request: BuildRequest, method: str, form: str, *, root: str, config
         else:
             result = requests.check(inputs.dockerfile, options, resolver)
             text, doc, error, status = result.text(), result.json(), result.error_text(), result.status
-    sys.stdout.write(requests.json_text(doc) if as_json else text)
+    sys.stdout.write(gojson.text(doc, indent=2) if as_json else text)
     sys.stdout.flush()
     if error and not as_json:
         sys.stderr.write(f"ERROR: {error}" if error.endswith("\n") else f"ERROR: {error}\n")

@@ -14,6 +14,7 @@ from builder.errors import UsageError
 from builder.exporters.image import WrittenImage
 from builder.oci.documents import OCI_INDEX, descriptor_json
 from builder.oci.reference import Reference
+from builder.text import gojson
 from builder.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def write_docker_tar(
             "Layers": [_blob_name(d.digest) for d in only.layers],
         }
     ]
-    docker = _data("manifest.json", 0o444, json.dumps(manifest, separators=(",", ":")).encode())
+    docker = _data("manifest.json", 0o444, gojson.encode(manifest))
     index = _data("index.json", 0o644, _index(image, names, created))
     _write_tar([*_blobs(content, image), index, docker, _data("oci-layout", 0o444, _LAYOUT)], write)
 
@@ -68,7 +69,7 @@ def write_oci_folder(content: ContentStore, image: WrittenImage, names: Sequence
     doc = json.loads(_index(image, names, created))
     doc["manifests"] = _merge(_read_manifests(dest), doc["manifests"])
     _write_file(os.path.join(dest, "oci-layout"), iter([_LAYOUT]))
-    _write_file(os.path.join(dest, "index.json"), iter([_compact(doc)]))
+    _write_file(os.path.join(dest, "index.json"), iter([gojson.encode(doc)]))
 
 
 def _read_manifests(dest: str) -> list[dict[str, Any]]:
@@ -105,11 +106,7 @@ def _index(image: WrittenImage, names: Sequence[Reference], created: str) -> byt
         if name is not None:
             annotations += [("io.containerd.image.name", str(name)), ("org.opencontainers.image.ref.name", name.tag)]
         entries.append(descriptor_json(replace(image.top, annotations=tuple(annotations)), platform))
-    return _compact({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
-
-
-def _compact(doc: Any) -> bytes:
-    return json.dumps(doc, separators=(",", ":"), ensure_ascii=False).encode()
+    return gojson.encode({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
 
 
 def _blob_name(digest: str) -> str:

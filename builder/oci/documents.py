@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from builder.oci.descriptor import Descriptor
 from builder.oci.digest import Digest
 from builder.oci.platform import Platform
+from builder.text import gojson
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -76,7 +76,7 @@ def index_json(
 
 def indented(doc: dict[str, Any]) -> bytes:
     """json.MarshalIndent's form, which BuildKit stores manifests in."""
-    return json.dumps(doc, indent=2, ensure_ascii=False).encode()
+    return gojson.encode(doc, indent=2)
 
 
 def describe(media_type: str, data: bytes) -> Descriptor:

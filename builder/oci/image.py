@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from builder.oci.platform import Platform
+from builder.text import gojson
 from builder.values import dataclass, field
 
 
@@ -102,11 +103,7 @@ class ImageConfig:
         if self.history:
             doc["history"] = [_history(h) for h in self.history]
         doc.update(more or {})
-        text = json.dumps(dict(sorted(doc.items())), separators=(",", ":"), ensure_ascii=False)
-        # Go's encoder escapes these five; everything else stays UTF-8.
-        for char, escape in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"), ("\u2028", "\\u2028"), ("\u2029", "\\u2029")):
-            text = text.replace(char, escape)
-        return text.encode("utf-8", "replace")
+        return gojson.encode(dict(sorted(doc.items())))
 
 
 def _drop_empty(**fields: Any) -> dict[str, Any]:

@@ -8,7 +8,6 @@ and a digest of our own is used.
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,6 +28,7 @@ from builder.graph.ops import (
 )
 from builder.oci.digest import Digest
 from builder.oci.platform import Platform
+from builder.text import gojson
 
 _NETWORKS = ("default", "host", "none")
 _SECURITY = ("sandbox", "insecure")
@@ -39,11 +39,8 @@ Value = Mapping[str, Any]
 
 def to_json(value: object) -> bytes | None:
     """As Go's encoding/json writes it. None for text that is not UTF-8: Go writes all such bytes alike."""
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    for char in "<>&\u2028\u2029":
-        text = text.replace(char, f"\\u{ord(char):04x}")
     try:
-        return text.encode()
+        return gojson.text(value).encode()
     except UnicodeEncodeError:
         return None
 

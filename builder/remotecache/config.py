@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from builder.errors import IntegrityError
 from builder.oci.digest import Digest
+from builder.text import gojson
 from builder.text.times import format_rfc3339, parse_rfc3339
 from builder.values import dataclass
 
@@ -76,11 +77,11 @@ class CacheConfig:
             doc["layers"] = [{"blob": x.blob, **({"parent": x.parent} if x.parent else {})} for x in self.layers]
         if self.records:
             doc["records"] = _records_value(self.records)
-        return _compact(doc)
+        return gojson.encode(doc)
 
     def records_json(self) -> bytes:
         """The records alone: what stands in an image config."""
-        return _compact(_records_value(self.records))
+        return gojson.encode(_records_value(self.records))
 
 
 def parse(data: bytes) -> CacheConfig:
@@ -202,13 +203,6 @@ def _list(value: object) -> list[Any]:
     if not isinstance(value, list):
         raise TypeError("a list is none")
     return value
-
-
-def _compact(doc: object) -> bytes:
-    text = json.dumps(doc, separators=(",", ":"), ensure_ascii=False)
-    for char, escape in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026")):
-        text = text.replace(char, escape)
-    return text.encode("utf-8", "replace")
 
 
 class _reading:

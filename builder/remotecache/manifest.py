@@ -15,6 +15,7 @@ from builder.oci.digest import Digest
 from builder.oci.documents import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST, describe, descriptor_json, layer_type
 from builder.remotecache import config as v0
 from builder.remotecache.types import RemoteLayer
+from builder.text import gojson
 from builder.text.times import format_rfc3339, parse_rfc3339
 from builder.values import dataclass, replace
 
@@ -56,7 +57,7 @@ def write(config: Descriptor, layers: Sequence[RemoteLayer], *, image_manifest: 
     else:
         media_type = OCI_INDEX if oci else DOCKER_LIST
         doc = {"schemaVersion": 2, "mediaType": media_type, "manifests": [*described, descriptor_json(config)]}
-    data = json.dumps(doc, separators=(",", ":"), ensure_ascii=False).encode()
+    data = gojson.encode(doc)
     return describe(media_type, data), data
 
 

@@ -16,6 +16,7 @@ from builder.oci.digest import Digest
 from builder.oci.documents import OCI_INDEX, descriptor_json
 from builder.remotecache.types import LocalPlace, Place, RegistryPlace, RemoteLayer
 from builder.sources.providers import LAYOUT_PREFIX, LayoutBlobs, RegistryBlobs, blob_path, registry_client
+from builder.text import gojson
 
 if TYPE_CHECKING:
     from builder.content.store import ContentStore
@@ -157,7 +158,7 @@ class LocalWriter:
             others = [m for m in index.get("manifests") or () if self._place.tag not in _names(m)]
             doc = {"schemaVersion": 2, "mediaType": OCI_INDEX, **index, "manifests": [*others, entry]}
             _replace(f"{folder}/oci-layout", [_LAYOUT])
-            _replace(f"{folder}/index.json", [json.dumps(doc, separators=(",", ":")).encode()])
+            _replace(f"{folder}/index.json", [gojson.encode(doc)])
             if self._reset:
                 _delete_unreferenced(folder, doc)
 

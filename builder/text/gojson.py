@@ -1,0 +1,30 @@
+"""JSON as Go's encoding/json writes it: digests are made of these bytes, so they have to be BuildKit's.
+
+Text stays UTF-8 but for five characters, which Go escapes so that JSON may stand in HTML and JavaScript. Fields are written in the
+order they are in.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+_ESCAPED = "<>&\u2028\u2029"
+
+
+def text(value: Any, indent: int | None = None) -> str:
+    """``json.Marshal``, or with ``indent`` ``json.MarshalIndent``. A byte that is no UTF-8 is a lone surrogate still."""
+    out = json.dumps(value, indent=indent, separators=(",", ":" if indent is None else ": "), ensure_ascii=False)
+    for char in _ESCAPED:
+        if char in out:
+            out = out.replace(char, f"\\u{ord(char):04x}")
+    return out
+
+
+def encode(value: Any, indent: int | None = None) -> bytes:
+    """The bytes. For each that is no UTF-8 Go writes the six characters ``\\ufffd``."""
+    out = text(value, indent)
+    try:
+        return out.encode()
+    except UnicodeEncodeError:
+        return "".join("\\ufffd" if "\ud800" <= char <= "\udfff" else char for char in out).encode()
