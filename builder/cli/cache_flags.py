@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from builder.errors import UnsupportedError, UsageError
 from builder.oci.digest import Digest
+from builder.text.strconv import truth_of
 
 if TYPE_CHECKING:
     from builder.content.types import Compression
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 _ELSEWHERE = ("gha", "s3", "azblob")
 _COMPRESSION = ("compression", "compression-level", "force-compression", "oci-mediatypes")
 _BLOBS = frozenset({"mode", "ignore-error", "image-manifest", *_COMPRESSION})
-_TRUE, _FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")
 _EXPORT_KEYS = {
     "registry": _BLOBS | {"ref"},
     "local": _BLOBS | {"dest", "tag", "reset"},
@@ -36,7 +36,7 @@ def parse_cache_to(values: Sequence[str], build_args: Mapping[str, str]) -> tupl
     from builder.remotecache.types import CacheExport
 
     found = [spec for text in values for spec in _exports(text)]
-    if build_args.get("BUILDKIT_INLINE_CACHE") in _TRUE and all(s.place is not None for s in found):
+    if truth_of(build_args.get("BUILDKIT_INLINE_CACHE", "")) and all(s.place is not None for s in found):
         found.append(CacheExport(None))
     return tuple(found)
 
@@ -136,11 +136,10 @@ class _Values:
         value = self._attrs.get(key)
         if value is None:
             return default
-        if value in _TRUE:
-            return True
-        if value in _FALSE:
-            return False
-        raise UsageError(f"--{self._flag}: non-bool value {value!r} specified for {key}")
+        flag = truth_of(value)
+        if flag is None:
+            raise UsageError(f"--{self._flag}: non-bool value {value!r} specified for {key}")
+        return flag
 
     def digest(self) -> Digest | None:
         text = self._attrs.get("digest", "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from builder.errors import UsageError
+from builder.text.strconv import truth_of
 from builder.values import dataclass, field
 
 if TYPE_CHECKING:
@@ -91,11 +92,10 @@ class OutputSpec:
         value = dict(self.attrs).get(key)
         if value is None:
             return default
-        if value in ("", "1", "t", "T", "true", "TRUE", "True"):
-            return True
-        if value in ("0", "f", "F", "false", "FALSE", "False"):
-            return False
-        raise UsageError(f"non-bool value {value!r} specified for {key}")
+        flag = truth_of(value) if value else True
+        if flag is None:
+            raise UsageError(f"non-bool value {value!r} specified for {key}")
+        return flag
 
     def epoch(self, default: int | None) -> int | None:
         """The key ``source-date-epoch``, which wins over the build's own value; empty is no epoch. UsageError if not a number."""
