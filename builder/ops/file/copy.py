@@ -23,6 +23,7 @@ from builder.files.copy import HardLinks, Rules, copy_node, set_folder_metadata,
 from builder.files.tree import Node, Tree
 from builder.ops.file.dest import Destination, lstat_at, remove_at
 from builder.ops.file.errors import FileActionError
+from builder.text.paths import clean, rooted
 from builder.text.patterns import MatchInfo, PatternMatcher
 
 FOLDER_MODE = 0o755
@@ -85,11 +86,11 @@ class Copier:
         path = self._root.resolve(dest)
         _, node = self._tree.lookup(source, follow_last=follow)
         if node is None:
-            raise FileActionError(f"lstat {posixpath.normpath(source)}: no such file or directory")
+            raise FileActionError(f"lstat {clean(source)}: no such file or directory")
         there = self._root.stat(path)
         name = posixpath.basename(source.rstrip("/"))
         if there is not None and (not contents if node.is_dir else stat.S_ISDIR(there.st_mode)):
-            path = posixpath.normpath(posixpath.join("/", path, name))[1:]
+            path = rooted(f"{path}/{name}")[1:]
         # Contents of a folder go into one that is made like any other on the way: with default mode and owner.
         into_new = contents and node.is_dir and there is None
         way = path if into_new else posixpath.dirname(path)

@@ -18,6 +18,7 @@ from builder.ops.llb_json import file_digest, list_digest, selector_of
 from builder.ops.refs import checksum
 from builder.solver.types import CacheMap, CacheMapDep, Manifest, OpContext, Result
 from builder.sources.local import LocalRef, read_view
+from builder.text import paths
 from builder.text.glob import BadPatternError, contains_wildcards
 from builder.values import dataclass, replace
 
@@ -79,7 +80,7 @@ class FileOp:
         for i, action in enumerate(self.actions):
             if isinstance(action, CopyAction) and 0 <= action.secondary < self.count:
                 selections.setdefault(action.secondary, []).append(_selection(action))
-                action = replace(action, src=posixpath.basename(action.src.rstrip("/")) or "/")
+                action = replace(action, src=paths.base(action.src))
             if _names_somebody(action):
                 base = self._base_of(i)
                 for file in ("/etc/passwd", "/etc/group"):
@@ -276,7 +277,7 @@ def _dep(selections: Sequence[Selection]) -> CacheMapDep:
     def manifest(result: Result, context: OpContext) -> Manifest:
         from builder.ops.listing import Listing
 
-        return Listing([(_rooted(s.path), s.options) for s in selected])(result, context)
+        return Listing([(paths.rooted(s.path), s.options) for s in selected])(result, context)
 
     return CacheMapDep(_selector(selections), _Content(selected), manifest)
 
@@ -312,7 +313,7 @@ class _Content:
         return list_digest([digests[s] for s in self._selections])
 
     def _checksum(self, ref: Readable, selection: Selection, context: OpContext) -> Digest:
-        path = _rooted(selection.path)
+        path = paths.rooted(selection.path)
         try:
             return checksum(ref, path, selection.options, context)
         except FileNotFoundError as e:
@@ -322,10 +323,6 @@ class _Content:
         except (OSError, ValueError) as e:
             reason = (e.strerror or str(e)).lower() if isinstance(e, OSError) else str(e)
             raise StepError(f"failed to calculate checksum of ref {ref.id}: {reason}") from e
-
-
-def _rooted(path: str) -> str:
-    return posixpath.normpath("/" + path.lstrip("/"))
 
 
 def _hint(ref: Readable, path: str) -> str:
