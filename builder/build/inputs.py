@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from builder.errors import NotFoundError, UsageError
 from builder.graph.ops import NO_INPUT, CopyAction, File, HTTPSource, LocalSource
 from builder.graph.vertex import Edge, Vertex, VertexMeta
+from builder.text.strconv import truth_of
 from builder.values import dataclass, field
 
 if TYPE_CHECKING:
@@ -186,8 +187,7 @@ def _remote(context: str, request: BuildRequest) -> Source | None:
         from builder.values import replace
 
         source = git.source()
-        keep = request.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "")
-        if keep.lower() in ("1", "t", "true"):
+        if truth_of(request.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "")):
             source = replace(source, keep_git_dir=True)
         if request.build_args.get("SOURCE_DATE_EPOCH"):
             source = replace(source, mtime_commit=True)

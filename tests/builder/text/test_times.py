@@ -33,6 +33,14 @@ def test_digits_of_the_second_are_kept() -> None:
     assert format_rfc3339(1_500_000_000) == "1970-01-01T00:00:01.5Z"
 
 
+@pytest.mark.parametrize(
+    ("nanoseconds", "text"),
+    [(0, "1970-01-01T00:00:00Z"), (-60_000_000_000, "1969-12-31T23:59:00Z"), (1, "1970-01-01T00:00:00.000000001Z")],
+)
+def test_times_before_the_epoch_and_below_the_microsecond(nanoseconds: int, text: str) -> None:
+    assert format_rfc3339(nanoseconds) == text
+
+
 @given(st.integers(-62_135_596_800 * NS, 253_402_300_800 * NS - 1))
 def test_what_is_written_is_read_again(ns: int) -> None:
     assert parse_rfc3339(format_rfc3339(ns)) == ns
