@@ -36,13 +36,13 @@ $(VENV)/bin/python:
 $(VENV)/.run: $(VENV)/bin/python pyproject.toml
 	@echo "Installing pybuild into $(VENV)"
 	$(PY) -m pip install -q --disable-pip-version-check -e .
-	@$(PY) -m compileall -q builder frontend runtime
+	@$(PY) -m compileall -q builder frontend runtime pybuild_main.py
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	@echo "Installing pybuild and the test tools into $(VENV)"
 	$(PY) -m pip install -q --disable-pip-version-check -e ".[dev]"
-	@$(PY) -m compileall -q builder frontend runtime
+	@$(PY) -m compileall -q builder frontend runtime pybuild_main.py
 	@touch $@ $(VENV)/.run
 
 clean:

@@ -1,4 +1,82 @@
-"""The engine: graph, solver, operations, cache, content, snapshots, exporters and the command line.
+"""pybuild as a library. The names below are its surface; the packages beside this file are how it is made.
 
-Import the subpackages you need; nothing is loaded from here, because start-up time is a feature.
+    from builder import BuildRequest, OutputSpec, Root
+
+    with Root.open() as root:
+        build = root.build(BuildRequest(context=".", outputs=(OutputSpec.parse("type=oci,dest=app.tar"),)))
+        for event in build.events():
+            print(event)
+        print(build.result().digest)
+
+``llb`` makes graphs by hand (``llb.image("debian").run("make")``), ``Root.solve`` builds them. Errors are ``PybuildError`` and
+what derives from it (builder/errors.py draws the tree). Names are imported when they are first used: start-up time is a feature.
 """
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # that of typing, whose import costs as much as all of --version
+
+if TYPE_CHECKING:
+    from builder.build import llb as llb
+    from builder.build.build import Build as Build
+    from builder.build.request import BuildRequest as BuildRequest
+    from builder.build.request import SecretSpec as SecretSpec
+    from builder.build.result import BuildError as BuildError
+    from builder.build.result import BuildResult as BuildResult
+    from builder.build.result import BuiltTarget as BuiltTarget
+    from builder.build.root import Root as Root
+    from builder.cache.types import PrunePolicy as PrunePolicy
+    from builder.cache.types import UsageRecord as UsageRecord
+    from builder.config import Config as Config
+    from builder.errors import CancelledError as CancelledError
+    from builder.errors import PybuildError as PybuildError
+    from builder.exporters.types import OutputSpec as OutputSpec
+    from builder.graph.vertex import Graph as Graph
+    from builder.oci.digest import Digest as Digest
+    from builder.oci.platform import Platform as Platform
+    from builder.oci.reference import Reference as Reference
+    from builder.progress.events import Event as Event
+    from builder.progress.events import Log as Log
+    from builder.progress.events import Status as Status
+    from builder.progress.events import VertexCompleted as VertexCompleted
+    from builder.progress.events import VertexKnown as VertexKnown
+    from builder.progress.events import VertexStarted as VertexStarted
+    from builder.progress.events import Warned as Warned
+    from builder.session import Session as Session
+    from builder.solver.errors import SolveError as SolveError
+
+_HOME = {
+    "builder.build.build": ("Build",),
+    "builder.build.request": ("BuildRequest", "SecretSpec"),
+    "builder.build.result": ("BuildError", "BuildResult", "BuiltTarget"),
+    "builder.build.root": ("Root",),
+    "builder.cache.types": ("PrunePolicy", "UsageRecord"),
+    "builder.config": ("Config",),
+    "builder.errors": ("CancelledError", "PybuildError"),
+    "builder.exporters.types": ("OutputSpec",),
+    "builder.graph.vertex": ("Graph",),
+    "builder.oci.digest": ("Digest",),
+    "builder.oci.platform": ("Platform",),
+    "builder.oci.reference": ("Reference",),
+    "builder.progress.events": ("Event", "Log", "Status", "VertexCompleted", "VertexKnown", "VertexStarted", "Warned"),
+    "builder.session": ("Session",),
+    "builder.solver.errors": ("SolveError",),
+}
+_MODULES = {"llb": "builder.build.llb"}
+
+
+def __getattr__(name: str) -> object:
+    import importlib
+
+    for module, names in _HOME.items():
+        if name in names:
+            value: object = getattr(importlib.import_module(module), name)
+            globals()[name] = value
+            return value
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
+    raise AttributeError(f"module 'builder' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULES, *(name for names in _HOME.values() for name in names)])

@@ -1,6 +1,8 @@
 """The configuration file, in the form of buildkitd.toml: registries, and the worker's limits and gc policy.
 
-Every key is known or refused: a misspelt key that changes nothing would be found out too late.
+The file of a running buildkitd can be used as it is. Its keys that are about the daemon (sockets, logging, the containerd
+worker) mean nothing to a process that ends with its build: they are named in one warning. Any other key that is not known is an
+error: a misspelt one that changes nothing would be found out too late.
 """
 
 from __future__ import annotations
@@ -19,6 +21,18 @@ if TYPE_CHECKING:
 
 _GB = 1_000_000_000
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
+# Keys of cmd/buildkitd/config/config.go that nothing here could follow; a table stands for all that is below it.
+_DAEMON = frozenset(
+    (
+        *("debug", "trace", "root", "insecure-entitlements", "proxyNetwork", "log", "grpc", "otel", "cdi", "dns", "history"),
+        *("frontend", "provenanceEnvDir", "cache", "worker.containerd", "system.platformsCacheMaxAge", "worker.oci.enabled"),
+        *("worker.oci.labels", "worker.oci.platforms", "worker.oci.rootless", "worker.oci.noProcessSandbox"),
+        *("worker.oci.userRemapUnsupported", "worker.oci.binary", "worker.oci.proxySnapshotterPath"),
+        *("worker.oci.defaultCgroupParent", "worker.oci.stargzSnapshotter", "worker.oci.apparmor-profile", "worker.oci.selinux"),
+        *("worker.oci.networkMode", "worker.oci.cniConfigPath", "worker.oci.cniBinaryPath", "worker.oci.cniPoolSize"),
+        *("worker.oci.bridgeName", "worker.oci.bridgeSubnet"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +102,8 @@ class Config:
     max_parallelism: int = 0
     snapshotter: str | None = None
     registry_concurrency: int = 4
+    ignored: tuple[str, ...] = ()
+    """Keys of the file that are about a daemon."""
 
     @classmethod
     def load(cls, path: str | None = None) -> Config:
@@ -160,16 +176,12 @@ class Config:
 _DEFAULT_REGISTRY = RegistryConfig()
 
 
-def load_config(path: str | None = None) -> Config:
-    """See ``Config.load``."""
-    return Config.load(path)
-
-
 class _Reader:
     """Typed access to the document; every complaint names the file and the key's full path."""
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._ignored: list[str] = []
 
     def config(self, document: dict[str, Any]) -> Config:
         self._known(document, "", {"registry", "worker", "system"})
@@ -177,6 +189,7 @@ class _Reader:
         self._known(worker, "worker.", {"oci"})
         oci = self._table(worker, "oci", "worker.")
         known = {"gc", "gcpolicy", "max-parallelism", "snapshotter", "reservedSpace", "maxUsedSpace", "minFreeSpace"}
+        known |= {"gckeepstorage"}
         self._known(oci, "worker.oci.", known)
         system = self._table(document, "system", "")
         self._known(system, "system.", {"maxRegistryConcurrency"})
@@ -185,10 +198,11 @@ class _Reader:
             self._fail("worker.oci.snapshotter", f"{snapshotter!r} is none of auto, overlayfs, native")
         registries = self._table(document, "registry", "")
         return Config(
+            ignored=tuple(self._ignored),
             registries={host: self._registry(host, self._table(registries, host, "registry.")) for host in registries},
             gc=self._value(oci, "gc", bool, "worker.oci.", True),
             gc_policy=tuple(self._policy(p, "worker.oci.gcpolicy.") for p in self._tables(oci, "gcpolicy", "worker.oci.")),
-            reserved_space=self._space(oci, "reservedSpace", "worker.oci."),
+            reserved_space=self._space(oci, "reservedSpace" if "reservedSpace" in oci else "gckeepstorage", "worker.oci."),
             max_used_space=self._space(oci, "maxUsedSpace", "worker.oci."),
             min_free_space=self._space(oci, "minFreeSpace", "worker.oci."),
             max_parallelism=self._count(oci, "max-parallelism", "worker.oci.", 0),
@@ -212,7 +226,7 @@ class _Reader:
         )
 
     def _policy(self, table: dict[str, Any], at: str) -> GCPolicy:
-        self._known(table, at, {"all", "filters", "keepDuration", "reservedSpace", "maxUsedSpace", "minFreeSpace"})
+        self._known(table, at, {"all", "filters", "keepDuration", "keepBytes", "reservedSpace", "maxUsedSpace", "minFreeSpace"})
         try:
             keep = parse_duration(table.get("keepDuration", 0))
         except ValueError as e:
@@ -221,13 +235,16 @@ class _Reader:
             all=self._value(table, "all", bool, at, False),
             filters=self._strings(table, "filters", at),
             keep_duration=keep,
-            reserved_space=self._space(table, "reservedSpace", at),
+            # keepBytes is the old name (gcpolicy_unix.go reads it where the new one is missing).
+            reserved_space=self._space(table, "reservedSpace" if "reservedSpace" in table else "keepBytes", at),
             max_used_space=self._space(table, "maxUsedSpace", at),
             min_free_space=self._space(table, "minFreeSpace", at),
         )
 
     def _known(self, table: dict[str, Any], at: str, names: set[str]) -> None:
         unknown = sorted(set(table) - names)
+        self._ignored += [at + k for k in unknown if at + k in _DAEMON]
+        unknown = [k for k in unknown if at + k not in _DAEMON]
         if unknown:
             import difflib
 

@@ -8,7 +8,9 @@
      |    +-- IntegrityError    bytes don't fit their digest or size
      |         +-- DamagedBlobError   those of a blob of the own store; it is deleted by then
      +-- LayerError             a layer or archive is malformed or hostile
+     |    +-- RefusedLayerError  well-formed, and not to be unpacked: over a limit, or ambiguous between readers
      +-- StoreError             the state root can't be used: disk full, permission, damage
+     |    +-- DamagedStoreError its metadata is damaged: it has to be written anew before it can be used
      +-- StepError              a step of the build failed (exit code, missing file to copy)
      +-- UnsupportedError       understood, but not supported here; the text names it
      +-- CancelledError         the build was interrupted, or a sibling failed
@@ -55,8 +57,16 @@ class LayerError(PybuildError):
     """A layer or archive is malformed, hostile or over a limit."""
 
 
+class RefusedLayerError(LayerError):
+    """A layer or archive is well-formed, but over a limit, or other readers could take it for another one."""
+
+
 class StoreError(PybuildError):
     """The state root can't be used: disk full, no permission, damaged beyond what a miss repairs."""
+
+
+class DamagedStoreError(StoreError):
+    """The metadata database can't be worked with. The command line writes it anew and starts again (``state.recovery``)."""
 
 
 class StepError(PybuildError):

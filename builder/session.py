@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 
+from builder.oci.digest import Digest
 from builder.values import dataclass, field
 
 
@@ -13,7 +15,8 @@ class Session:
 
     ``secret`` gives the value of a secret or None; it is asked when a step runs, never before, and nothing keeps the answer.
     ``ssh`` maps an agent id to the socket that --ssh named. ``allow`` holds the entitlements that were granted
-    (``network.host``, ``security.insecure``, ``device``).
+    (``network.host``, ``security.insecure``, ``device``). ``id`` is random: part of the key of every local source, because what a
+    folder holds is known only while this session looks at it. ``runs``: see ``builder.ops.ahead``.
     """
 
     locals: Mapping[str, str] = field(default_factory=dict)
@@ -21,3 +24,13 @@ class Session:
     secret: Callable[[str], bytes | None] = lambda _: None
     ssh: Mapping[str, str] = field(default_factory=dict)
     allow: frozenset[str] = frozenset()
+    id: bytes = field(default_factory=lambda: os.urandom(16))
+    runs: dict[Digest, Callable[[], None]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, *, locals: Mapping[str, str] | None = None, secrets: Mapping[str, bytes] | None = None, allow: Sequence[str] = ()
+    ) -> Session:
+        """For graphs made by hand: folders by context name, values of secrets by id, entitlements."""
+        folders = {name: os.path.abspath(folder) for name, folder in (locals or {}).items()}
+        return cls(folders, {}, dict(secrets or {}).get, {}, frozenset(allow))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
-from builder.values import dataclass
+from builder.values import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from builder.cache.manager import CacheManager
     from builder.config import Config
     from builder.content.store import ContentStore
+    from builder.net.client import RegistryClient
     from builder.oci.digest import Digest
     from builder.snapshots.types import Snapshotter
     from builder.state.database import Database
@@ -32,16 +34,34 @@ class Worker:
     config: Config
     runtime: str | None = None
     _executor: Executor | None = None
+    _registry: RegistryClient | None = None
     _scratch: Scratch | None = None
     _database_lock: int = -1
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def executor(self) -> Executor:
-        if self._executor is None:
-            from runtime.executor import select
+        with self._lock:
+            if self._executor is None:
+                from runtime.executor import select
 
-            self._executor = select(self.runtime)
-        return self._executor
+                self._executor = select(self.runtime)
+            return self._executor
+
+    @property
+    def registry(self) -> RegistryClient:
+        """The worker's one client: tokens and connections are shared by all that it does."""
+        with self._lock:
+            if self._registry is None:
+                from builder.net.client import RegistryClient
+
+                self._registry = RegistryClient(self.config)
+            return self._registry
+
+    @registry.setter
+    def registry(self, client: RegistryClient) -> None:
+        """For tests, which bring one with another transport."""
+        self._registry = client
 
     def close(self) -> None:
         """End the lease and write what is still in memory. A process that dies without it leaves that to the next one's sweep."""
@@ -73,7 +93,6 @@ def open_worker(root: str | None, config: Config, runtime: str | None = None) ->
     from builder.content.store import ContentStore
     from builder.snapshots.select import open_snapshotter
     from builder.state import recovery, reserve, scratch
-    from builder.state.database import Database
     from builder.state.layout import Layout, default_root
 
     _enter_namespaces()
@@ -85,24 +104,24 @@ def open_worker(root: str | None, config: Config, runtime: str | None = None) ->
     reserve.keep(layout)
     own = scratch.enter(layout)
     layout = own.layout
-    lock, lost = recovery.enter(layout)
-    database = Database(layout.database)
+    entered = recovery.enter(layout)
+    database = entered.database
     content = ContentStore(layout)
     snapshotter = open_snapshotter(layout, database, config.snapshotter)
 
     def image_roots() -> Iterable[Digest]:
-        from builder.images.store import gc_roots
+        from builder.images.store import ImageStore
 
-        return gc_roots(database, content)
+        return ImageStore(database, content).gc_roots()
 
-    cache = CacheManager(layout, database, content, snapshotter, roots=[image_roots])
-    if lost:
-        from builder.cache.gc import sweep_leftovers
+    if entered.look_over:
         from builder.images.store import ImageStore
 
         ImageStore(database, content).restore()
-        sweep_leftovers(cache)
-    return Worker(layout, database, content, snapshotter, cache, config, runtime, _scratch=own, _database_lock=lock)
+    cache = CacheManager(layout, database, content, snapshotter, roots=[image_roots], look_over=entered.look_over)
+    if entered.look_over:
+        recovery.done(layout)
+    return Worker(layout, database, content, snapshotter, cache, config, runtime, _scratch=own, _database_lock=entered.lock)
 
 
 def _enter_namespaces() -> None:

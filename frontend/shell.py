@@ -14,6 +14,11 @@ from builder.values import dataclass, field
 from frontend.errors import ShellError
 
 _SPECIAL_PARAMETERS = frozenset("@*#?-$!0")
+MAX_WORD = 1 << 24
+"""Characters that one expansion may give: 24 doublings of a variable. BuildKit has no bound of its own and ends with the memory, or
+at the 16 MB of its messages."""
+MAX_TOTAL = 1 << 28
+"""Characters that all expansions of one conversion may give, and the environments of its RUN steps."""
 _EOF = ""
 _EOF_TEXT = "\ufffd"  # what Go prints for the rune of end of input
 
@@ -31,6 +36,21 @@ class ProcessWordResult:
     unmatched: frozenset[str]
 
 
+class Budget:
+    """What expansions may still give, in characters."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = MAX_TOTAL
+
+    def spend(self, characters: int) -> None:
+        """Raises ``ShellError`` when there is nothing left."""
+        self.left -= characters
+        if self.left < 0:
+            raise ShellError(f"the variables of this file come to more than {MAX_TOTAL} characters in all")
+
+
 @dataclass(frozen=True, slots=True)
 class Lex:
     """Options of the lexer. All methods raise ``ShellError``.
@@ -40,6 +60,7 @@ class Lex:
     ``raw_escapes``          keep escape characters in the result
     ``skip_process_quotes``  quotes have no meaning (contents of heredocs)
     ``skip_unset_env``       leave a reference to an unknown variable as it is written
+    ``budget``               what expansions are counted by, None: each word has its own bound only
     """
 
     escape_token: str = "\\"
@@ -47,6 +68,7 @@ class Lex:
     raw_escapes: bool = False
     skip_process_quotes: bool = False
     skip_unset_env: bool = False
+    budget: Budget | None = field(default=None, compare=False, repr=False)
 
     def process_word(self, word: str, env: Mapping[str, str]) -> str:
         """Expand ``word``; spaces stay."""
@@ -54,14 +76,13 @@ class Lex:
 
     def process_words(self, word: str, env: Mapping[str, str]) -> tuple[str, ...]:
         """Expand ``word``, then cut it at spaces that are not quoted (those of values cut too)."""
-        return _Run(self, word, env).process().words
+        return _Run(self, word, env).process(_Words([])).words
 
     def process_word_with_matches(self, word: str, env: Mapping[str, str]) -> ProcessWordResult:
-        """Expand ``word`` and tell which variables it asked for."""
+        """Expand ``word`` and tell which variables it asked for. ``words`` of the result is empty."""
         if word.isascii() and not any(ch in word for ch in ("$", "'", '"', self.escape_token)):
-            # Most words: nothing to do. ``words`` of such a result is not needed by callers of this method.
-            return ProcessWordResult(word, (word,), frozenset(), frozenset())
-        return _Run(self, word, env).process()
+            return ProcessWordResult(word, (), frozenset(), frozenset())  # most words: nothing to do
+        return _Run(self, word, env).process(None)
 
 
 def envs_from_list(env: Iterable[str]) -> dict[str, str]:
@@ -82,14 +103,14 @@ class _Words:
     in_word: bool = False
 
     def add_text(self, text: str) -> None:
+        if text and SPACES.isdisjoint(text):
+            self.add_raw(text)
+            return
         for ch in text:
-            self.add_char(ch)
-
-    def add_char(self, ch: str) -> None:
-        if ch not in SPACES:
-            self.add_raw(ch)
-        elif self.in_word and self.buffer:
-            self._cut()
+            if ch not in SPACES:
+                self.add_raw(ch)
+            elif self.in_word and self.buffer:
+                self._cut()
 
     def add_raw(self, text: str) -> None:
         if text:
@@ -110,7 +131,7 @@ class _Words:
 class _Run:
     """One walk over one word."""
 
-    __slots__ = ("buffer", "env", "lex", "matched", "pos", "raw_escapes", "source", "text", "unmatched")
+    __slots__ = ("buffer", "env", "grown", "lex", "matched", "pos", "raw_escapes", "source", "special", "text", "unmatched")
 
     def __init__(self, lex: Lex, word: str, env: Mapping[str, str]) -> None:
         self.lex = lex
@@ -121,18 +142,26 @@ class _Run:
         self.env = env
         self.raw_escapes = lex.raw_escapes
         self.buffer: list[str] = []
+        self.grown = 0
+        self.special = frozenset(("$", "<", lex.escape_token, *(() if lex.skip_process_quotes else ("'", '"'))))
         self.matched: set[str] = set()
         self.unmatched: set[str] = set()
 
-    def process(self) -> ProcessWordResult:
+    def process(self, words: _Words | None) -> ProcessWordResult:
+        """``words`` collects the words, None: they are not wanted."""
+        if words is not None:
+            self.buffer = words.buffer
         try:
-            result, words = self.process_until(_EOF, self.raw_escapes)
+            result = self.process_until(_EOF, self.raw_escapes, words)
+            if self.grown and self.lex.budget is not None:
+                self.lex.budget.spend(len(result))
         except ShellError as e:
             raise ShellError(f"failed to process {quote(self.source)}: {e}") from None
         except RecursionError:
             # Go's stack would take it; nobody writes hundreds of ${a:-${b:-...}} but to break a parser.
             raise ShellError("failed to process word: substitutions are nested too deeply") from None
-        return ProcessWordResult(result, tuple(words), frozenset(self.matched), frozenset(self.unmatched))
+        found = tuple(words.finish()) if words is not None else ()
+        return ProcessWordResult(result, found, frozenset(self.matched), frozenset(self.unmatched))
 
     def peek(self) -> str:
         return self.text[self.pos : self.pos + 1]
@@ -142,7 +171,7 @@ class _Run:
         self.pos += len(ch)
         return ch
 
-    def process_until(self, stop: str, raw_escapes: bool) -> tuple[str, list[str]]:
+    def process_until(self, stop: str, raw_escapes: bool, words: _Words | None) -> str:
         """Read up to ``stop`` (consumed) or to the end of input if ``stop`` is empty.
 
         The buffer of the word being built is emptied here although an outer call may have text in it: in a list of
@@ -151,33 +180,42 @@ class _Run:
         outer_raw, self.raw_escapes = self.raw_escapes, raw_escapes
         try:
             self.buffer.clear()
-            words = _Words(self.buffer)
             result: list[str] = []
-            while ch := self.peek():
-                if ch == stop:
+            text, special = self.text, self.special
+            while self.pos < len(text):
+                start = at = self.pos
+                while at < len(text) and (ch := text[at]) != stop and ch not in special:
+                    at += 1
+                self.pos = at
+                if at > start:
+                    result.append(text[start:at])
+                    if words is not None:
+                        words.add_text(text[start:at])
+                elif text[at] == stop:
                     self.pos += 1
-                    return "".join(result), words.finish()
-                if not self._step(ch, result, words):
+                    return "".join(result)
+                elif not self._step(text[at], result, words):
                     break
             if stop:
                 raise ShellError(f"unexpected end of statement while looking for matching {stop}")
-            return "".join(result), words.finish()
+            return "".join(result)
         finally:
             self.raw_escapes = outer_raw
 
-    def _step(self, ch: str, result: list[str], words: _Words) -> bool:
-        """Take one character or construct; False at the end of input after an escape character."""
+    def _step(self, ch: str, result: list[str], words: _Words | None) -> bool:
+        """Take one construct, that ``ch`` begins; False at the end of input after an escape character."""
         if ch == "$":
             value = self.dollar()
             result.append(value)
-            words.add_text(value)
+            if words is not None:
+                words.add_text(value)
         elif ch == "<":
             self._literal(self.heredoc_operator(), result, words)
         elif ch == "'" and not self.lex.skip_process_quotes:
             self._literal(self.single_quote(), result, words)
         elif ch == '"' and not self.lex.skip_process_quotes:
             self._literal(self.double_quote(), result, words)
-        elif ch == self.lex.escape_token:
+        else:
             self.pos += 1
             if self.raw_escapes:
                 self._literal(ch, result, words)
@@ -185,16 +223,13 @@ class _Run:
             if not escaped:
                 return False
             self._literal(escaped, result, words)
-        else:
-            self.pos += 1
-            words.add_char(ch)
-            result.append(ch)
         return True
 
     @staticmethod
-    def _literal(text: str, result: list[str], words: _Words) -> None:
+    def _literal(text: str, result: list[str], words: _Words | None) -> None:
         result.append(text)
-        words.add_raw(text)
+        if words is not None:
+            words.add_raw(text)
 
     def single_quote(self) -> str:
         """POSIX sh 2.2.2: nothing inside has a meaning, not even the escape character."""
@@ -261,13 +296,19 @@ class _Run:
         self.pos += 1
         if self.peek() == "{":
             self.pos += 1
-            return self.braces()
+            return self._grow(self.braces())
         name = self.name()
         if not name:
             return "$"
         value = self.lookup(name)
         if value is None:
             return f"${name}" if self.lex.skip_unset_env else ""
+        return self._grow(value)
+
+    def _grow(self, value: str) -> str:
+        self.grown += len(value)
+        if self.grown > MAX_WORD:
+            raise ShellError(f"the result has more than {MAX_WORD} characters")
         return value
 
     def braces(self) -> str:
@@ -294,7 +335,7 @@ class _Run:
 
     def operand(self, stop: str, raw_escapes: bool, missing: str) -> str:
         try:
-            return self.process_until(stop, raw_escapes)[0]
+            return self.process_until(stop, raw_escapes, None)
         except ShellError:
             if not self.peek():
                 raise ShellError(missing) from None
@@ -334,6 +375,9 @@ class _Run:
             if self.lex.skip_unset_env:
                 return f"${{{name}/{pattern}/{replacement}}}"
             value = ""
+        # Every match may give the whole replacement, and that the match for each $0 in it.
+        if len(value) * (1 + len(replacement)) > MAX_TOTAL:
+            raise ShellError(f"the result may have more than {MAX_TOTAL} characters")
         from frontend import shellpattern
 
         return shellpattern.replace(pattern, replacement, value, replace_all=replace_all)

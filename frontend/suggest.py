@@ -16,16 +16,26 @@ def search(value: str, options: Iterable[str], *, case_sensitive: bool = True) -
     Without ``case_sensitive`` the answer is given in the casing of ``value``.
     """
     wanted = value if case_sensitive else value.lower()
-    best, best_distance = "", _TOO_FAR
-    letters = sorted(value.lower())
-    for option in sorted(options, key=lambda option: (sorted(option.lower()) != letters, option)):
+    # With fewer than three edits one of three parts is whole: most options are put aside by that.
+    third = (len(wanted) + 2) // 3
+    parts = (wanted[:third], wanted[third : 2 * third], wanted[2 * third :])
+    best, near = _TOO_FAR, [""]
+    for option in options:
         candidate = option if case_sensitive else option.lower()
+        if abs(len(candidate) - len(wanted)) > best:
+            continue
+        if not (parts[0] in candidate or parts[1] in candidate or parts[2] in candidate):
+            continue
         if candidate == wanted:
             return ""
-        distance = _distance(wanted, candidate, best_distance)
-        if distance < best_distance:
-            best, best_distance = candidate, distance
-    return best if case_sensitive else _match_case(best, value)
+        distance = _distance(wanted, candidate, min(best + 1, _TOO_FAR))
+        if distance < best:
+            best, near = distance, [option]
+        elif distance == best < _TOO_FAR:
+            near.append(option)
+    letters = sorted(wanted.lower())
+    found = min(near, key=lambda option: (sorted(option.lower()) != letters, option))
+    return found if case_sensitive else _match_case(found.lower(), value)
 
 
 def hint(value: str, options: Iterable[str], *, case_sensitive: bool = True) -> str:
@@ -43,8 +53,17 @@ def parse_error(message: str, value: str, options: Iterable[str], *, case_sensit
 
 def _distance(a: str, b: str, limit: int) -> int:
     """Levenshtein distance with unit costs, or any number >= ``limit`` if it is not below it."""
+    start, shorter = 0, min(len(a), len(b))
+    while start < shorter and a[start] == b[start]:
+        start += 1
+    end = 0
+    while end < shorter - start and a[-1 - end] == b[-1 - end]:
+        end += 1
+    a, b = a[start : len(a) - end], b[start : len(b) - end]
     if abs(len(a) - len(b)) >= limit:
         return limit
+    if not a or not b:
+        return len(a) or len(b)
     row = list(range(len(b) + 1))
     for i, ch in enumerate(a, 1):
         diagonal, row[0] = row[0], i

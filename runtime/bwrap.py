@@ -1,7 +1,7 @@
 """bubblewrap: the same sandbox as runc's as far as bubblewrap can, for hosts without an OCI runtime or cgroups.
 
-Known limits: no_new_privs is always on (sudo and other set-uid tools can't work in a step), there is no cgroup (so no
---cgroup-parent; the devices a step may open are limited by nodev instead), and the sysfs shown is the host's network's.
+Known limits: no_new_privs is always on (sudo and other set-uid tools can't work in a step), and there is no cgroup: so no
+--cgroup-parent, and the devices a step may open are limited by nodev, which a step's own harmless nodes meet too.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from runtime import launch, netfiles, oci, seccomp, trampoline
+from runtime import facts as facts_module
+from runtime import launch, netfiles, oci, seccomp, trampoline, trial
 from runtime.errors import RuntimeFault
 from runtime.executor import require_program
+from runtime.job import STATUS_FD, Job, TreeMount
 from runtime.linux import syscalls
 from runtime.linux.namespaces import has_capability
 from runtime.spec import DEFAULT_HOSTNAME, BindMount, TmpfsMount
-from runtime.supervisor import STATUS_FD, Job, TreeMount
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
 
-    from runtime.spec import ExitStatus, Process, Sandbox
+    from runtime.spec import Cancelled, ExitStatus, Process, Sandbox
 
 _CAP_SYS_ADMIN = 21
 _TRAMPOLINE_FD, _SECCOMP_FD = 10, 11
@@ -41,37 +41,33 @@ class BubblewrapExecutor:
         require_program("bwrap", "bubblewrap", "runc")
         if not has_capability(_CAP_SYS_ADMIN):
             raise RuntimeFault("bwrap needs root or a user namespace")
+        facts = facts_module.probe()
+        if facts.user_namespace or facts.cgroups.kind == "none":  # a container around us, maybe: much may be refused
+            trial.run("bwrap", facts, self._job, "runc")
+
+    def admit(self, sandbox: Sandbox) -> None:
+        """See Executor."""
+        launch.check_options(sandbox, facts_module.probe())
+        if sandbox.cgroup_parent:
+            raise RuntimeFault("bwrap can't honour --cgroup-parent", hint="use --runtime runc")
 
     def run(
         self,
         sandbox: Sandbox,
         process: Process,
         on_output: Callable[[int, bytes], None],
-        cancelled: threading.Event,
+        cancelled: Cancelled,
     ) -> ExitStatus:
         """See Executor."""
-        if sandbox.cgroup_parent:
-            raise RuntimeFault("bwrap can't honour --cgroup-parent", hint="use --runtime runc")
+        self.admit(sandbox)
         request = launch.check(sandbox, process)
-        job = self._job(request)
-        complaint = bytearray()
+        return launch.run("bwrap", request, self._job(request, launch.scratch_folder(request)), on_output, cancelled)
 
-        def listen(stream: int, data: bytes) -> None:
-            if stream == 2 and len(complaint) < 2000:
-                complaint.extend(data)
-            on_output(stream, data)
-
-        status, report = launch.execute(request, job, listen, cancelled)
-        if status.code != 0 and not cancelled.is_set() and '"exit-code"' not in report.status:
-            raise RuntimeFault("bwrap: " + complaint.decode("utf-8", "replace").strip().removeprefix("bwrap: "))
-        return status
-
-    def _job(self, request: launch.Request) -> Job:
+    def _job(self, request: launch.Request, scratch: str) -> Job:
         program = require_program("bwrap", "bubblewrap", "runc")
         sandbox, facts = request.sandbox, request.facts
         insecure = sandbox.security == "insecure"
         granted = oci.granted_capabilities(sandbox, facts)
-        scratch = launch.scratch_folder(request)
         user = request.user
         groups = user.groups if user.gid in user.groups else (user.gid, *user.groups)
         command = trampoline.Command(
@@ -100,13 +96,15 @@ class BubblewrapExecutor:
             argv=(program, *self._options(request, scratch)),
             scratch=scratch,
             files=files,
+            programs=("init",),
             stdin="stdin" if request.process.stdin else "",
             fds=fds,
             status="status",
             tree=self._tree(request, scratch),
             # runc, too, makes a working folder that lies inside a mount.
             tree_cwd="" if _is_own(request.process.cwd) else request.process.cwd,
-            allow_devices=sandbox.rootfs if insecure else "",
+            allow_devices=(sandbox.rootfs,) if insecure else (),
+            own_network=sandbox.network == "none",  # bubblewrap could make one, but not the sysfs of it
         )
 
     def _options(self, request: launch.Request, scratch: str) -> list[str]:
@@ -114,11 +112,9 @@ class BubblewrapExecutor:
         insecure = sandbox.security == "insecure"
         options = ["--unshare-ipc", "--unshare-pid", "--unshare-uts", "--as-pid-1", "--new-session", "--die-with-parent"]
         options += ["--hostname", sandbox.hostname or DEFAULT_HOSTNAME, "--json-status-fd", str(STATUS_FD)]
-        if sandbox.network == "none":
-            options.append("--unshare-net")
         options += ["--dev-bind" if insecure else "--bind", f"{scratch}/tree", "/"]
         options += ["--proc", "/proc", "--dev", "/dev", *self._shm(sandbox), "--mqueue", "/dev/mqueue"]
-        options += ["--bind" if insecure else "--ro-bind", "/sys", "/sys"]
+        options += ["--bind" if insecure else "--ro-bind", f"{scratch}/sys" if sandbox.network == "none" else "/sys", "/sys"]
         if insecure:
             for path, _, _ in oci.INSECURE_DEVICES:
                 options += ["--dev-bind-try", path, path]
@@ -126,6 +122,8 @@ class BubblewrapExecutor:
             options += _masks()
             options += ["--seccomp", str(_SECCOMP_FD)]
         options += self._below_dev(sandbox)
+        if request.process.cwd.startswith("/dev/"):
+            options += ["--perms", "0755", "--dir", request.process.cwd]
         if sandbox.readonly_root:
             options += ["--remount-ro", "/"]
         return [*options, "--chdir", request.process.cwd, "--", f"/proc/self/fd/{_TRAMPOLINE_FD}"]
@@ -150,7 +148,8 @@ class BubblewrapExecutor:
             if isinstance(mount, BindMount):
                 options += ["--ro-bind" if mount.readonly else "--bind", mount.source, dest]
             elif dest != "/dev/shm":
-                options += [*(["--size", str(mount.size)] if mount.size else []), "--tmpfs", dest]
+                perms = f"{0o1777 if mount.mode is None else mount.mode:o}"
+                options += ["--perms", perms, *(["--size", str(mount.size)] if mount.size else []), "--tmpfs", dest]
         return options
 
     def _tree(self, request: launch.Request, scratch: str) -> tuple[TreeMount, ...]:
@@ -182,7 +181,7 @@ def _is_own(path: str) -> bool:
 def _tree_mount(mount: BindMount | TmpfsMount, dest: str) -> TreeMount:
     attributes = syscalls.MOUNT_ATTR_RDONLY if mount.readonly else 0
     if isinstance(mount, TmpfsMount):
-        return TreeMount(dest, size=mount.size, attributes=attributes)
+        return TreeMount(dest, size=mount.size, attributes=attributes, mode=0o1777 if mount.mode is None else mount.mode)
     for wanted, bit in (
         (mount.nosuid, syscalls.MOUNT_ATTR_NOSUID),
         (mount.nodev, syscalls.MOUNT_ATTR_NODEV),

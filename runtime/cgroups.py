@@ -12,12 +12,13 @@ _ROOT = "/sys/fs/cgroup"
 class Cgroups:
     """``kind``: "v1" (with or without a v2 tree beside it), "v2", or "none" where we may not make groups.
 
-    ``folders``: the mounted hierarchies. ``hybrid``: a v2 tree is mounted among v1 ones.
+    ``folders``: the mounted hierarchies. ``hybrid``: a v2 tree is mounted among v1 ones. ``reason``: why "none".
     """
 
     kind: str
     folders: tuple[str, ...] = ()
     hybrid: bool = False
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,13 @@ class Usage:
 
 def probe(root: str = _ROOT) -> Cgroups:
     """Look at the mounted hierarchies. A read-only or foreign one counts as none: the sandbox then runs without a group."""
+    unwritable = f"{root} can't be written"
     if os.path.exists(f"{root}/cgroup.controllers"):
-        return Cgroups("v2", (root,)) if os.access(root, os.W_OK) else Cgroups("none")
+        return Cgroups("v2", (root,)) if os.access(root, os.W_OK) else Cgroups("none", reason=unwritable)
     try:
         names = sorted(os.listdir(root))
-    except OSError:
-        return Cgroups("none")
+    except OSError as error:
+        return Cgroups("none", reason=f"{root}: {error.strerror}")
     seen: dict[int, str] = {}
     hybrid = False
     for name in names:
@@ -48,8 +50,10 @@ def probe(root: str = _ROOT) -> Cgroups:
             seen.setdefault(os.stat(folder).st_dev, folder)
     if hybrid:
         seen[-1] = f"{root}/unified"
-    if not any(key >= 0 for key in seen) or not all(os.access(folder, os.W_OK) for folder in seen.values()):
-        return Cgroups("none", (), hybrid)
+    if not any(key >= 0 for key in seen):
+        return Cgroups("none", (), hybrid, f"no cgroups are mounted on {root}")
+    if not all(os.access(folder, os.W_OK) for folder in seen.values()):
+        return Cgroups("none", (), hybrid, unwritable)
     return Cgroups("v1", tuple(seen.values()), hybrid)
 
 

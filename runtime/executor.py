@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 from runtime.errors import RuntimeFault
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
 
-    from runtime.spec import ExitStatus, Process, Sandbox
+    from runtime.spec import Cancelled, ExitStatus, Process, Sandbox
 
 NAMES = ("runc", "crun", "bwrap")
 
@@ -24,14 +23,17 @@ class Executor(Protocol):
         """As --runtime names it."""
 
     def check(self) -> None:
-        """RuntimeFault with a hint if this executor can't work on this host."""
+        """RuntimeFault with a hint if this executor can't work on this host, or could not keep a step from the host's devices."""
+
+    def admit(self, sandbox: Sandbox) -> None:
+        """RuntimeFault with a hint if the options of ``sandbox`` can't be had here. Looks at none of its files."""
 
     def run(
         self,
         sandbox: Sandbox,
         process: Process,
         on_output: Callable[[int, bytes], None],
-        cancelled: threading.Event,
+        cancelled: Cancelled,
     ) -> ExitStatus:
         """Run to the end. ``on_output(1 or 2, bytes)`` is called in the order of arrival, from the calling thread.
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from runtime import capabilities, cgroups
+from runtime import capabilities, cgroups, devices
+from runtime.linux.userns import in_user_namespace
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """``uids``/``gids``: ranges (first, count) that exist in our user namespace. ``loops``: block devices /dev/loopN to give
-    an insecure sandbox. ``setgroups``: supplementary groups may be set.
+    an insecure sandbox. ``setgroups``: supplementary groups may be set. ``cgroups`` that could not limit devices count as none,
+    where it is they that have to: outside of user namespaces, in which no device node can be made or opened.
     """
 
     architecture: str
@@ -36,11 +38,13 @@ class Facts:
 def probe() -> Facts:
     """Read the facts of this process and host."""
     uids, gids = _ranges("uid_map"), _ranges("gid_map")
-    everything = ((0, (1 << 32) - 1),)
+    inside = in_user_namespace()
     found = cgroups.probe()
+    if not inside and found.kind != "none" and (reason := devices.refusal(found)):
+        found = replace(found, kind="none", folders=(), reason=reason)
     return Facts(
         architecture=os.uname().machine,
-        user_namespace=uids != everything,
+        user_namespace=inside,
         uids=uids,
         gids=gids,
         setgroups=_text("/proc/self/setgroups") != "deny",
@@ -48,7 +52,7 @@ def probe() -> Facts:
         cgroups=found,
         # On v1 a cgroup namespace gives EINVAL with hierarchies that are not the standard ones (moby/buildkit#4108).
         cgroup_namespace=found.kind == "v2" and os.path.exists("/proc/self/ns/cgroup"),
-        loops=_free_loop() + 8 if uids == everything else 0,
+        loops=0 if inside else _free_loop() + 8,
     )
 
 

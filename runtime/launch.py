@@ -9,24 +9,24 @@ import socket
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from runtime import complaints, places, zygote
 from runtime import facts as facts_module
-from runtime import mountpoints, zygote
 from runtime import user as users
 from runtime.capabilities import SYS_RESOURCE
-from runtime.errors import RuntimeFault, UnsafePathError
+from runtime.complaints import Complaint
+from runtime.errors import RuntimeFault
+from runtime.job import GONE, Job, Report
 from runtime.linux.namespaces import has_capability
-from runtime.linux.safepath import open_in_root, resolve_in_root
 from runtime.oci import absolute
 from runtime.spec import ULIMIT_NAMES, BindMount, ExitStatus, Process, Sandbox, TmpfsMount
 from runtime.stubs import Stubs
-from runtime.supervisor import GONE, Job, Report
 from runtime.user import User
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
 
     from runtime.facts import Facts
+    from runtime.spec import Cancelled
 
 # Seconds between two looks at the cancel event. An Event can't be polled together with pipes.
 _CANCEL_INTERVAL = 0.05
@@ -55,16 +55,12 @@ class Request:
 def check(sandbox: Sandbox, process: Process) -> Request:
     """Check what was asked for against what this host can do. RuntimeFault names the option at fault."""
     facts = facts_module.probe()
-    if sandbox.network not in ("sandbox", "host", "none"):
-        raise RuntimeFault(f"unknown network mode {sandbox.network}")
-    if sandbox.security not in ("sandbox", "insecure"):
-        raise RuntimeFault(f"unknown security mode {sandbox.security}")
+    check_options(sandbox, facts)
     if not process.args:
         raise RuntimeFault("no command to run")
     for text in (*process.args, *process.env, process.cwd, sandbox.hostname):
         if "\0" in text:
             raise RuntimeFault("a command, environment variable or folder contains a NUL byte")
-    _check_ulimits(sandbox)
     for mount in sandbox.mounts:
         if isinstance(mount, BindMount) and not os.path.lexists(mount.source):
             raise RuntimeFault(f"mount {mount.dest}: {mount.source} does not exist")
@@ -79,11 +75,24 @@ def check(sandbox: Sandbox, process: Process) -> Request:
     env = process.env
     if not any(entry.startswith("HOME=") for entry in env):
         env = (*env, f"HOME={user.home}")
-    return Request(sandbox, replace(process, env=env, cwd=absolute(process.cwd or "/")), user, facts)
+    process = replace(process, env=env, cwd=absolute(process.cwd or "/"))
+    return Request(places.with_tmpfs_modes(sandbox), process, user, facts)
 
 
-def _check_ulimits(sandbox: Sandbox) -> None:
+def check_options(sandbox: Sandbox, facts: Facts) -> None:
+    """The part of ``check`` that needs no files. RuntimeFault names the option at fault."""
+    if sandbox.network not in ("sandbox", "host", "none"):
+        raise RuntimeFault(f"unknown network mode {sandbox.network}")
+    if sandbox.security not in ("sandbox", "insecure"):
+        raise RuntimeFault(f"unknown security mode {sandbox.security}")
+    _check_ulimits(sandbox, facts)
+
+
+def _check_ulimits(sandbox: Sandbox, facts: Facts) -> None:
     import resource
+
+    # The kernel asks for the right in the first user namespace.
+    may_raise = has_capability(SYS_RESOURCE) and not facts.user_namespace
 
     for name, soft, hard in sandbox.ulimits:
         if name not in ULIMIT_NAMES:
@@ -91,10 +100,10 @@ def _check_ulimits(sandbox: Sandbox) -> None:
         if soft < -1 or hard < -1 or (hard != -1 and (soft == -1 or soft > hard)):
             raise RuntimeFault(f"ulimit {name}={soft}:{hard}: the soft limit must not exceed the hard limit")
         _, top = resource.getrlimit(_RLIMIT_NUMBERS[name])
-        if top != -1 and (hard == -1 or hard > top) and not has_capability(SYS_RESOURCE):
+        if top != -1 and (hard == -1 or hard > top) and not may_raise:
             raise RuntimeFault(
                 f"ulimit {name}={soft}:{hard}: the hard limit of this process is {top}",
-                hint="raising it needs CAP_SYS_RESOURCE",
+                hint="raising it needs root with CAP_SYS_RESOURCE",
             )
 
 
@@ -115,115 +124,84 @@ def scratch_folder(request: Request) -> str:
     raise RuntimeFault("no folder to keep a sandbox's state in", hint="make the folder /mnt")
 
 
+def device_mounts(sandbox: Sandbox) -> tuple[str, ...]:
+    """The mounts of the sandbox in which device nodes may be opened, by their paths in the builder's namespace."""
+    return (sandbox.rootfs, *(m.source for m in sandbox.mounts if isinstance(m, BindMount) and not m.nodev and not m.is_file))
+
+
 def run_id() -> str:
     """Unique among the living: names the container and its cgroup; the pid lets others sweep after us."""
     return f"{os.getpid()}-{next(_counter)}"
 
 
-def execute(
-    request: Request, job: Job, on_output: Callable[[int, bytes], None], cancelled: threading.Event
-) -> tuple[ExitStatus, Report]:
-    """Prepare the rootfs, run ``job``, remove the stubs. RuntimeFault if the sandbox could not be set up."""
-    destinations = [absolute(mount.dest) for mount in request.sandbox.mounts]
-    stubs = Stubs(request.sandbox.rootfs, destinations, recursive=request.sandbox.remove_stubs_recursive)
+def run(name: str, request: Request, job: Job, on_output: Callable[[int, bytes], None], cancelled: Cancelled) -> ExitStatus:
+    """Prepare the rootfs, run ``job`` of the runtime ``name``, remove the stubs. RuntimeFault if the sandbox could not be set up.
+
+    A command that can't be started is an exit status of 1 and a line on standard error, whatever the runtime says.
+    """
+    sandbox, process = request.sandbox, request.process
+    stubs = Stubs(sandbox.rootfs, [absolute(m.dest) for m in sandbox.mounts], recursive=sandbox.remove_stubs_recursive)
+    listener = complaints.Listener(name, on_output)
     try:
-        _make_cwd(request)
-        _make_mount_points(request)
-        report = _run(job, on_output, cancelled)
+        places.make_cwd(sandbox.rootfs, process.cwd, request.user)
+        places.make_mount_points(sandbox)
+        report = start(job, listener, cancelled)
+    except places.CommandFault as fault:
+        return _not_started(str(fault), ExitStatus(1), on_output)
     finally:
         stubs.clean()
     if report is None:
-        return ExitStatus(137, 9), Report()
-    if report.error:
-        raise RuntimeFault(f"cannot set up the sandbox: {report.error}")
+        return ExitStatus(137, 9)
     signal = report.code - 128 if 128 < report.code <= 192 else 0
-    return ExitStatus(report.code, signal, report.max_rss, report.cpu_seconds, report.oom), report
+    status = ExitStatus(report.code, signal, report.max_rss, report.cpu_seconds, report.oom)
+    complaint = complaint_of(name, request, job, report, listener.held)
+    if complaint is None:
+        listener.release()
+        return status
+    if complaint.command:
+        return _not_started(complaint.text, status, on_output)
+    raise RuntimeFault(f"cannot set up the sandbox: {complaint.text}" if report.error else f"{name}: {complaint.text}")
 
 
-def _make_mount_points(request: Request) -> None:
-    """Those of the runtime's own mounts and of the sandbox's, but for places inside another mount.
-
-    /proc, /dev and /sys that are not folders are left for the runtime to refuse.
-    """
-    rootfs = request.sandbox.rootfs
-    wanted = [(f"/{name}", False) for name in ("proc", "dev", "sys") if not os.path.lexists(f"{rootfs}/{name}")]
-    wanted += [("/etc/resolv.conf", True), ("/etc/hosts", True)]
-    outer = ["/proc", "/dev", "/sys"]
-    for mount in request.sandbox.mounts:
-        dest = absolute(mount.dest)
-        if not any(dest.startswith(f"{above}/") for above in outer):
-            wanted.append((dest, isinstance(mount, BindMount) and not os.path.isdir(mount.source)))
-        outer.append(dest)
-    for dest, is_file in wanted:
-        try:
-            os.close(mountpoints.make(rootfs, dest, is_file=is_file))
-        except (OSError, UnsafePathError) as error:
-            raise RuntimeFault(f"cannot make the mount point {dest}: {_reason(error)}") from None
+def complaint_of(name: str, request: Request, job: Job, report: Report, said: str) -> Complaint | None:
+    """Why the command was not started, if it was not. ``said`` is the first that came on standard error."""
+    if report.error:
+        return Complaint(report.error, False)
+    # bubblewrap notes the code of a command that it could start; an OCI runtime that fails ends with 1 and says why.
+    if report.code == 0 or (report.code != 1 and not job.status) or '"exit-code"' in report.status:
+        return None
+    text, command = report.log or said, request.process.args[0]
+    inside = (job.scratch, request.sandbox.rootfs)
+    found = complaints.explain(name, text, command=command, cwd=request.process.cwd, inside=inside) if text else None
+    if found is None and job.status:
+        return Complaint(f"it ended with exit code {report.code} before the command ran", False)
+    return found
 
 
-def _make_cwd(request: Request) -> None:
-    """A missing working folder is made, with its missing parents, as the user's own (0755), links resolved in the root."""
-    rootfs, cwd = request.sandbox.rootfs, request.process.cwd
-    try:
-        path = resolve_in_root(rootfs, cwd)
-    except (OSError, UnsafePathError) as error:
-        raise RuntimeFault(f"working dir {cwd} points to invalid target: {_reason(error)}") from None
-    root_fd = os.open(rootfs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        if not _present(root_fd, path):
-            _make_folders(root_fd, path, request.user)
-    except OSError as error:
-        raise RuntimeFault(f"failed to create working directory {cwd}: {error.strerror}") from None
-    finally:
-        os.close(root_fd)
+def _not_started(text: str, status: ExitStatus, on_output: Callable[[int, bytes], None]) -> ExitStatus:
+    on_output(2, (text + "\n").encode("utf-8", "surrogateescape"))
+    return replace(status, code=1)
 
 
-def _present(root_fd: int, path: str) -> bool:
-    try:
-        os.close(open_in_root(root_fd, path, os.O_PATH))
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def _make_folders(root_fd: int, path: str, user: User) -> None:
-    done = ""
-    for name in path.split("/"):
-        parent = open_in_root(root_fd, done, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            try:
-                os.mkdir(name, 0o755, dir_fd=parent)
-            except FileExistsError:
-                pass
-            else:
-                made = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-                try:
-                    os.fchown(made, user.uid, user.gid)
-                    os.fchmod(made, 0o755)
-                finally:
-                    os.close(made)
-        finally:
-            os.close(parent)
-        done = f"{done}/{name}"
-
-
-def _reason(error: OSError | UnsafePathError) -> str:
-    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-
-
-def _run(job: Job, on_output: Callable[[int, bytes], None], cancelled: threading.Event) -> Report | None:
+def start(job: Job, on_output: Callable[[int, bytes], None], cancelled: Cancelled) -> Report | None:
     """Start the job and pump its output. None if it was cancelled; returns when all of the sandbox is dead."""
     out_read, out_write = os.pipe()
     err_read, err_write = os.pipe()
+    words = os.memfd_create("words")
     try:
         try:
-            control = zygote.submit(job.encode(), out_write, err_write)
+            control, helper = zygote.submit(job.encode(), out_write, err_write, words)
         finally:
             os.close(out_write)
             os.close(err_write)
         with control:
-            return _pump(control, {out_read: 1, err_read: 2}, on_output, cancelled)
+            try:
+                return _pump(control, {out_read: 1, err_read: 2}, on_output, cancelled)
+            except _SilenceError:
+                said = zygote.said(words)
+                raise RuntimeFault(helper.death() or f"the sandbox's supervisor died{said}", hint=_KILLED) from None
     finally:
+        os.close(words)
         os.close(out_read)
         os.close(err_read)
 
@@ -232,7 +210,7 @@ def _pump(
     control: socket.socket,
     streams: dict[int, int],
     on_output: Callable[[int, bytes], None],
-    cancelled: threading.Event,
+    cancelled: Cancelled,
 ) -> Report | None:
     """Until GONE and the end of both streams: all writers die before GONE, so the streams end."""
     poll = select.poll()
@@ -258,13 +236,13 @@ def _pump(
                         on_output(streams[fd], data)
                 elif not gone:
                     packet = _receive(control)
-                    if packet == GONE:
-                        gone = True
-                        poll.unregister(control)
-                    elif packet:
-                        report = Report.decode(packet)
-                    else:
-                        raise RuntimeFault("the sandbox's supervisor died")
+                    if packet and packet != GONE:
+                        report = report or Report.decode(packet)
+                        continue
+                    if not packet and not (report and report.error):
+                        raise _SilenceError
+                    gone = True
+                    poll.unregister(control)
     except BaseException:
         # An error of on_output or KeyboardInterrupt: nothing may outlive this call.
         _kill(control)
@@ -272,8 +250,15 @@ def _pump(
     if killed:
         return None
     if report is None:
-        raise RuntimeFault("the sandbox was killed from outside")
+        raise _SilenceError
     return report
+
+
+class _SilenceError(Exception):
+    """The other end of the control socket is closed, and nothing was said of why."""
+
+
+_KILLED = "if the machine ran out of memory, the kernel's log says whom it killed: dmesg | grep -i oom"
 
 
 def _receive(control: socket.socket) -> bytes:

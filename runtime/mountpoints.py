@@ -11,9 +11,10 @@ import os
 from runtime.linux.safepath import open_in_root, resolve_in_root
 
 
-def make(root: str, dest: str, *, is_file: bool) -> int:
+def make(root: str, dest: str, *, is_file: bool, mode: int = 0o755) -> int:
     """O_PATH handle of ``dest`` inside ``root``; missing folders (0755) and the empty file itself are made, as runc does.
 
+    ``mode`` is for ``dest`` alone, if it has to be made: runc up to 1.1 gives a tmpfs the mode of what it covers.
     A chain of links that ends at nothing makes its last target. OSError, or UnsafePathError for a loop of links.
     """
     root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -21,28 +22,41 @@ def make(root: str, dest: str, *, is_file: bool) -> int:
         try:
             return open_in_root(root_fd, dest, os.O_PATH)
         except FileNotFoundError:
-            return _make(root_fd, resolve_in_root(root, dest), is_file=is_file)
+            return _make(root_fd, resolve_in_root(f"/proc/self/fd/{root_fd}", dest), is_file=is_file, mode=mode)
     finally:
         os.close(root_fd)
 
 
-def _make(root_fd: int, path: str, *, is_file: bool) -> int:
+def _make(root_fd: int, path: str, *, is_file: bool, mode: int) -> int:
+    """``path`` holds no links. From the root down, whatever is there already stays as it is."""
     folder, name = os.path.split(path)
+    parent = os.open(".", _FOLDER, dir_fd=root_fd)
     try:
-        parent = open_in_root(root_fd, folder, os.O_PATH | os.O_DIRECTORY)
-    except FileNotFoundError:
-        parent = _make(root_fd, folder, is_file=False)
-    try:
+        for part in folder.split("/") if folder else ():
+            try:
+                below = os.open(part, _FOLDER, dir_fd=parent)
+            except FileNotFoundError:
+                _make_folder(part, parent, 0o755)
+                below = os.open(part, _FOLDER, dir_fd=parent)
+            os.close(parent)
+            parent = below
         if is_file:
-            fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o755, dir_fd=parent)
-            os.fchmod(fd, 0o755)
+            fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=parent)
+            os.fchmod(fd, mode)
             os.close(fd)
         else:
-            os.mkdir(name, 0o755, dir_fd=parent)
-            # Whatever the umask of the process is: layers must not depend on it.
-            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-            os.fchmod(fd, 0o755)
-            os.close(fd)
+            _make_folder(name, parent, mode)
         return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     finally:
         os.close(parent)
+
+
+_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def _make_folder(name: str, parent: int, mode: int) -> None:
+    os.mkdir(name, mode, dir_fd=parent)
+    # Whatever the umask of the process is: layers must not depend on it.
+    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    os.fchmod(fd, mode)
+    os.close(fd)

@@ -16,6 +16,9 @@ MASKED_PATHS = (
 )  # fmt: skip
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
+# What runc and crun put into /dev, as the specification wants it.
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+
 # Extra devices of an insecure sandbox: (path, major, minor), character devices (util/entitlements/security).
 INSECURE_DEVICES = (
     ("/dev/kmsg", 1, 11),
@@ -30,9 +33,21 @@ _UNLIMITED = (1 << 64) - 1
 
 
 def config(
-    sandbox: Sandbox, process: Process, user: User, facts: Facts, *, resolv_conf: str, hosts: str, cgroup: str
+    sandbox: Sandbox,
+    process: Process,
+    user: User,
+    facts: Facts,
+    *,
+    resolv_conf: str,
+    hosts: str,
+    cgroup: str,
+    sysfs: str = "",
 ) -> dict[str, object]:
-    """The whole document. ``resolv_conf`` and ``hosts`` are paths of files to mount; ``cgroup`` is "" for none."""
+    """The whole document. ``resolv_conf`` and ``hosts`` are paths of files to mount; ``cgroup`` is "" for none.
+
+    ``sysfs``: the folder of a sysfs of the caller's network namespace, which is a step's without network; "" to have the
+    runtime make a network namespace.
+    """
     insecure = sandbox.security == "insecure"
     rootless = facts.user_namespace
     granted = granted_capabilities(sandbox, facts)
@@ -40,7 +55,7 @@ def config(
     if insecure:
         sets |= {"inheritable": granted, "ambient": granted}
     namespaces = ["pid", "ipc", "uts", "mount"]
-    if sandbox.network == "none":
+    if sandbox.network == "none" and not sysfs:
         namespaces.append("network")
     if facts.cgroup_namespace:
         namespaces.append("cgroup")
@@ -73,7 +88,7 @@ def config(
         },
         "root": {"path": sandbox.rootfs, "readonly": sandbox.readonly_root},
         "hostname": sandbox.hostname or DEFAULT_HOSTNAME,
-        "mounts": _mounts(sandbox, facts, resolv_conf, hosts),
+        "mounts": _mounts(sandbox, facts, resolv_conf, hosts, sysfs, nodev=not (cgroup or rootless or insecure)),
         "linux": linux,
     }
 
@@ -119,7 +134,8 @@ def _mount(destination: str, kind: str, source: str, *options: str) -> _Mount:
     return {"destination": destination, "type": kind, "source": source, "options": list(options)}
 
 
-def _mounts(sandbox: Sandbox, facts: Facts, resolv_conf: str, hosts: str) -> list[_Mount]:
+def _mounts(sandbox: Sandbox, facts: Facts, resolv_conf: str, hosts: str, sysfs: str, *, nodev: bool) -> list[_Mount]:
+    """``nodev``: no cgroup limits devices, so a node that the step makes must not be one that it can open, wherever it is."""
     access = "rw" if sandbox.security == "insecure" else "ro"
     devpts = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]
     if facts.has_gid(5):
@@ -131,9 +147,12 @@ def _mounts(sandbox: Sandbox, facts: Facts, resolv_conf: str, hosts: str) -> lis
         _mount("/dev/shm", "tmpfs", "shm", "nosuid", "noexec", "nodev", "mode=1777", "size=65536k"),
         _mount("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"),
     ]
+    if nodev:
+        mounts[1]["options"] = ["nosuid", "nodev", "strictatime", "mode=755", "size=65536k"]
+        mounts[2:2] = [_mount(f"/dev/{name}", "bind", f"/dev/{name}", "bind", "nosuid", "noexec") for name in DEVICES]
     if facts.user_namespace:
         # A new sysfs needs a network namespace of our own. Recursively read-only: "ro" alone would leave the cgroup tree.
-        mounts.append(_mount("/sys", "bind", "/sys", "rbind", "nosuid", "noexec", "nodev", "ro", "rro"))
+        mounts.append(_mount("/sys", "bind", sysfs or "/sys", "rbind", "nosuid", "noexec", "nodev", "ro", "rro"))
     else:
         mounts.append(_mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", access))
     bound = ("nosuid", "noexec", "nodev", "rbind", "ro")
@@ -142,23 +161,27 @@ def _mounts(sandbox: Sandbox, facts: Facts, resolv_conf: str, hosts: str) -> lis
     if facts.cgroups.kind != "none" and not facts.user_namespace:
         mounts.append(_mount("/sys/fs/cgroup", "cgroup", "cgroup", access, "nosuid", "noexec", "nodev"))
     if sandbox.shm_size is not None:
-        mounts.append(_tmpfs(TmpfsMount("/dev/shm", sandbox.shm_size)))
-    mounts += [_tmpfs(mount) if isinstance(mount, TmpfsMount) else _bind(mount) for mount in sandbox.mounts]
+        mounts.append(_tmpfs(TmpfsMount("/dev/shm", sandbox.shm_size), nodev))
+    mounts += [_tmpfs(mount, nodev) if isinstance(mount, TmpfsMount) else _bind(mount, nodev) for mount in sandbox.mounts]
     return _last_of_each(mounts)
 
 
-def _tmpfs(mount: TmpfsMount) -> _Mount:
+def _tmpfs(mount: TmpfsMount, nodev: bool) -> _Mount:
     options = ["nosuid"]
+    if nodev:
+        options.append("nodev")
     if mount.readonly:
         options.append("ro")
     if mount.size:
         options.append(f"size={mount.size}")
+    options.append(f"mode={0o1777 if mount.mode is None else mount.mode:o}")
     return _mount(absolute(mount.dest), "tmpfs", "tmpfs", *options)
 
 
-def _bind(mount: BindMount) -> _Mount:
+def _bind(mount: BindMount, nodev: bool) -> _Mount:
     options = ["rbind"]
-    options += [name for name in ("nosuid", "nodev", "noexec") if getattr(mount, name)]
+    wanted = (("nosuid", mount.nosuid), ("nodev", mount.nodev or nodev), ("noexec", mount.noexec))
+    options += [name for name, is_wanted in wanted if is_wanted]
     if mount.readonly:
         options.append("ro")
     return _mount(absolute(mount.dest), "bind", mount.source, *options)

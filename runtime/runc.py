@@ -5,24 +5,22 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from runtime import launch, netfiles, oci
+from runtime import facts as facts_module
+from runtime import launch, netfiles, oci, seccomp, trial
 from runtime.cgroups import sweep
 from runtime.errors import RuntimeFault
 from runtime.executor import require_program
+from runtime.job import Job
 from runtime.linux.namespaces import has_capability
-from runtime.supervisor import Job
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
 
     from runtime.facts import Facts
-    from runtime.spec import ExitStatus, Process, Sandbox
+    from runtime.spec import Cancelled, ExitStatus, Process, Sandbox
 
 _CAP_SYS_ADMIN = 21
-
-# What runc and crun say when the command itself can't be executed: the step's failure, not ours.
-_COMMAND_FAULTS = ("exec: ", "exec user process", "executable file", "open executable", "exec format error", "to cwd")
+_OTHER = {"runc": "bwrap", "crun": "runc or bwrap"}
 
 
 class OciExecutor:
@@ -34,46 +32,66 @@ class OciExecutor:
 
     def check(self) -> None:
         """See Executor."""
-        require_program(self.name, self.name, "bwrap")
+        require_program(self.name, self.name, _OTHER[self.name])
         if not has_capability(_CAP_SYS_ADMIN):
             raise RuntimeFault(f"{self.name} needs root or a user namespace")
+        facts = facts_module.probe()
+        limited = facts.user_namespace or facts.cgroups.kind != "none"
+        if self.name == "crun" and not limited:
+            # crun takes "nodev" from the root file system, so that a step could make and open a node of the host's disk.
+            raise RuntimeFault(
+                f"crun needs a devices cgroup here: {facts.cgroups.reason}", hint="use --runtime runc or --runtime bwrap"
+            )
+        # Cgroups of v2 are set by BPF, which runc does as our probe did, and crun otherwise; without cgroups, or in a user
+        # namespace, much may be refused that only shows when it is tried.
+        if facts.user_namespace or facts.cgroups.kind == "none" or (self.name, facts.cgroups.kind) == ("crun", "v2"):
+            trial.run(self.name, facts, self._job, _OTHER[self.name])
+
+    def admit(self, sandbox: Sandbox) -> None:
+        """See Executor."""
+        facts = facts_module.probe()
+        launch.check_options(sandbox, facts)
+        if sandbox.cgroup_parent and (facts.user_namespace or facts.cgroups.kind == "none"):
+            why = "in a user namespace" if facts.user_namespace else facts.cgroups.reason
+            raise RuntimeFault(f"--cgroup-parent has no effect here: no cgroup can be made: {why}", hint="leave the option out")
 
     def run(
         self,
         sandbox: Sandbox,
         process: Process,
         on_output: Callable[[int, bytes], None],
-        cancelled: threading.Event,
+        cancelled: Cancelled,
     ) -> ExitStatus:
         """See Executor."""
+        self.admit(sandbox)
         request = launch.check(sandbox, process)
-        job = self._job(request)
-        status, report = launch.execute(request, job, on_output, cancelled)
-        if status.code != 0 and report.log and not any(text in report.log for text in _COMMAND_FAULTS):
-            raise RuntimeFault(f"{self.name}: {report.log}")
-        return status
+        return launch.run(self.name, request, self._job(request, launch.scratch_folder(request)), on_output, cancelled)
 
-    def _job(self, request: launch.Request) -> Job:
+    def _job(self, request: launch.Request, scratch: str) -> Job:
         import json
 
-        program = require_program(self.name, self.name, "bwrap")
-        facts = request.facts
-        scratch = launch.scratch_folder(request)
+        program = require_program(self.name, self.name, _OTHER[self.name])
+        sandbox, facts = request.sandbox, request.facts
         identity = launch.run_id()
         groups = self._groups(request, identity)
+        # As root the runtimes make a network namespace with its sysfs; in a user namespace they can't do the latter.
+        own_network = sandbox.network == "none" and facts.user_namespace
         config = oci.config(
-            request.sandbox,
+            sandbox,
             request.process,
             request.user,
             facts,
             resolv_conf=f"{scratch}/resolv.conf",
             hosts=f"{scratch}/hosts",
             cgroup=groups[0] if groups else "",
+            sysfs=f"{scratch}/sys" if own_network else "",
         )
+        if self.name == "crun":
+            config |= self._filter(request)
         files = {
             "bundle/config.json": (json.dumps(config), False),
-            "resolv.conf": (netfiles.resolv_conf(request.sandbox.network), False),
-            "hosts": (netfiles.hosts(request.sandbox.hostname, request.sandbox.extra_hosts), False),
+            "resolv.conf": (netfiles.resolv_conf(sandbox.network), False),
+            "hosts": (netfiles.hosts(sandbox.hostname, sandbox.extra_hosts), False),
         }
         if request.process.stdin:
             files["stdin"] = (request.process.stdin.hex(), True)
@@ -85,12 +103,26 @@ class OciExecutor:
             stdin="stdin" if request.process.stdin else "",
             folders=("state",),
             cover=cover,
-            allow_devices=request.sandbox.rootfs if request.sandbox.security == "insecure" else "",
-            log="log.json",
+            allow_devices=launch.device_mounts(sandbox) if groups or sandbox.security == "insecure" else (),
+            own_network=own_network,
+            log="log.json" if self.name == "runc" else "",
             groups=groups,
             group_kind=facts.cgroups.kind,
             group_folders=tuple(folder for folder in facts.cgroups.folders if folder not in cover),
         )
+
+    def _filter(self, request: launch.Request) -> dict[str, object]:
+        """The seccomp policy compiled by us, for crun alone: it has no ENOSYS for system calls newer than the policy, by which
+        programs built for newer kernels fall back, and where runc's own additions give it. (A crun before 0.18 ignores this and
+        takes the policy of the configuration.)"""
+        from base64 import b64encode
+
+        facts = request.facts
+        if request.sandbox.security == "insecure" or not seccomp.supports(facts.architecture):
+            return {}
+        granted = frozenset(oci.granted_capabilities(request.sandbox, facts))
+        data = b64encode(seccomp.compile_policy(facts.architecture, granted)).decode()
+        return {"annotations": {"run.oci.seccomp_bpf_data": data}}
 
     def _groups(self, request: launch.Request, identity: str) -> tuple[str, ...]:
         """(the sandbox's group, our group around it), or none where cgroups can't be used.
@@ -107,9 +139,11 @@ class OciExecutor:
         return (f"{parent}/{identity}/run", f"{parent}/{identity}")
 
     def _options(self, scratch: str, grouped: bool) -> list[str]:
-        options = [f"--root={scratch}/state", f"--log={scratch}/log.json", "--log-format=json"]
+        # Without a file for its log crun writes JSON to standard error, and nothing else.
+        options = [f"--root={scratch}/state", "--log-format=json"]
         run = ["run", f"--bundle={scratch}/bundle"]
         if self.name == "runc":
+            options.append(f"--log={scratch}/log.json")
             if not grouped:
                 options.append("--rootless=true")  # else it insists on a cgroup
             else:

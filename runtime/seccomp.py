@@ -2,7 +2,7 @@
 
 runc and crun let libseccomp do this (about 14 ms a run); bubblewrap wants the finished program, which here is compiled
 once a process. Calls are found by a binary search over ranges of numbers. Behaviour is libseccomp's as runc uses it: EPERM by
-default, ENOSYS for numbers newer than the tables, and the process is killed for calls of a foreign architecture. One
+default, ENOSYS for numbers newer than any that the policy names, and the process is killed for calls of a foreign architecture. One
 difference: the x32 mode of amd64 (gone from kernels of today's distributions) gives ENOSYS throughout.
 """
 
@@ -55,6 +55,11 @@ class _Decision:
     any_of: tuple[Argument, ...] = ()
 
 
+def supports(architecture: str) -> bool:
+    """Are there tables for it?"""
+    return architecture in _ARCHITECTURES
+
+
 @functools.cache
 def compile_policy(architecture: str, capabilities: frozenset[str]) -> bytes:
     """The policy as an array of struct sock_filter. RuntimeFault for an architecture without tables."""
@@ -94,7 +99,7 @@ def _segments(name: str, policy: tuple[Rule, ...]) -> list[tuple[int, _Decision]
                     decisions[number] = _Decision(value)
             elif known is None or known.any_of:
                 decisions[number] = _Decision(_EPERM, (*(known.any_of if known else ()), rule.argument))
-    top = syscall_numbers.HIGHEST[name]
+    top = syscall_numbers.newest(name)
     marks = {0: _Decision(_EPERM), top + 1: _Decision(_ENOSYS)}
     for number in decisions:
         if number + 1 not in decisions:

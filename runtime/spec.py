@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 # The names of setrlimit(2) without the prefix, as `docker build --ulimit` takes them.
 ULIMIT_NAMES = (
@@ -11,6 +12,12 @@ ULIMIT_NAMES = (
 )  # fmt: skip
 
 DEFAULT_HOSTNAME = "buildkitsandbox"
+
+
+class Cancelled(Protocol):
+    """Whether the caller still wants what runs: a threading.Event will do."""
+
+    def is_set(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +52,15 @@ class BindMount:
 
 @dataclass(frozen=True, slots=True)
 class TmpfsMount:
-    """An empty tmpfs at ``dest``, of at most ``size`` bytes (0: the kernel's default)."""
+    """An empty tmpfs at ``dest``, of at most ``size`` bytes (0: the kernel's default).
+
+    ``mode`` None: that of the folder it covers, or 0o1777 where there is none.
+    """
 
     dest: str
     size: int = 0
     readonly: bool = False
+    mode: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,114 +15,15 @@ import select
 import signal
 import socket
 import time
-from dataclasses import asdict, dataclass, field
-from typing import Any
 
-from runtime import cgroups, mountpoints
+from runtime import cgroups, mountpoints, netns
+from runtime.job import GONE, STATUS_FD, Job, Report, TreeMount, words
 from runtime.linux import mounts, syscalls
-
-# Messages on the control socket (SOCK_SEQPACKET): one Report from P1, then one GONE from S. The builder shuts its
-# writing side down to have the sandbox killed.
-GONE = b"gone"
-
-
-# Where the program finds the file Job.status.
-STATUS_FD = 9
-
-
-@dataclass(frozen=True, slots=True)
-class TreeMount:
-    """One mount of the tree that P1 puts together: a bind of ``source``, or a tmpfs of ``size`` bytes where it is "".
-
-    ``dest`` is resolved in the tree as it stands by then, links included; what is missing of it is made.
-    """
-
-    dest: str
-    source: str = ""
-    size: int = 0
-    is_file: bool = False
-    attributes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One run of a runtime program, as P1 carries it out. Crosses the process border as JSON (no secrets on disk).
-
-    ``scratch``: folder over which P1's tmpfs is mounted; ``folders`` are made in it, ``files`` written: path below it to
-    (text, is it hexadecimal bytes). ``stdin``: such a path or "". ``fds``: path of such a file to the number it must be
-    open as in the program. ``status``: path of a file the program has open for writing as number STATUS_FD.
-    ``cover``: folders to cover with an empty tmpfs. ``allow_devices``: a mount from which "nodev" is taken.
-    ``log``: path of the program's JSON log below scratch, "" for none. ``groups``: cgroups, deepest first: the sandbox's
-    and its parent, from which usage is read. ``tree``: mounts to put together at scratch/tree, in order;
-    ``tree_cwd``: a folder that must exist in it then.
-    """
-
-    argv: tuple[str, ...]
-    scratch: str
-    files: dict[str, tuple[str, bool]] = field(default_factory=dict)
-    stdin: str = ""
-    fds: dict[str, int] = field(default_factory=dict)
-    folders: tuple[str, ...] = ()
-    cover: tuple[str, ...] = ()
-    allow_devices: str = ""
-    log: str = ""
-    groups: tuple[str, ...] = ()
-    group_kind: str = "none"
-    group_folders: tuple[str, ...] = ()
-    status: str = ""
-    tree: tuple[TreeMount, ...] = ()
-    tree_cwd: str = ""
-
-    def encode(self) -> bytes:
-        """As JSON."""
-        import json
-
-        return json.dumps(asdict(self)).encode()
-
-    @staticmethod
-    def decode(data: bytes) -> Job:
-        """From JSON."""
-        import json
-
-        raw: dict[str, Any] = {}
-        for key, value in json.loads(data).items():
-            raw[key] = tuple(value) if isinstance(value, list) else value
-        raw["tree"] = tuple(TreeMount(**mount) for mount in raw["tree"])
-        return Job(**raw)
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What P1 saw. ``error``: the sandbox could not be set up; ``log``: errors the program logged; ``status``: what
-    it wrote to its status file.
-    """
-
-    code: int = 0
-    max_rss: int = 0
-    cpu_seconds: float = 0.0
-    oom: bool = False
-    error: str = ""
-    log: str = ""
-    status: str = ""
-
-    def encode(self) -> bytes:
-        """As JSON; fits a packet."""
-        import json
-
-        return json.dumps(asdict(self)).encode()
-
-    @staticmethod
-    def decode(data: bytes) -> Report:
-        """From JSON."""
-        import json
-
-        return Report(**json.loads(data))
 
 
 def supervise(job_fd: int, control: socket.socket, stdout: int, stderr: int, zygote: int) -> None:
-    """S: the child that the zygote forks for one sandbox. Never returns."""
+    """S: the child that the zygote forks for one sandbox; its own standard error is what it can say when it dies. Never returns."""
     try:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != zygote:
             os._exit(1)
@@ -132,7 +33,7 @@ def supervise(job_fd: int, control: socket.socket, stdout: int, stderr: int, zyg
         _run_first(job, control, stdout, stderr)
         control.send(GONE)
     except BaseException as error:
-        _send(control, Report(error=_words(error)).encode())
+        _send(control, Report(error=words(error)).encode())
         _send(control, GONE)
     finally:
         os._exit(0)
@@ -143,7 +44,7 @@ def _run_first(job: Job, control: socket.socket, stdout: int, stderr: int) -> No
     try:
         syscalls.unshare(syscalls.CLONE_NEWPID | syscalls.CLONE_NEWNS)
     except OSError as error:
-        raise OSError(error.errno, f"cannot make a pid namespace: {error.strerror}") from None
+        raise OSError(error.errno, f"making a pid namespace is refused: {error.strerror}") from None
     alive_read, alive_write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -157,13 +58,16 @@ def _run_first(job: Job, control: socket.socket, stdout: int, stderr: int) -> No
                 report = _first(job, control, stdout, stderr)
                 _send(control, report.encode())
         except BaseException as error:
-            _send(control, Report(error=_words(error)).encode())
+            _send(control, Report(error=words(error)).encode())
         finally:
             os._exit(0)
     os.close(stdout)
     os.close(stderr)
     os.close(alive_read)
-    os.waitpid(child, 0)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        # It had no time to say so itself. A report that came before counts.
+        _send(control, Report(error=f"the sandbox was killed by {signal.Signals(os.WTERMSIG(status)).name}").encode())
     _remove_groups(job)
 
 
@@ -172,12 +76,6 @@ def _send(control: socket.socket, data: bytes) -> None:
         control.send(data)
     except OSError:
         pass  # the builder is gone; so will we be
-
-
-def _words(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return f"{error}" or type(error).__name__
 
 
 def _remove_groups(job: Job) -> None:
@@ -193,7 +91,7 @@ def _first(job: Job, control: socket.socket, stdout: int, stderr: int) -> Report
     os.umask(0o022)
     os.chdir("/")
     _prepare(job)
-    child = _spawn(job, control, stdout, stderr)
+    child = _spawn(job, stdout, stderr)
     os.close(stdout)
     os.close(stderr)
     status, cpu, max_rss = _wait(child, control)
@@ -217,11 +115,11 @@ def _prepare(job: Job) -> None:
     syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
     for folder in job.cover:
         mounts.tmpfs(folder, mode=0o755)
-    if job.allow_devices:
+    for folder in job.allow_devices:
         try:
-            mounts.set_attributes(job.allow_devices, 0, syscalls.MOUNT_ATTR_NODEV)
+            mounts.set_attributes(folder, 0, syscalls.MOUNT_ATTR_NODEV)
         except mounts.MountError as error:
-            if error.errno != errno.EINVAL:  # a plain folder, not a mount: then there is no nodev of ours
+            if error.errno not in (errno.EINVAL, errno.ENOSYS):  # no mount of ours, or Linux before 5.12: it stays as it is
                 raise
     # The runtime's init re-executes from here on some versions: not noexec.
     mounts.tmpfs(job.scratch, mode=0o711)
@@ -233,7 +131,9 @@ def _prepare(job: Job) -> None:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "wb") as file:
             file.write(data)
-        os.chmod(path, 0o755 if name in job.fds else 0o644)
+        os.chmod(path, 0o755 if name in job.programs else 0o644)
+    if job.own_network:
+        netns.enter(f"{job.scratch}/sys")
     if job.tree:
         _assemble(job)
 
@@ -258,7 +158,8 @@ def _assemble(job: Job) -> None:
 def _mount_on(target: int, mount: TreeMount) -> None:
     attributes = mount.attributes
     if not mount.source:
-        mounts.tmpfs(target, size=mount.size or None, readonly=bool(attributes & syscalls.MOUNT_ATTR_RDONLY))
+        readonly = bool(attributes & syscalls.MOUNT_ATTR_RDONLY)
+        mounts.tmpfs(target, size=mount.size or None, mode=mount.mode, readonly=readonly)
         return
     mounts.bind(
         mount.source,
@@ -270,35 +171,47 @@ def _mount_on(target: int, mount: TreeMount) -> None:
     )
 
 
-def _spawn(job: Job, control: socket.socket, stdout: int, stderr: int) -> int:
-    """Fork and exec the program with nothing open but 0, 1, 2 and the files of ``job.fds``."""
+def _spawn(job: Job, stdout: int, stderr: int) -> int:
+    """Fork and exec the program with nothing open but 0, 1, 2 and the files of ``job.fds``. OSError if it can't be started."""
+    stdin = os.open(f"{job.scratch}/{job.stdin}" if job.stdin else "/dev/null", os.O_RDONLY)
+    opened = {number: os.open(f"{job.scratch}/{name}", os.O_RDONLY) for name, number in job.fds.items()}
+    if job.status:
+        opened[STATUS_FD] = os.open(f"{job.scratch}/{job.status}", os.O_WRONLY | os.O_CREAT, 0o600)
+    failed_read, failed_write = os.pipe()
     child = os.fork()
-    if child:
-        return child
-    try:
-        stdin = os.open(f"{job.scratch}/{job.stdin}" if job.stdin else "/dev/null", os.O_RDONLY)
-        opened = {number: os.open(f"{job.scratch}/{name}", os.O_RDONLY) for name, number in job.fds.items()}
-        if job.status:
-            opened[STATUS_FD] = os.open(f"{job.scratch}/{job.status}", os.O_WRONLY | os.O_CREAT, 0o600)
-        # First out of the way of the numbers to come, then into place.
-        high = 64 + max([0, *opened])
-        placed = {0: stdin, 1: stdout, 2: stderr, **opened}
-        lifted = {}
-        for offset, (number, fd) in enumerate(placed.items()):
-            os.dup2(fd, high + offset)
-            lifted[number] = high + offset
-        os.closerange(3, high)
-        for number, fd in lifted.items():
-            os.dup2(fd, number, inheritable=True)
-        os.closerange(max(2, *placed) + 1, 1 << 20)
-        # Python and the zygote ignore some signals, and exec would keep that.
-        for name in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
-            signal.signal(name, signal.SIG_DFL)
-        os.execve(job.argv[0], job.argv, _environment(job))
-    except BaseException as error:
-        os.write(2, f"{job.argv[0]}: {_words(error)}\n".encode())
-    finally:
-        os._exit(127)
+    if child == 0:
+        try:
+            # First out of the way of the numbers to come, then into place.
+            placed = {0: stdin, 1: stdout, 2: stderr, **opened}
+            high = 64 + max(placed)
+            lifted = {}
+            for offset, number in enumerate(placed):
+                os.dup2(placed[number], high + offset)
+                lifted[number] = high + offset
+            failed = os.dup2(failed_write, high + len(placed), inheritable=False)
+            os.closerange(3, high)
+            for number, fd in lifted.items():
+                os.dup2(fd, number, inheritable=True)
+                os.close(fd)
+            os.closerange(failed + 1, 1 << 20)
+            # Python and the zygote ignore some signals, whoever called pybuild may ignore others (nohup), and exec keeps that.
+            for name in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+                if signal.getsignal(name) is not signal.SIG_DFL:
+                    signal.signal(name, signal.SIG_DFL)
+            os.execve(job.argv[0], job.argv, _environment(job))
+        except BaseException as error:
+            os.write(failed, words(error).encode())
+        finally:
+            os._exit(127)
+    os.close(failed_write)
+    for fd in (stdin, *opened.values()):
+        os.close(fd)
+    with open(failed_read, "rb") as pipe:
+        reason = pipe.read().decode("utf-8", "replace")
+    if reason:
+        os.waitpid(child, 0)
+        raise OSError(None, reason, job.argv[0])
+    return child
 
 
 def _environment(job: Job) -> dict[str, str]:

@@ -1,12 +1,13 @@
-"""System call numbers of the names that the seccomp policy mentions, by architecture, and the highest number known here.
+"""System call numbers of the names that the seccomp policy mentions, by architecture.
 
-Facts of the kernel's tables (arch/*/entry/syscalls). A number above the highest known gives ENOSYS in our filters, so that
+Facts of the kernel's tables (arch/*/entry/syscalls). A number above the newest of them gives ENOSYS in our filters, so that
 programs built for newer kernels fall back as they do under runc.
 """
 
 from __future__ import annotations
 
-HIGHEST = {"x86_64": 471, "i386": 471, "aarch64": 471, "arm": 471}
+# arm's own calls have numbers from here on.
+_PRIVATE = 0xF_0000
 
 _TABLES = {
     "x86_64": """
@@ -236,3 +237,8 @@ def numbers(architecture: str) -> dict[str, int]:
     """Name to number; ``architecture`` is x86_64, i386, aarch64 or arm."""
     pairs = (entry.split("=") for entry in _TABLES[architecture].split())
     return {name: int(number) for name, number in pairs}
+
+
+def newest(architecture: str) -> int:
+    """The highest number that the policy knows: of the calls that are added for all architectures at the end of the table."""
+    return max(number for number in numbers(architecture).values() if number < _PRIVATE)

@@ -2,11 +2,12 @@
 
 bubblewrap can neither switch to a user with supplementary groups, nor give exact capability sets, and the rootfs need not
 hold any tool for it. So here is a static ELF file of straight machine code: a list of system calls with constant arguments,
-ending in execve of the command. Linux on amd64 and arm64.
+ending in execve of the command, and a few comparisons of their results. Linux on amd64 and arm64.
 """
 
 from __future__ import annotations
 
+import errno
 import struct
 from dataclasses import dataclass
 
@@ -16,11 +17,11 @@ from runtime.errors import RuntimeFault
 _NUMBERS = {
     "x86_64": {
         "write": 1, "execve": 59, "setgroups": 116, "setresuid": 117, "setresgid": 119, "capset": 126, "prctl": 157,
-        "exit_group": 231, "prlimit64": 302, "close_range": 436,
+        "exit_group": 231, "prlimit64": 302, "close_range": 436, "faccessat2": 439,
     },
     "aarch64": {
         "write": 64, "execve": 221, "setgroups": 159, "setresuid": 147, "setresgid": 149, "capset": 91, "prctl": 167,
-        "exit_group": 94, "prlimit64": 261, "close_range": 436,
+        "exit_group": 94, "prlimit64": 261, "close_range": 436, "faccessat2": 439,
     },
 }  # fmt: skip
 
@@ -29,9 +30,25 @@ _MACHINES = {"x86_64": 62, "aarch64": 183}
 _BASE = 0x40_0000
 _HEADER = 64 + 56  # ELF header and one program header
 
-_PR_CAPBSET_DROP, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 24, 47, 4
+_PR_SET_KEEPCAPS, _PR_CAPBSET_DROP, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 8, 24, 47, 4
 _CAPABILITY_VERSION_3 = 0x20080522
 _UNLIMITED = (1 << 64) - 1
+_AT_FDCWD, _AT_EACCESS, _X_OK = (1 << 64) - 100, 0x200, 1
+
+# What an execve or a look at its file can fail with that is worth words of its own, as Go and so runc has them.
+_REASONS = {
+    errno.E2BIG: "argument list too long",
+    errno.EACCES: "permission denied",
+    errno.EISDIR: "is a directory",
+    errno.ELOOP: "too many levels of symbolic links",
+    errno.ENAMETOOLONG: "file name too long",
+    errno.ENOENT: "no such file or directory",
+    errno.ENOEXEC: "exec format error",
+    errno.ENOMEM: "cannot allocate memory",
+    errno.ENOTDIR: "not a directory",
+    errno.EPERM: "operation not permitted",
+    errno.ETXTBSY: "text file busy",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +89,18 @@ class _Data:
         return self.put(struct.pack(f"<{len(addresses) + 1}Q", *addresses, 0))
 
 
+def supports(architecture: str) -> bool:
+    """Can a program be made for it?"""
+    return architecture in _NUMBERS
+
+
+def idle(architecture: str) -> bytes:
+    """The ELF file of a program that ends at once, with exit code 0."""
+    call = _amd64_call if architecture == "x86_64" else _arm64_call
+    code = call(_NUMBERS[architecture]["exit_group"], (0,))
+    return header(architecture, len(code)) + code
+
+
 def build(architecture: str, command: Command) -> bytes:
     """The ELF file. RuntimeFault for an architecture other than x86_64 and aarch64."""
     if architecture not in _NUMBERS:
@@ -82,15 +111,13 @@ def build(architecture: str, command: Command) -> bytes:
     data = _Data(start + -start % 8)
     code = _code(architecture, command, data)
     body = code + bytes(-start % 8) + bytes(data.content)
-    return _header(architecture, len(body)) + body
+    return header(architecture, len(body)) + body
 
 
-def _header(architecture: str, size: int) -> bytes:
+def header(architecture: str, size: int) -> bytes:
     """ELF64 executable with one readable, executable segment; entry right after the headers."""
     identity = b"\x7fELF\x02\x01\x01" + bytes(9)
-    elf = struct.pack(
-        "<HHIQQQIHHHHHH", 2, _MACHINES[architecture], 1, _BASE + _HEADER, 64, 0, 0, 64, 56, 1, 0, 0, 0
-    )
+    elf = struct.pack("<HHIQQQIHHHHHH", 2, _MACHINES[architecture], 1, _BASE + _HEADER, 64, 0, 0, 64, 56, 1, 0, 0, 0)
     total = _HEADER + size
     return identity + elf + struct.pack("<IIQQQQQQ", 1, 5, 0, _BASE, _BASE, total, total, 0x1000)
 
@@ -98,6 +125,7 @@ def _header(architecture: str, size: int) -> bytes:
 def _code(architecture: str, command: Command, data: _Data) -> bytes:
     call = _amd64_call if architecture == "x86_64" else _arm64_call
     skip = _amd64_skip_if_good if architecture == "x86_64" else _arm64_skip_if_good
+    unless = _amd64_skip_unless if architecture == "x86_64" else _arm64_skip_unless
     numbers = _NUMBERS[architecture]
 
     def do(name: str, *arguments: int) -> bytes:
@@ -111,6 +139,15 @@ def _code(architecture: str, command: Command, data: _Data) -> bytes:
         failure = fail(f"sandbox: {name} failed", 126)
         return do(name, *arguments) + skip(len(failure)) + failure
 
+    def fail_by_reason(text: str, but: tuple[int, ...] = ()) -> bytes:
+        """End if the last call failed, with the reason; go on behind it for the errors ``but``."""
+        code = b""
+        for number, reason in _REASONS.items():
+            if number not in but:
+                failure = fail(f"{text}: {reason}", 1)
+                code += unless(number, len(failure)) + failure
+        return code
+
     code = do("close_range", 3, 0xFFFF_FFFF, 0)
     for number, soft, hard in command.rlimits:
         code += must("prlimit64", 0, number, data.put(struct.pack("<QQ", soft & _UNLIMITED, hard & _UNLIMITED)), 0)
@@ -119,19 +156,37 @@ def _code(architecture: str, command: Command, data: _Data) -> bytes:
         for number, name in enumerate(capabilities.NAMES):
             if name not in command.granted and name in command.held:
                 code += must("prctl", _PR_CAPBSET_DROP, number, 0, 0, 0)
+        # As runc: the user has the capabilities up to execve, which looks the command up with them and then takes them away.
+        code += must("prctl", _PR_SET_KEEPCAPS, 1, 0, 0, 0)
     if command.groups is not None:
         code += must("setgroups", len(command.groups), data.put(struct.pack(f"<{len(command.groups)}I", *command.groups)))
     code += must("setresgid", command.gid, command.gid, command.gid)
     code += must("setresuid", command.uid, command.uid, command.uid)
     if not command.all_sets:
-        # A change away from uid 0 has emptied permitted and effective already; this empties inheritable as well.
-        granted = capabilities.mask(command.granted) if command.uid == 0 else 0
-        code += must("capset", data.put(struct.pack("<II", _CAPABILITY_VERSION_3, 0)), data.put(_capability_words(granted)))
+        words = _capability_words(capabilities.mask(command.granted))
+        code += must("capset", data.put(struct.pack("<II", _CAPABILITY_VERSION_3, 0)), data.put(words))
     argv, envp = data.strings(command.args), data.strings(command.env)
-    for path in candidates(command.args[0], command.env):
-        code += do("execve", data.put(path.encode("utf-8", "surrogateescape") + b"\0"), argv, envp)
-    why = "no such file, or not executable" if "/" in command.args[0] else "executable file not found in $PATH"
-    return code + fail(f'exec: "{command.args[0]}": {why}', 127)
+    program = command.args[0]
+    # Folders pass the look for an executable file, and execve refuses them like a file without permission.
+    refused = fail(f"exec: {_quoted(program)}: permission denied", 1)
+    refused = unless(errno.EACCES, len(refused)) + refused if "/" in program else b""
+    for path in candidates(program, command.env):
+        address = data.put(path.encode("utf-8", "surrogateescape") + b"\0")
+        execute = do("execve", address, argv, envp) + refused + fail_by_reason(f"exec {path}", (errno.EACCES,))
+        code += do("faccessat2", _AT_FDCWD, address, _X_OK, _AT_EACCESS)
+        if "/" in program:
+            missing = refused + fail_by_reason(f"exec: {_quoted(program)}: stat {program}", (errno.EACCES,))
+            code += skip(len(missing)) + missing + execute
+        else:
+            code += unless(0, len(execute)) + execute
+    return code + fail(f"exec: {_quoted(program)}: executable file not found in $PATH", 1)
+
+
+def _quoted(text: str) -> str:
+    """As Go's %q, near enough for a message."""
+    import json
+
+    return json.dumps(text, ensure_ascii=False)
 
 
 def candidates(program: str, env: tuple[str, ...]) -> list[str]:
@@ -160,6 +215,11 @@ def _amd64_skip_if_good(size: int) -> bytes:
     return b"\x48\x85\xc0\x0f\x89" + struct.pack("<i", size)
 
 
+def _amd64_skip_unless(number: int, size: int) -> bytes:
+    # cmp rax, -number; jne +size
+    return b"\x48\x3d" + struct.pack("<i", -number) + b"\x0f\x85" + struct.pack("<i", size)
+
+
 def _arm64_call(number: int, arguments: tuple[int, ...]) -> bytes:
     words: list[int] = []
     for register, value in [*enumerate(arguments), (8, number)]:
@@ -173,3 +233,8 @@ def _arm64_call(number: int, arguments: tuple[int, ...]) -> bytes:
 def _arm64_skip_if_good(size: int) -> bytes:
     # tbz x0, #63, +size behind this instruction
     return struct.pack("<I", 0xB600_0000 | 31 << 19 | (size // 4 + 1) << 5)
+
+
+def _arm64_skip_unless(number: int, size: int) -> bytes:
+    # cmn x0, #number; b.ne #size behind this instruction
+    return struct.pack("<II", 0xB100_001F | number << 10, 0x5400_0001 | (size // 4 + 1) << 5)

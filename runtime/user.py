@@ -6,11 +6,12 @@ Rules of BuildKit's executor (moby/sys/user.GetExecUser) for ``resolve`` and of 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from runtime.errors import RuntimeFault, UnsafePathError
-from runtime.linux.safepath import read_regular
+from runtime.linux.safepath import open_in_root, read_regular
 
 _LIMIT = 10 << 20
 _MAX_ID = (1 << 31) - 1
@@ -50,7 +51,9 @@ def resolve(rootfs: str, spec: str) -> User:
     """The user a process runs as. ``spec`` is "", "name", "uid", or either with ":group" or ":gid".
 
     RuntimeFault with BuildKit's text when a name has no line. Numbers need none. For "uid:gid" no file is read for the ids.
+    RuntimeFault, too, if one of the files is there and no regular one.
     """
+    _check_files(rootfs)
     numbers = _two_numbers(spec)
     if numbers is not None:
         uid, gid = numbers
@@ -61,6 +64,24 @@ def resolve(rootfs: str, spec: str) -> User:
         if spec == "":
             return User(0, 0, (), "/")
         raise
+
+
+def _check_files(rootfs: str) -> None:
+    """runc opens both for any user, in its own simple way: at a fifo it would wait for ever."""
+    root_fd = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for path in ("/etc/passwd", "/etc/group"):
+            try:
+                handle = open_in_root(root_fd, path, os.O_PATH)
+            except OSError:
+                continue
+            try:
+                if not stat.S_ISREG(os.fstat(handle).st_mode):
+                    raise RuntimeFault(f"{path} of the root file system is not a regular file")
+            finally:
+                os.close(handle)
+    finally:
+        os.close(root_fd)
 
 
 def lookup(rootfs: str, spec: str) -> tuple[int, int]:

@@ -16,20 +16,24 @@ from runtime.errors import RuntimeFault
 
 
 class Zygote:
-    """The builder's end. Safe to use from many threads."""
+    """The builder's end. Safe to use from many threads. ``words``: a file in memory that is the helper's standard error."""
 
-    def __init__(self, pid: int, channel: socket.socket) -> None:
+    def __init__(self, pid: int, channel: socket.socket, words: int) -> None:
         self.pid = pid
         self._channel = channel
         self._owner = os.getpid()
+        self._words = words
+        self._lock = threading.Lock()
+        self._status: int | None = None
 
     @property
     def usable(self) -> bool:
         """False in a process forked from the one that started it."""
         return self._owner == os.getpid()
 
-    def submit(self, job: bytes, stdout: int, stderr: int) -> socket.socket:
-        """Start a sandbox with the encoded ``supervisor.Job``; returns our end of its control socket.
+    def submit(self, job: bytes, stdout: int, stderr: int, words: int) -> socket.socket:
+        """Start a sandbox with the encoded ``job.Job``; returns our end of its control socket. ``words`` is the file that the
+        supervisor has as standard error.
 
         OSError if the helper is gone.
         """
@@ -41,7 +45,7 @@ class Zygote:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
                 try:
-                    socket.send_fds(self._channel, [b"j"], [job_fd, theirs.fileno(), stdout, stderr])
+                    socket.send_fds(self._channel, [b"j"], [job_fd, theirs.fileno(), stdout, stderr, words])
                 except OSError:
                     ours.close()
                     raise
@@ -49,13 +53,51 @@ class Zygote:
         finally:
             os.close(job_fd)
 
+    def death(self) -> str:
+        """What ended it, in words; "" if it lives. Waits a moment for a helper that is on its way out."""
+        try:
+            handle = os.pidfd_open(self.pid)
+        except OSError:
+            pass  # dead, and waited for already
+        else:
+            try:
+                poll = select.poll()
+                poll.register(handle, select.POLLIN)
+                if not poll.poll(1000):
+                    return ""
+            finally:
+                os.close(handle)
+        return f"the sandbox helper process {_end(self._wait())}{said(self._words)}"
+
     def stop(self) -> None:
         """End it, and every sandbox still running."""
         self._channel.close()
-        try:
-            os.waitpid(self.pid, 0)
-        except ChildProcessError:
-            pass
+        self._wait()
+
+    def _wait(self) -> int | None:
+        """Its wait status; None if somebody else has waited for it."""
+        with self._lock:
+            if self._status is None:
+                try:
+                    self._status = os.waitpid(self.pid, 0)[1]
+                except ChildProcessError:
+                    return None
+            return self._status
+
+
+def said(words: int) -> str:
+    """ ": " and the last line of a file in memory, or nothing."""
+    lines = os.pread(words, 1 << 16, 0).decode("utf-8", "replace").split("\n")
+    return next((f": {line.strip()}" for line in reversed(lines) if line.strip()), "")
+
+
+def _end(status: int | None) -> str:
+    if status is None:
+        return "is gone"
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        return f"was killed by {signal.Signals(number).name if number in signal.valid_signals() else number}"
+    return f"ended with exit code {os.waitstatus_to_exitcode(status)}"
 
 
 _running: Zygote | None = None
@@ -71,16 +113,19 @@ def start() -> None:
         raise RuntimeFault("the sandbox helper must be started before any thread")
     parent_pidfd = os.pidfd_open(os.getpid())
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    words = os.memfd_create("words")
     pid = os.fork()
     if pid == 0:
         try:
             ours.close()
-            serve(theirs, parent_pidfd)
+            serve(theirs, parent_pidfd, words)
+        except BaseException as error:
+            os.write(words, f"{type(error).__name__}: {error}\n".encode())
         finally:
             os._exit(1)
     theirs.close()
     os.close(parent_pidfd)
-    _running = Zygote(pid, ours)
+    _running = Zygote(pid, ours, words)
 
 
 def get() -> Zygote:
@@ -92,17 +137,19 @@ def get() -> Zygote:
         return _running
 
 
-def submit(job: bytes, stdout: int, stderr: int) -> socket.socket:
-    """``Zygote.submit`` on the running helper. One that died (the kernel's OOM killer takes what it likes) is replaced."""
+def submit(job: bytes, stdout: int, stderr: int, words: int) -> tuple[socket.socket, Zygote]:
+    """``Zygote.submit`` on the running helper, and that. One that died (the kernel's OOM killer takes what it likes) is
+    replaced."""
     helper = get()
     try:
-        return helper.submit(job, stdout, stderr)
+        return helper.submit(job, stdout, stderr, words), helper
     except (BrokenPipeError, ConnectionError):
         _forget(helper)
+    helper = get()
     try:
-        return get().submit(job, stdout, stderr)
+        return helper.submit(job, stdout, stderr, words), helper
     except OSError as error:
-        raise RuntimeFault(f"the sandbox helper process is gone: {error.strerror}") from None
+        raise RuntimeFault(helper.death() or f"the sandbox helper process is gone: {error.strerror}") from None
 
 
 def _forget(helper: Zygote) -> None:
@@ -128,62 +175,126 @@ def _launch() -> Zygote:
 
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     source = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    environment = {**os.environ, "PYTHONPATH": source}
-    code = "import sys; from runtime.zygote import main; main(int(sys.argv[1]), int(sys.argv[2]))"
+    # This very package, whatever else of its name the working folder or PYTHONPATH has; the folder it lies in is on the path no
+    # longer than that needs, since it may be site-packages, which has to stand behind the standard library.
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[4]); import runtime; del sys.path[0]; "
+        "from runtime.zygote import main; main(*map(int, sys.argv[1:4]))"
+    )
+    words = os.memfd_create("words")
     with theirs:
-        number = theirs.fileno()
+        numbers = (theirs.fileno(), os.getpid(), words)
         theirs.set_inheritable(True)
-        pid = os.posix_spawn(sys.executable, [sys.executable, "-c", code, str(number), str(os.getpid())], environment)
-    return Zygote(pid, ours)
+        os.set_inheritable(words, True)
+        pid = os.posix_spawn(sys.executable, [sys.executable, "-c", code, *map(str, numbers), source], os.environ)
+        os.set_inheritable(words, False)
+    return Zygote(pid, ours, words)
 
 
-def main(channel_fd: int, parent: int) -> None:
+def main(channel_fd: int, parent: int, words: int) -> None:
     """Entry of the helper as a program of its own."""
+    os.dup2(words, 2)
     parent_pidfd = os.pidfd_open(parent)
     if os.getppid() != parent:
         os._exit(1)
-    serve(socket.socket(fileno=channel_fd), parent_pidfd)
+    serve(socket.socket(fileno=channel_fd), parent_pidfd, words)
 
 
-def serve(channel: socket.socket, parent_pidfd: int) -> None:
+def serve(channel: socket.socket, parent_pidfd: int, words: int) -> None:
     """The helper's loop: fork a supervisor for each message, until the builder is gone. Never returns."""
-    from runtime import supervisor
+    from runtime import supervisor  # noqa: F401  (now, while the builder has other things to do)
 
     # Away from the terminal: its Ctrl-C is for the builder, which then ends us in order.
     os.setsid()
-    _close_all_but(channel.fileno(), parent_pidfd)
+    _close_all_but(channel.fileno(), parent_pidfd, words=words)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    # Supervisors report for themselves: no zombies to collect.
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    zygote = os.getpid()
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
     poll = select.poll()
     poll.register(channel, select.POLLIN)
     poll.register(parent_pidfd, select.POLLIN)
+    # By pidfd: each supervisor, and the control socket by which we tell for it how it died, should it not be able to.
+    children: dict[int, tuple[int, socket.socket]] = {}
     while True:
-        ready = dict(poll.poll())
+        ready = {fd for fd, _ in poll.poll()}
         if parent_pidfd in ready:
             os._exit(0)
-        data, fds, _, _ = socket.recv_fds(channel, 16, 4, socket.MSG_CMSG_CLOEXEC)
-        if not data:
-            os._exit(0)
-        job_fd, control_fd, stdout, stderr = fds
-        if os.fork() == 0:
+        for handle in ready & children.keys():
+            poll.unregister(handle)
+            _bury(handle, *children.pop(handle))
+        if channel.fileno() in ready:
+            data, fds, _, _ = socket.recv_fds(channel, 16, 5, socket.MSG_CMSG_CLOEXEC)
+            if not data:
+                os._exit(0)
+            others = [channel.fileno(), parent_pidfd, *children, *(control.fileno() for _, control in children.values())]
+            child = _fork(fds, others)
+            if child is not None:
+                handle, pid, control = child
+                children[handle] = pid, control
+                poll.register(handle, select.POLLIN)
+
+
+def _fork(fds: list[int], others: list[int]) -> tuple[int, int, socket.socket] | None:
+    """A supervisor for one message: (pidfd, pid, its control socket). ``others``: what it must not have open.
+
+    A failure is the sandbox's, told by its control socket, and nobody else's.
+    """
+    from runtime import supervisor
+
+    control: socket.socket | None = None
+    try:
+        control = socket.socket(fileno=fds[1])
+        job_fd, _, stdout, stderr, words = fds  # fewer, if this process may open no more files
+        zygote = os.getpid()
+        pid = os.fork()
+        if pid == 0:
             try:
-                channel.close()
-                os.close(parent_pidfd)
-                supervisor.supervise(job_fd, socket.socket(fileno=control_fd), stdout, stderr, zygote)
+                os.dup2(words, 2)
+                for fd in (*others, words):
+                    os.close(fd)
+                supervisor.supervise(job_fd, control, stdout, stderr, zygote)
             finally:
                 os._exit(1)
-        for fd in fds:
+        try:
+            return os.pidfd_open(pid), pid, control
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
+    except (OSError, ValueError, IndexError) as error:
+        if control is not None:
+            reason = error.strerror if isinstance(error, OSError) else "too many open files"
+            _tell(control, f"cannot start a process: {reason}")
+            control.close()
+        return None
+    finally:
+        for fd in fds[:1] + fds[2:]:
             os.close(fd)
 
 
-def _close_all_but(*kept: int) -> None:
-    """Nothing the builder, or who started it, had open may reach a sandbox (CVE-2024-21626), nor be held open by us."""
-    null = os.open("/dev/null", os.O_RDWR)
-    for number in (0, 1, 2):
-        os.dup2(null, number)
+def _bury(handle: int, pid: int, control: socket.socket) -> None:
+    os.close(handle)
+    _, status = os.waitpid(pid, 0)
+    if status != 0:
+        _tell(control, f"the sandbox's supervisor {_end(status)}")
+    control.close()
+
+
+def _tell(control: socket.socket, error: str) -> None:
+    from runtime.job import Report
+
+    try:
+        control.send(Report(error=error).encode(), socket.MSG_DONTWAIT)
+    except OSError:
+        pass  # the builder does not listen any more
+
+
+def _close_all_but(*kept: int, words: int) -> None:
+    """Nothing the builder, or who started it, had open may reach a sandbox (CVE-2024-21626), nor be held open by us. What is
+    written to standard output or error goes to ``words``."""
+    os.dup2(os.memfd_create("empty"), 0)
+    os.dup2(words, 1)
+    os.dup2(words, 2)
     first = 3
     for number in sorted({*kept}):
         os.closerange(first, number)

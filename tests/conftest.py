@@ -39,6 +39,17 @@ def pybuild(tmp_path: Path) -> Pybuild:
 
 
 @pytest.fixture
+def deep_path() -> Iterator[Path]:
+    """A ``tmp_path`` for trees so deep that pytest's own cleaning would end in a RecursionError, in this run or in a later one.
+    In memory where that can be: thousands of rmdir(2) take a disk long."""
+    from builder.files.trees import remove_tree
+
+    folder = tempfile.mkdtemp(prefix="pybuild-deep-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+    yield Path(folder)
+    remove_tree(folder)
+
+
+@pytest.fixture
 def new_root(tmp_path: Path) -> Callable[[], Pybuild]:
     """Another empty state root at every call."""
     from tests.support.cli import Pybuild

@@ -3,147 +3,112 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, cast
 
 from builder.build.inputs import Inputs, read_inputs
 from builder.build.resolver import WorldResolver, context_folders, step
-from builder.build.secrets import secret_provider
-from builder.cli.common import forget_pruned, open_root
-from builder.cli.displays import open_display
-from builder.cli.failures import BuildFailed
+from builder.build.result import BuildResult, BuiltTarget
+from builder.build.secrets import Secrets
 from builder.errors import UsageError
 from builder.session import Session
-from builder.text import gojson
+from builder.values import replace
 
 if TYPE_CHECKING:
     from builder.build.request import BuildRequest
+    from builder.build.sshkeys import KeyAgents
     from builder.cache.refs import ImmutableRef
     from builder.cache.types import Readable
-    from builder.cli.displays import Display
     from builder.exporters.image import WrittenImage
     from builder.exporters.types import BuildOutput
     from builder.graph.vertex import Edge
+    from builder.oci.digest import Digest
+    from builder.progress.events import Sink
     from builder.remotecache.session import RemoteCaches
+    from builder.solver.explain import Miss
     from builder.solver.plan import Plan
     from builder.solver.result import CachedResult, SharedResult
     from builder.solver.solver import Solver
     from builder.solver.steplog import StepLog
+    from builder.solver.types import Result
     from builder.worker import Worker
     from frontend.convert import Converted, ConvertOptions
+    from frontend.lint import Warning as Finding
 
 GC_SECONDS = 2.0
 """A build does not wait longer than this for the cache to shrink; what is left is the next build's."""
 
 
-def run_build(request: BuildRequest, *, root: str, config: str, runtime: str | None) -> int:
-    """``pybuild build``; the exit code."""
-    from builder.exporters.export import check_output
+class Pipeline:
+    """The stations of one build on a worker. ``inputs`` is None until the Dockerfile was read."""
 
-    method, _, form = request.call.partition(",")
-    if method not in ("build", "check", "lint", "outline", "targets"):
-        raise UsageError(f"--call={method} is not supported", hint="methods are build, check, outline, targets")
-    for spec in request.outputs:
-        check_output(spec, multi=len(request.platforms) > 1)
-    if method != "build":
-        from builder.cli.call import run_call
-
-        return run_call(request, method, form, root=root, config=config)
-    with opened(request, root, config, runtime) as build:
-        build.run()
-    return 0
-
-
-def run_graph(request: BuildRequest, form: str, *, root: str, config: str) -> int:
-    """``pybuild graph``: convert and print."""
-    from builder.graph.vertex import Graph
-
-    with opened(request, root, config, None) as build:
-        converted = build.convert()
-        graph = Graph(tuple(t.edge for t in converted.targets if t.edge is not None))
-    print(graph.to_json() if form == "json" else graph.to_dot())
-    return 0
-
-
-@contextmanager
-def opened(request: BuildRequest, root: str, config: str, runtime: str | None) -> Iterator[Build]:
-    """A worker, a display and a scratch folder around one build; a display always shows its last state."""
-    import shutil
-    import tempfile
-
-    worker = open_root(root, config, runtime)
-    display = open_display(request.progress, quiet=request.quiet)
-    scratch = tempfile.mkdtemp(prefix="build-", dir=worker.layout.tmp)
-    build = Build(worker, request, display, scratch)
-    try:
-        yield build
-    except (Exception, KeyboardInterrupt) as e:
-        build.stop()
-        display.close()
-        build.explain(failed=True)
-        if isinstance(e, KeyboardInterrupt) or build.inputs is None:
-            raise
-        raise BuildFailed(e, build.inputs.name, build.inputs.dockerfile) from e
-    else:
-        display.close()
-        build.explain()
-    finally:
-        build.close()
-        shutil.rmtree(scratch, ignore_errors=True)
-        worker.close()
-    build.warn()
-
-
-class Build:
-    """One build on a worker. ``inputs`` is None until the Dockerfile was read."""
-
-    def __init__(self, worker: Worker, request: BuildRequest, display: Display, scratch: str) -> None:
-        self.worker, self.request, self.display = worker, request, display
-        self._scratch = scratch
-        self._secret = secret_provider(request.secrets)
-        self.session = self._session({}, {})
+    def __init__(self, worker: Worker, request: BuildRequest, sink: Sink, scratch: str) -> None:
+        """``scratch``: a private folder, the caller's to delete."""
+        self.worker, self.request = worker, request
+        self._sink, self._scratch = sink, scratch
+        secrets = Secrets(request.secrets)
+        self.session = Session(secret=secrets.get, ssh=request.ssh, allow=request.allow)
         self.inputs: Inputs | None = None
         self.converted: Converted | None = None
+        self._warnings: list[str] = list(secrets.warnings)
         self._done = False
         self._solver: Solver | None = None
-        self._solved: list[CachedResult] = []
+        self._solved: list[CachedResult[Result]] = []
         self._caches = self._remote_caches()
         self._id = os.urandom(8).hex()
         self._log: StepLog | None = None
+        self._agents = self._key_agents()
+        self._definition: Digest | None = None
 
-    def run(self) -> None:
+    def run(self) -> BuildResult:
         """Everything, up to the last output."""
-        from builder.exporters.export import export
+        from builder.exporters.export import check_outputs, check_platforms, export
 
+        check_outputs(self.request.outputs, multi=len(self.request.platforms) > 1)
         converted = self.convert()
+        platforms = [t.platform for t in converted.targets]
+        self._warnings += check_platforms(self.request.outputs, platforms, multi=converted.multi_platform)
         try:
             with self._caches.exporting(self._finished) if self._caches else nullcontext():
                 output = self.solve(converted)
-                images = [export(self.worker, output, s, self.request.tags, self.display) for s in self.request.outputs]
+                images = [export(self.worker, output, s, self.request.tags, self._sink) for s in self.request.outputs]
+            targets = tuple(BuiltTarget(t.platform, None if t.ref is None else t.ref.id) for t in output.targets)
         finally:
             for solved in self._solved:
                 solved.release()
-        self._report(next((i for i in images if i is not None), None))
         self._done = True
+        return self._result(targets, [i for i in images if i is not None])
 
     def convert(self) -> Converted:
         """Read the inputs and turn the Dockerfile into a graph."""
         from frontend.convert import convert
 
         inputs = self.read()
-        self.converted = convert(inputs.dockerfile, self.options(), self.resolver())
+        options = replace(self.options(), warn=self._tell_finding)
+        self.converted = convert(inputs.dockerfile, options, self.resolver())
         return self.converted
+
+    def _tell_finding(self, finding: Finding) -> None:
+        """Below the step that read the file, as in BuildKit."""
+        from builder.progress.events import Warned
+        from builder.text.redact import redact_text
+
+        assert self.inputs is not None
+        file = (self.inputs.name, self.inputs.dockerfile)
+        lines = tuple((r.start, r.end) for r in finding.ranges)
+        self._sink(Warned(redact_text(finding.short()), finding.description, finding.url, lines, file, self._definition))
 
     def resolver(self) -> WorldResolver:
         """The frontend's view of images and contexts; after ``read``."""
-        return WorldResolver(self.worker, self.session, self.display)
+        return WorldResolver(self.worker, self.session, self._sink, self._warnings.append)
 
     def read(self) -> Inputs:
         """Dockerfile, .dockerignore and contexts."""
-        with step(self.display, f"[internal] load build definition from {os.path.basename(self.request.file) or 'Dockerfile'}"):
+        name = f"[internal] load build definition from {os.path.basename(self.request.file) or 'Dockerfile'}"
+        with step(self._sink, name) as self._definition:
             self.inputs = read_inputs(self.request, self._scratch, self._solve_one)
+        self._warnings += self.inputs.warnings
         locals_, layouts = context_folders(self.request.build_contexts)
         for name, folder in (locals_ | layouts).items():
             if not os.path.isdir(folder):
@@ -184,15 +149,9 @@ class Build:
         converted = self.convert()
         return self.solver.plan([t.edge for t in converted.targets if t.edge is not None])
 
-    def explain(self, *, failed: bool = False) -> None:
-        """Why steps ran, on standard error, if that was asked for."""
-        if not self.request.explain:
-            return
-        from builder.cli.why import misses_text, past_misses
-
-        found = past_misses(self._log.misses()) if self._log is not None else []
-        if found or not failed:
-            sys.stderr.write("\n" + (misses_text(found) if found else "Nothing ran: everything was cached.\n"))
+    def misses(self) -> tuple[Miss, ...]:
+        """Why the steps that ran were not cached."""
+        return tuple(self._log.misses()) if self._log is not None else ()
 
     @property
     def log(self) -> StepLog:
@@ -239,7 +198,7 @@ class Build:
                 lambda vertex: resolve(vertex, self.worker, self.session),
                 self.worker.cache,
                 SqliteKeyStore(self.worker.database),
-                self.display,
+                self._sink,
                 parallelism=self.request.max_parallelism or self.worker.config.max_parallelism or None,
                 locks=self.worker.layout.locks,
                 imported=self._caches.key_caches() if self._caches else (),
@@ -247,8 +206,8 @@ class Build:
             )
         return self._solver
 
-    def stop(self) -> None:
-        """Stop what still runs, after an error or Ctrl-C."""
+    def cancel(self) -> None:
+        """Stop what still runs: after an error, or because the caller wants it. From any thread."""
         if self._solver is not None:
             self._solver.cancel()
 
@@ -256,29 +215,46 @@ class Build:
         """Give back what the solver holds; after a finished build, collect: its own records too, now that nobody holds them."""
         if self._solver is not None:
             self._solver.close()
+        if self._agents is not None:
+            self._agents.close()
         if self._done:
             policies = self.worker.config.gc_policies(self.worker.layout.root)
             if self.worker.cache.collect(policies, seconds=GC_SECONDS):
+                from builder.build.store import forget_pruned
+
                 forget_pruned(self.worker)
         if self._log is not None:
             self._log.trim()
 
-    def warn(self) -> None:
-        """Lint findings and unused build args, after the display."""
-        if self.converted is None or self.request.quiet:
-            return
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should hear when the build is over; the linter's findings are apart."""
+        texts = list(self._warnings)
+        if self.converted is None:
+            return tuple(texts)
         if any(s.type == "image" and not s.get("name") for s in self.request.outputs) and not self.request.tags and self._done:
-            sys.stderr.write("[Warning] the image has no name and stays in the build cache only: name it with -t\n")
+            texts.append("the image has no name and stays in the build cache only: name it with -t")
         if image := self.converted.external_frontend:
-            sys.stderr.write(f"[Warning] the frontend {image} is not run: pybuild reads the Dockerfile itself\n")
-        for text in self._caches.warnings if self._caches else ():
-            sys.stderr.write(f"[Warning] {text}\n")
-        lines = [w.short() for w in self.converted.warnings]
+            texts.append(f"the frontend {image} is not run: pybuild reads the Dockerfile itself")
+        texts += self._caches.warnings if self._caches else ()
         if unused := self.converted.unused_build_args:
-            sys.stderr.write(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed\n")
-        if lines:
-            count = f"{len(lines)} warning{'s' if len(lines) > 1 else ''} found (use --debug to expand):"
-            sys.stderr.write(f"\n {count}\n" + "".join(f" - {line}\n" for line in lines))
+            texts.append(f"One or more build-args [{' '.join(unused)}] were not consumed")
+        return tuple(texts)
+
+    def findings(self) -> tuple[str, ...]:
+        """The linter's, a line each."""
+        from builder.text.redact import redact_text
+
+        return () if self.converted is None else tuple(redact_text(w.short()) for w in self.converted.warnings)
+
+    def _key_agents(self) -> KeyAgents | None:
+        """The last thing that is made: nothing after it may fail and leave them."""
+        if not self.request.ssh_keys:
+            return None
+        from builder.build.sshkeys import KeyAgents
+
+        agents = KeyAgents(self.request.ssh_keys)
+        self.session = replace(self.session, ssh={**self.session.ssh, **agents.sockets})
+        return agents
 
     def _remote_caches(self) -> RemoteCaches | None:
         request = self.request
@@ -287,48 +263,20 @@ class Build:
         from builder.remotecache.session import RemoteCaches
 
         images = any(s.type in ("image", "oci", "docker") for s in request.outputs)
-        return RemoteCaches(self.worker, request.cache_from, request.cache_to, self.display, images=images)
+        return RemoteCaches(self.worker, request.cache_from, request.cache_to, self._sink, images=images)
 
-    def _finished(self) -> Sequence[CachedResult | SharedResult]:
+    def _finished(self) -> Sequence[CachedResult[Result] | SharedResult[Result]]:
         """The targets; of a build that failed, what came to an end nevertheless."""
         return self._solved or self.solver.finished
 
-    def _solve_one(self, edge: Edge) -> Readable:
-        """For remote contexts, which are read before the graph is there."""
+    def _solve_one(self, edge: Edge, locals_: Mapping[str, str]) -> Readable:
+        """For contexts that are read before the graph is there; ``locals_`` are the folders of their local sources."""
         assert self._solver is None or self.inputs is None
+        self.session = self._session(dict(locals_), {})
         return cast("Readable", self.solver.build([edge])[0].result)
 
     def _session(self, locals_: dict[str, str], layouts: dict[str, str]) -> Session:
-        return Session(locals_, layouts, self._secret, self.request.ssh, self.request.allow)
+        return replace(self.session, locals=locals_, oci_layouts=layouts)
 
-    def _report(self, image: WrittenImage | None) -> None:
-        if image is None:
-            return
-        config = image.manifests[0].config.digest
-        if self.request.iidfile:
-            _write(self.request.iidfile, str(image.top.digest if len(image.manifests) > 1 else config).encode())
-        if self.request.metadata_file:
-            _write(self.request.metadata_file, _metadata(image, self.request))
-        if self.request.quiet:
-            print(image.top.digest if len(image.manifests) > 1 else config)
-
-
-def _write(path: str, data: bytes) -> None:
-    from builder.exporters.sink import output_file
-
-    with output_file(path, "metadata") as write:
-        write(data)
-
-
-def _metadata(image: WrittenImage, request: BuildRequest) -> bytes:
-    """buildx' --metadata-file."""
-
-    from builder.oci.documents import descriptor_json
-
-    doc = {
-        "containerimage.config.digest": image.manifests[0].config.digest,
-        "containerimage.descriptor": descriptor_json(image.top),
-        "containerimage.digest": image.top.digest,
-        "image.name": ",".join(str(t) for t in request.tags),
-    }
-    return gojson.encode({k: v for k, v in doc.items() if v}, indent=2)
+    def _result(self, targets: tuple[BuiltTarget, ...], images: Sequence[WrittenImage]) -> BuildResult:
+        return BuildResult(targets, tuple(images), self.request.tags, self.warnings(), self.findings())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -10,6 +11,8 @@ from builder.exporters.types import OutputSpec
 from builder.graph.ops import Ulimit
 from builder.oci.platform import Platform
 from builder.oci.reference import Reference
+from builder.text.fields import flag_fields, key_values
+from builder.text.strconv import parse_bool
 from builder.values import dataclass, field
 
 if TYPE_CHECKING:
@@ -19,7 +22,6 @@ _SIZES = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _ULIMITS = frozenset(
     "core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack".split()  # noqa: SIM905
 )
-_NO_KEYS, _USE_AGENT = "key files are not supported", "load the keys into an ssh-agent and name its socket"
 ENTITLEMENTS = ("network.host", "security.insecure", "device")
 
 
@@ -34,7 +36,18 @@ class SecretSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
-    """One ``pybuild build``. ``context`` and ``file`` as typed; an empty ``file`` is the context's Dockerfile."""
+    """One build of a Dockerfile.
+
+    ``context``     a folder, an archive, ``-`` (standard input), or a git or http URL, as a user types it
+    ``file``        the Dockerfile; empty: the context's own, ``-``: standard input
+    ``tags``        names for outputs that are images
+    ``outputs``     nothing is exported where there is none; the result stays in the cache
+    ``no_cache``    "all", or the names of stages whose steps run anew
+    ``shm_size``    bytes of /dev/shm in steps, 0: the default
+    ``ssh``         agent id -> socket
+    ``allow``       entitlements: ``network.host``, ``security.insecure``, ``device``
+    ``max_parallelism``  steps that run at one time, 0: that of the configuration
+    """
 
     context: str
     file: str = ""
@@ -54,14 +67,9 @@ class BuildRequest:
     build_contexts: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[SecretSpec, ...] = ()
     ssh: Mapping[str, str] = field(default_factory=dict)
+    ssh_keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     allow: frozenset[str] = frozenset()
-    call: str = "build"
-    progress: str = "auto"
-    quiet: bool = False
-    iidfile: str = ""
-    metadata_file: str = ""
     max_parallelism: int = 0
-    explain: bool = False
     cache_from: tuple[Place, ...] = ()
     cache_to: tuple[CacheExport, ...] = ()
 
@@ -107,13 +115,13 @@ def parse_tag(text: str) -> Reference:
 
 
 def parse_platforms(values: Sequence[str]) -> tuple[Platform, ...]:
-    """Comma lists of platforms, in order; one that is given twice is twice in the index, as in BuildKit."""
-    from builder.oci.platform import host
+    """Comma lists of platforms, in order and normal form; one that is given twice is twice in the index, as in BuildKit."""
+    from builder.oci.platform import host, normalize
 
     out: list[Platform] = []
     for text in (p.strip() for v in values for p in v.split(",")):
         try:
-            out.append(host() if text == "local" else Platform.parse(text))
+            out.append(host() if text.lower() == "local" else normalize(Platform.parse(text)))
         except ValueError as e:
             raise UsageError(f"invalid value {text!r} for --platform: {e}") from e
     return tuple(out)
@@ -121,12 +129,7 @@ def parse_platforms(values: Sequence[str]) -> tuple[Platform, ...]:
 
 def parse_secret(text: str) -> SecretSpec:
     """``id=X[,src=FILE|,env=VAR][,type=file|env]``; without a source the id names a variable or a file (buildx' rule)."""
-    values: dict[str, str] = {}
-    for part in _csv(text, "secret"):
-        key, equals, value = part.partition("=")
-        if not equals:
-            raise UsageError(f"invalid field {part!r} must be a key=value pair in --secret")
-        values[key.lower()] = value
+    values = key_values(flag_fields(text, "secret"), "secret")
     kind = values.pop("type", "")
     if kind not in ("", "file", "env"):
         raise UsageError(f"unsupported secret type {kind!r}")
@@ -143,61 +146,105 @@ def parse_secret(text: str) -> SecretSpec:
     return spec
 
 
-def parse_ssh(values: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
-    """``ID[=SOCKET]`` -> id -> socket; ``default`` is SSH_AUTH_SOCK."""
+def parse_ssh(values: Sequence[str], environ: Mapping[str, str]) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
+    """``ID[=SOCKET|=KEY[,KEY]]``: sockets of agents by id, and key files by id. ``default`` alone is SSH_AUTH_SOCK."""
     import os
     import stat
 
-    out: dict[str, str] = {}
+    sockets: dict[str, str] = {}
+    keys: dict[str, tuple[str, ...]] = {}
     for text in values:
-        name, _, path = text.partition("=")
-        if "," in path:
-            raise UsageError(f"--ssh {text}: {_NO_KEYS}", hint=_USE_AGENT)
-        path = path or environ.get("SSH_AUTH_SOCK", "")
-        if not path:
-            raise UsageError(f"invalid empty ssh agent socket for --ssh {text}", hint="SSH_AUTH_SOCK is not set")
+        name, _, value = text.partition("=")
+        name = name or "default"
+        paths = tuple((value or environ.get("SSH_AUTH_SOCK", "")).split(","))
+        if name in sockets or name in keys:
+            raise UsageError(f"duplicate agent ID {name!r} in --ssh")
+        if "" in paths:
+            hint = "" if value else "SSH_AUTH_SOCK is not set"
+            raise UsageError(f"invalid empty ssh agent socket for --ssh {text}", hint=hint)
         try:
-            is_socket = stat.S_ISSOCK(os.stat(path).st_mode)
+            are_sockets = [stat.S_ISSOCK(os.stat(path).st_mode) for path in paths]
         except OSError as e:
-            raise UsageError(f"--ssh {text}: {path}: {e.strerror}") from e
-        if not is_socket:
-            raise UsageError(f"--ssh {text}: {_NO_KEYS}", hint=_USE_AGENT)
-        out[name or "default"] = path
-    return out
+            raise UsageError(f"--ssh {text}: {e.filename}: {(e.strerror or '').lower()}") from e
+        if not any(are_sockets):
+            keys[name] = paths
+        elif len(paths) == 1:
+            sockets[name] = paths[0]
+        else:
+            raise UsageError(f"--ssh {text}: only single socket allowed")
+    return sockets, keys
 
 
-def parse_add_host(text: str) -> tuple[str, str]:
-    """``HOST=IP`` or ``HOST:IP``; brackets around an IPv6 address are dropped."""
+def parse_add_hosts(values: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Comma lists (CSV) of ``HOST=IP`` or ``HOST:IP``; quoted, one may have several addresses: ``"HOST=IP,IP"``.
+
+    Brackets around an IPv6 address are dropped. ``host-gateway`` is the host's loopback address: steps have the host's network.
+    """
+    out: list[tuple[str, str]] = []
+    for text in (entry for value in values for entry in flag_fields(value, "add-host")):
+        host, sep, ips = text.partition("=")
+        if not sep:
+            host, sep, ips = text.partition(":")
+        if not host or not ips:
+            raise UsageError(f"invalid host {text}", hint="--add-host takes HOST=IP")
+        out += [(host.lower(), _ip(ip, text)) for ip in (ips.split(",") if ips != "host-gateway" else ["127.0.0.1"])]
+    return tuple(out)
+
+
+def _ip(ip: str, shown: str) -> str:
+    """As Go prints it: an IPv4 address in an IPv6 one is itself."""
     import ipaddress
 
-    host, sep, ip = text.partition("=")
-    if not sep:
-        host, sep, ip = text.partition(":")
-    if not host or not ip:
-        raise UsageError(f"invalid add-host value: {text!r}, expected HOST=IP")
-    if ip == "host-gateway":
-        raise UsageError("--add-host HOST=host-gateway is not supported", hint="name the address")
-    ip = ip.removeprefix("[").removesuffix("]")
+    if len(ip) > 2 and ip.startswith("[") and ip.endswith("]"):
+        ip = ip[1:-1]
     try:
-        return host, str(ipaddress.ip_address(ip))
+        if "%" in ip:
+            raise ValueError("a scope belongs to no address")
+        address = ipaddress.ip_address(ip)
     except ValueError as e:
-        raise UsageError(f"invalid IP address in add-host: {ip!r}") from e
+        raise UsageError(f"invalid host {shown}", hint=f"{ip!r} is no IP address") from e
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
-def parse_ulimit(text: str) -> Ulimit:
-    """``NAME=SOFT[:HARD]``; -1 is no limit."""
+def parse_ulimits(values: Sequence[str]) -> tuple[Ulimit, ...]:
+    """``NAME=SOFT[:HARD]`` each, -1 is no limit; sorted by name, of two for one name the last counts."""
+    found = {limit.name: limit for limit in map(_ulimit, values)}
+    return tuple(found[name] for name in sorted(found))
+
+
+def _ulimit(text: str) -> Ulimit:
     name, equals, value = text.partition("=")
-    soft_text, _, hard_text = value.partition(":")
-    try:
-        soft = int(soft_text)
-        hard = int(hard_text) if hard_text else soft
-    except ValueError as e:
-        raise UsageError(f"invalid ulimit argument: {text}") from e
-    if not equals or name not in _ULIMITS:
+    numbers = value.split(":")
+    if not equals or len(numbers) > 2 or not all(re.fullmatch(r"[+-]?[0-9]{1,18}", n) for n in numbers):
+        raise UsageError(f"invalid ulimit argument: {text}", hint="--ulimit takes NAME=SOFT[:HARD], -1 is no limit")
+    soft, hard = int(numbers[0]), int(numbers[-1])
+    if name not in _ULIMITS:
         raise UsageError(f"invalid ulimit type: {name}", hint="types are " + ", ".join(sorted(_ULIMITS)))
+    if soft < -1 or hard < -1:
+        raise UsageError(f"invalid ulimit argument: {text}", hint="no limit is -1")
     if hard != -1 and (soft > hard or soft == -1):
         raise UsageError(f"ulimit soft limit must be less than or equal to hard limit: {text}")
     return Ulimit(name, soft, hard)
+
+
+def parse_attest(text: str) -> tuple[str, bool]:
+    """``type=TYPE[,disabled=BOOL][,...]``: the type, and whether it is wanted."""
+    values = key_values(flag_fields(text, "attest"), "attest")
+    kind, disabled = values.get("type", ""), values.get("disabled", "false")
+    if not kind:
+        raise UsageError("attestation type not specified", hint="--attest takes type=TYPE[,disabled=true]")
+    try:
+        return kind, not parse_bool(disabled)
+    except ValueError as e:
+        raise UsageError(f"invalid value disabled={disabled} for --attest") from e
+
+
+def shorthand_attest(kind: str, value: str) -> tuple[str, bool]:
+    """--provenance and --sbom: a boolean, or the parameters of --attest."""
+    try:
+        return kind, parse_bool(value)
+    except ValueError:
+        return parse_attest(f"type={kind},{value}")
 
 
 def parse_size(text: str, flag: str) -> int:
@@ -227,12 +274,3 @@ def parse_allow(values: Sequence[str]) -> frozenset[str]:
         if text not in ENTITLEMENTS:
             raise UsageError(f"unknown entitlement {text!r} for --allow", hint="entitlements are " + ", ".join(ENTITLEMENTS))
     return frozenset(values)
-
-
-def _csv(text: str, flag: str) -> list[str]:
-    import csv
-
-    try:
-        return next(csv.reader([text], strict=True), [])
-    except csv.Error as e:
-        raise UsageError(f"invalid --{flag} {text!r}: {e}") from e

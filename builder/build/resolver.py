@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from builder.build.dockerfile import find_ignore
 from builder.errors import PybuildError
-from builder.oci.digest import digest_parts
-from builder.progress.events import Sink, VertexCompleted, VertexStarted
+from builder.oci.digest import Digest, digest_parts
+from builder.progress.events import Sink, VertexCompleted, VertexKnown, VertexStarted
+from builder.text.redact import redact_text
 from frontend.convert.options import ResolvedImage, ResolveError
 
 if TYPE_CHECKING:
@@ -23,23 +25,28 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def step(sink: Sink, name: str) -> Iterator[None]:
-    """Show a piece of work that is no vertex of the graph as one."""
+def step(sink: Sink, name: str) -> Iterator[Digest]:
+    """Show a piece of work that is no vertex of the graph as one; gives the digest it is shown under."""
+    name = redact_text(name)
     digest = digest_parts("step", name, str(time.monotonic_ns()), str(threading.get_ident()))
+    sink(VertexKnown(digest, name))
     sink(VertexStarted(digest, name, time.monotonic()))
     try:
-        yield
+        yield digest
     except BaseException as e:
-        sink(VertexCompleted(digest, name, time.monotonic(), error=str(e) or type(e).__name__))
+        sink(VertexCompleted(digest, name, time.monotonic(), error=redact_text(str(e)) or type(e).__name__))
         raise
     sink(VertexCompleted(digest, name, time.monotonic()))
 
 
 class WorldResolver:
-    """Implements ``frontend.convert.MetaResolver``; remembers answers: in one build a tag means one thing."""
+    """Implements ``frontend.convert.MetaResolver``; remembers answers: in one build a tag means one thing.
 
-    def __init__(self, worker: Worker, session: Session, sink: Sink) -> None:
-        self._worker, self._session, self._sink = worker, session, sink
+    ``warn`` is told what the user should know about the contexts, one line at a time.
+    """
+
+    def __init__(self, worker: Worker, session: Session, sink: Sink, warn: Callable[[str], None] = lambda _: None) -> None:
+        self._worker, self._session, self._sink, self._warn = worker, session, sink, warn
         self._known: dict[tuple[str, str, str], ResolvedImage] = {}
         self._lock = threading.Lock()
 
@@ -68,12 +75,12 @@ class WorldResolver:
         if folder is None:
             return None
         try:
-            with open(os.path.join(folder, ".dockerignore"), "rb") as f:
-                return f.read()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            return None
-        except OSError as e:
-            raise ResolveError(f"failed to read .dockerignore of context {name}: {e.strerror}") from e
+            found = find_ignore(folder)
+        except PybuildError as e:
+            raise ResolveError(f"context {name}: {e}") from e
+        if found.warning:
+            self._warn(f"context {name}: {found.warning}")
+        return found.data
 
     def source_time(self, source: GitSource | HTTPSource) -> int | None:
         from builder.sources.times import source_time

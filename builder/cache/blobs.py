@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from builder.cache.records import DIFF, LAYER, LAZY, CacheRecord, LayerBlob, walk_up
+from builder.cache.record import DIFF, LAYER, LAZY, CacheRecord, LayerBlob, chains, walk_up
 from builder.cache.unpack import choose_blob, opened, verified
 from builder.content.types import Compression, Layer
 from builder.errors import NotFoundError, StoreError
 from builder.oci.descriptor import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor
-from builder.oci.digest import Digest, chain_id
-from builder.state.parallel import run
+from builder.oci.digest import Digest
+from builder.state.threads import run
 
 if TYPE_CHECKING:
     from builder.cache.manager import CacheManager
@@ -47,17 +47,19 @@ def remote(manager: CacheManager, record_id: str, compression: Compression, *, c
 
 def _layer(manager: CacheManager, record: CacheRecord, compression: Compression) -> Layer | None:
     """The layer's blob as asked for, if there is one or it can be downloaded."""
-    blobs = manager.records.blobs(record.id)
-    if record.diff_id is None or not blobs:
+    # Blob and diffID out of one row: another process may just have made the blob anew.
+    now = manager.records.get(record.id)
+    if now is None or now.diff_id is None or not now.blobs:
         return None
+    diff_id, blobs = now.diff_id, now.blobs
     blobs = tuple(b for b in blobs if _compression_of(b) == compression.type) if compression.force else blobs[:1]
     for blob in blobs:
         if manager.has_blob(blob.descriptor):
-            return Layer(blob.descriptor, record.diff_id, None, blob.source)
+            return Layer(blob.descriptor, diff_id, None, blob.source)
     for blob in blobs:
         provider = manager.provider(blob)
         if provider is not None:
-            return Layer(blob.descriptor, record.diff_id, provider, blob.source)
+            return Layer(blob.descriptor, diff_id, provider, blob.source)
     return None
 
 
@@ -110,10 +112,11 @@ def _compute(manager: CacheManager, record: CacheRecord, compression: Compressio
     diff_id = Digest("sha256:" + diff_hash.hexdigest())
     descriptor = Descriptor(MEDIA_TYPES[compression.type], digest, size)
     with manager.lease.transaction() as c:
-        # An earlier blob was lost. The new one may be another (codec, level): chains that named the old one are void.
-        manager.records.drop_blobs(c, record.id)
-        manager.records.add_blob(c, record.id, LayerBlob(descriptor))
-        c.execute("UPDATE records SET diff_id = ?, chain_id = NULL, blob_chain_id = NULL WHERE id = ?", (diff_id, record.id))
+        # An earlier blob was lost. The new one may be another (codec, level): chains that named the old one are void, here and
+        # in all that stands on it.
+        manager.records.update(c, record.id, diff_id=diff_id, blobs=(LayerBlob(descriptor),))
+        void = manager.records.void_chains(c, record.id)
+    manager.refresh(void)
 
 
 def _trees(manager: CacheManager, record: CacheRecord) -> tuple[str | None, str]:
@@ -143,26 +146,22 @@ def _convert(manager: CacheManager, record: CacheRecord, compression: Compressio
 
 def _set_chains(manager: CacheManager, record_id: str) -> None:
     """chainID and blobChainID of the ref and all it stands on, as far as digests are known."""
-    known: dict[str, tuple[Digest, Digest]] = {}
-    for record in walk_up(manager.record(record_id), manager.record, lambda r: r.chain_id is not None):
-        links = [_link(manager, r) for r in ([record] if record.kind == LAYER else manager.layer_chain(record.id))]
-        if record.kind == LAYER and record.parent is not None:
-            below = manager.record(record.parent)
-            stored = (below.chain_id, below.blob_chain_id) if below.chain_id and below.blob_chain_id else None
-            links.insert(0, known.get(below.id, stored))
-        if None not in links:
-            pairs = [p for p in links if p is not None]
-            known[record.id] = (chain_id([d for d, _ in pairs]), chain_id([b for _, b in pairs]))
+    records = manager.records
+    chainless = walk_up(manager.reread(record_id), manager.record, lambda r: r.chain_id is not None)
+    layers = {r.id: [r.id] if r.kind == LAYER else [x.id for x in manager.layer_chain(r.id)] for r in chainless}
     with manager.lease.transaction() as c:
-        for at, (by_diff, by_blob) in known.items():
-            c.execute("UPDATE records SET chain_id = ?, blob_chain_id = ? WHERE id = ?", (by_diff, by_blob, at))
-    for at in known:
-        manager.reread(at)
+        for record in chainless:
+            links = [_link(records.get(at)) for at in layers[record.id]]
+            below = records.get(record.parent) if record.parent is not None else None
+            known = [link for link in links if link is not None]
+            if len(known) == len(links) and (record.parent is None or (below is not None and below.chain_id is not None)):
+                by_diff, by_blob = chains(known, below)
+                records.update(c, record.id, chain_id=by_diff, blob_chain_id=by_blob)
+    manager.refresh(layers)
 
 
-def _link(manager: CacheManager, record: CacheRecord) -> tuple[Digest, Digest] | None:
+def _link(record: CacheRecord | None) -> tuple[Digest, Digest] | None:
     """What one layer adds to a chain."""
-    own = manager.records.blobs(record.id)
-    if record.diff_id is None or not own:
+    if record is None or record.diff_id is None or not record.blobs:
         return None
-    return record.diff_id, chain_id([own[0].descriptor.digest, record.diff_id])
+    return record.diff_id, record.blobs[0].descriptor.digest

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from builder.cache.records import DIFF, LAYER, LAZY, MUTABLE, CacheRecord
+from builder.cache.record import DIFF, LAYER, LAZY, MUTABLE, CacheRecord, contradiction
 from builder.cache.unpack import is_intact
 from builder.errors import PybuildError
 from builder.oci.digest import Digest
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 def fsck(manager: CacheManager, *, verify: bool) -> list[str]:
     """A line for each piece of damage, sorted. While other processes work, what they are making looks unfinished."""
-    return sorted([*_integrity(manager), *_records(manager), *_blobs(manager, verify)])
+    # What else a damaged database says would be read for nothing.
+    return _integrity(manager) or sorted([*_records(manager), *_blobs(manager, verify)])
 
 
 def garbage(manager: CacheManager) -> list[str]:
@@ -29,13 +30,20 @@ def garbage(manager: CacheManager) -> list[str]:
 
 
 def _integrity(manager: CacheManager) -> list[str]:
-    return [f"metadata database: {text}" for (text,) in manager.records.rows("PRAGMA quick_check") if text != "ok"]
+    """What a damaged database has to say; the next command writes it anew without what is damaged."""
+    from builder.state.salvage import unsound
+
+    why = unsound(manager.database.path)
+    if why:
+        manager.database.suspect(why)
+    return [f"metadata database: {why}"] if why else []
 
 
 def _records(manager: CacheManager) -> list[str]:
-    records = manager.records.all()
-    blobs = manager.records.all_blobs()
-    held = {r for (r,) in manager.records.rows("SELECT record FROM lease_records")}
+    with manager.database.reading():
+        records = manager.records.all()
+        held = manager.leases.records()
+        repeated = manager.records.contradictions(records)
     out = [f"record {r.id}: its parent {p} is missing" for r in records.values() for p in r.parents if p not in records]
     for record in records.values():
         if record.kind == DIFF and len(record.parents) != 2:
@@ -44,29 +52,29 @@ def _records(manager: CacheManager) -> list[str]:
             out.append(f"record {record.id}: a layer on {len(record.parents)} parents")
         if record.state == MUTABLE and not record.retained and record.id not in held:
             out.append(f"record {record.id}: writable, and nobody writes it")
-        out += _files(manager, record, bool(blobs.get(record.id)))
-    for table, column in (("record_parents", "child"), ("record_blobs", "record")):
-        query = f"SELECT DISTINCT {column} FROM {table} WHERE {column} NOT IN (SELECT id FROM records)"
-        for (lost,) in manager.records.rows(query):
-            out.append(f"record {lost}: rows in {table}, but no record")
+        known = record.parent is None or record.parent in records
+        if known and (why := contradiction(record, records.get(record.parent or ""))):
+            out.append(f"record {record.id}: {why}")
+        out += _files(manager, record)
+    out += [f"metadata database: {table} does not fit the records" for table in repeated]
     return out
 
 
-def _files(manager: CacheManager, record: CacheRecord, has_blob: bool) -> list[str]:
+def _files(manager: CacheManager, record: CacheRecord) -> list[str]:
     if record.state != LAZY:
         return [] if manager.snapshotter.exists(record.snapshot) else [f"record {record.id}: snapshot {record.snapshot} is missing"]
     if record.kind != LAYER:
         return []
-    if not has_blob:
+    if not record.blobs:
         return [f"record {record.id}: it has neither files nor a blob"]
-    if any(manager.content.has(b.descriptor.digest) or b.source for b in manager.records.blobs(record.id)):
+    if any(manager.content.has(b.descriptor.digest) or b.source for b in record.blobs):
         return []
     return [f"record {record.id}: its blob is not here, and it is not known where it came from"]
 
 
 def _stray_snapshots(manager: CacheManager) -> list[str]:
     keys = set(manager.snapshotter.keys())
-    known = {s for (s,) in manager.records.rows("SELECT DISTINCT snapshot FROM records")}
+    known = manager.records.snapshots()
     out = [f"snapshot {key}: no record names it" for key in keys - known]
     with os.scandir(manager.layout.snapshots) as entries:
         names = {e.name for e in entries if not e.name.startswith(".")}
@@ -74,14 +82,14 @@ def _stray_snapshots(manager: CacheManager) -> list[str]:
 
 
 def _unnamed_blobs(manager: CacheManager) -> list[str]:
-    named = {d for root in manager.gc_roots for d in root()}
-    named |= {d for (d,) in manager.records.rows("SELECT digest FROM record_blobs UNION SELECT digest FROM lease_blobs")}
+    roots = {d for root in manager.gc_roots for d in root()}
+    named = roots | manager.records.named_blobs() | manager.leases.blobs()
     return [f"blob {digest}: nothing names it" for digest, _, _ in manager.content.walk() if digest not in named]
 
 
 def _blobs(manager: CacheManager, verify: bool) -> list[str]:
     out: list[str] = []
-    sizes = dict(manager.records.rows("SELECT digest, size FROM record_blobs"))
+    sizes = {b.descriptor.digest: b.descriptor.size for r in manager.records.all().values() for b in r.blobs}
     for digest, size, _ in manager.content.walk():
         if sizes.get(digest, size) != size:
             out.append(f"blob {digest}: {size} bytes, expected {sizes[digest]}")

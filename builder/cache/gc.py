@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import heapq
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -17,12 +16,13 @@ from builder.cache import gitrepos
 from builder.cache.filters import Matcher, compile_filters
 from builder.cache.leases import forget_unlocked, sweep
 from builder.cache.mounts import lock_path
-from builder.cache.records import FRONTEND, INTERNAL, LAZY, MUTABLE, CacheRecord, LayerBlob
+from builder.cache.record import FRONTEND, INTERNAL, LAZY, MUTABLE, CacheRecord
 from builder.cache.types import PrunePolicy, UsageRecord
-from builder.errors import StoreError
+from builder.errors import DamagedStoreError, StoreError
 from builder.oci.digest import Digest
+from builder.state import locks
+from builder.state.database import ASIDE
 from builder.state.disk import store_errors
-from builder.state.recovery import ASIDE
 from builder.values import dataclass
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ METADATA, IMAGES = "metadata", "images"
 """Ids of two lines of ``du`` that are no records: the store itself, and blobs that only stored images name."""
 _BATCH = 16
 _SWEEP_BLOBS_AFTER = 24 * 3600
+_NAMED_LOCKS = ("step-", "record-", "mounts-")
 
 
 # ------------------------------------------------------------------------------------------------------------ usage
@@ -40,7 +41,6 @@ class _Census:
     """Everything there is, read at once."""
 
     records: dict[str, CacheRecord]
-    blobs: dict[str, tuple[LayerBlob, ...]]
     held: frozenset[str]
     roots: frozenset[Digest]
     sizes: dict[str, int]
@@ -51,24 +51,29 @@ class _Census:
         stack = [record]
         while stack:
             at = stack.pop()
-            if own := self.blobs.get(at.id):
-                out.add(own[0].descriptor.digest)
+            if at.blobs:
+                out.add(at.blobs[0].descriptor.digest)
             stack += [self.records[p] for p in at.parents if p in self.records]
         return out
 
 
 def _take_census(manager: CacheManager) -> _Census:
-    records = manager.records.all()
-    blobs = manager.records.all_blobs()
-    held = {r for (r,) in manager.records.rows("SELECT DISTINCT record FROM lease_records")} & records.keys()
+    records, leased = _take_stock(manager)
+    held = leased & records.keys()
     roots = frozenset(d for root in manager.gc_roots for d in root())
-    sizes = _sizes(manager, records, blobs, held)
-    return _Census(records, blobs, frozenset(held), roots, sizes)
+    return _Census(records, frozenset(held), roots, _sizes(manager, records, held))
 
 
-def _sizes(
-    manager: CacheManager, records: dict[str, CacheRecord], blobs: dict[str, tuple[LayerBlob, ...]], held: set[str]
-) -> dict[str, int]:
+def _take_stock(manager: CacheManager) -> tuple[dict[str, CacheRecord], set[str]]:
+    """(all records, ids of those that are held), read so that damage is noticed: see ``Database.is_suspect``."""
+    with manager.database.reading():
+        records = manager.records.all()
+        for table in manager.records.contradictions(records):
+            manager.database.suspect(f"its table {table} does not fit the records")
+        return records, manager.leases.records()
+
+
+def _sizes(manager: CacheManager, records: dict[str, CacheRecord], held: set[str]) -> dict[str, int]:
     """Bytes on disk by record. What several records share counts for the oldest, so that the sum is what the disk holds."""
     snapshots: set[str] = set()
     digests: set[Digest] = set()
@@ -79,7 +84,7 @@ def _sizes(
         if record.state != LAZY and not changing and record.snapshot not in snapshots:
             snapshots.add(record.snapshot)
             size += _snapshot_size(manager, record)
-        for blob in blobs.get(record.id, ()):
+        for blob in record.blobs:
             if blob.descriptor.digest not in digests:
                 digests.add(blob.descriptor.digest)
                 size += _bytes(manager.content.path(blob.descriptor.digest))
@@ -106,7 +111,7 @@ def disk_usage(manager: CacheManager, filters: Sequence[str] = ()) -> list[Usage
     in_use = _with_ancestors(census.records, census.held)
     lines = [_line(census, r, in_use) for r in census.records.values()] + gitrepos.lines(manager)
     lines.append(_internal(METADATA, "database, locks and folders of the store", _overhead(manager)))
-    named = {b.descriptor.digest for blobs in census.blobs.values() for b in blobs}
+    named = {b.descriptor.digest for record in census.records.values() for b in record.blobs}
     others = sum(_bytes(manager.content.path(d)) for d, _, _ in manager.content.walk() if d not in named)
     if others:
         lines.append(_internal(IMAGES, "blobs of stored images", others, shared=True))
@@ -183,6 +188,8 @@ def prune(
     census: _Census | None = None
     for policy in policies:
         census = census or _take_census(manager)
+        if manager.database.is_suspect:
+            raise DamagedStoreError("the metadata database is damaged: nothing may be removed before it is written anew")
         gone = _Pruning(manager, policy, census, deadline, removed).run()
         if gone:
             out += gone
@@ -309,13 +316,14 @@ def delete_records(manager: CacheManager, record_ids: Sequence[str]) -> set[str]
     blobs: list[Digest] = []
     with manager.lease.transaction() as c:
         for record_id in record_ids:
-            if record_id.startswith(gitrepos.PREFIX) or _is_needed(c, record_id):
+            needed = manager.records.is_needed(record_id) or manager.leases.holds(record_id)
+            if record_id.startswith(gitrepos.PREFIX) or needed:
                 continue
             s, b = manager.records.delete(c, record_id)
             snapshots += s
             blobs += b
             gone.add(record_id)
-        c.executemany("DELETE FROM measured WHERE name = ?", [(r,) for r in record_ids])
+        manager.records.forget_sizes(c, record_ids)
     manager.removed(gone)
     gone.update(r for r in record_ids if r.startswith(gitrepos.PREFIX) and gitrepos.remove(manager.layout, r))
     for snapshot in snapshots:
@@ -328,41 +336,33 @@ def delete_records(manager: CacheManager, record_ids: Sequence[str]) -> set[str]
     return gone
 
 
-def _is_needed(c: sqlite3.Connection, record_id: str) -> bool:
-    query = (
-        "SELECT NOT EXISTS (SELECT 1 FROM records WHERE id = :id) OR EXISTS (SELECT 1 FROM lease_records WHERE record = :id) "
-        "OR EXISTS (SELECT 1 FROM record_parents WHERE parent = :id)"
-    )
-    return bool(c.execute(query, {"id": record_id}).fetchone()[0])
-
-
 def delete_blobs(manager: CacheManager, digests: Iterable[Digest]) -> None:
     """Delete those that no record, lease or root names. Inside the transaction: who adds a row afterwards sees that the blob is
     gone, and makes it again."""
     wanted = set(digests)
     if not wanted:
         return
-    with manager.lease.transaction() as c:
+    with manager.lease.transaction():
         roots = {d for root in manager.gc_roots for d in root()}
+        if manager.database.is_suspect:
+            return
         for digest in sorted(wanted - roots):
-            named = "SELECT 1 FROM record_blobs WHERE digest = ?1 UNION SELECT 1 FROM lease_blobs WHERE digest = ?1"
-            if c.execute(named, (digest,)).fetchone() is None:
+            if not (manager.records.names_blob(digest) or manager.leases.holds_blob(digest)):
                 manager.content.delete(digest)
 
 
 def sweep_leftovers(manager: CacheManager) -> None:
-    """What killed processes left: writable records nobody holds, snapshots without a record, blobs that nothing names."""
-    orphans = [
-        r
-        for (r,) in manager.records.rows(
-            "SELECT id FROM records WHERE state = ? AND retained = 0 AND id NOT IN (SELECT record FROM lease_records)", (MUTABLE,)
-        )
-    ]
+    """What killed processes left: writable records nobody holds, snapshots without a record, blobs that nothing names, locks."""
+    locks.sweep(manager.layout.locks, _NAMED_LOCKS)
+    records, held = _take_stock(manager)
+    if manager.database.is_suspect:
+        return  # what no row names may be what a damaged row named
+    orphans = [r.id for r in records.values() if r.state == MUTABLE and not r.retained and r.id not in held]
     if orphans:
         delete_records(manager, orphans)
     # A row comes before its snapshot: what has none, seen in this order, never will have one.
     keys = list(manager.snapshotter.keys())
-    known = {s for (s,) in manager.records.rows("SELECT DISTINCT snapshot FROM records")}
+    known = manager.records.snapshots()
     for key in keys:
         if key not in known:
             manager.snapshotter.remove(key)
@@ -371,8 +371,8 @@ def sweep_leftovers(manager: CacheManager) -> None:
         sweep_folders()
     now = time.time()
     manager.content.sweep(now)
-    started = [s for (s,) in manager.records.rows("SELECT started FROM leases WHERE id <> ?", (manager.lease.id,))]
+    started = manager.leases.started(but=manager.lease.id)
     # Blobs that a living process may have just put, or found there: without a row yet.
     before = min([*started, now]) - (_SWEEP_BLOBS_AFTER if started else 0)
-    named = {d for (d,) in manager.records.rows("SELECT digest FROM record_blobs UNION SELECT digest FROM lease_blobs")}
+    named = manager.records.named_blobs() | manager.leases.blobs()
     delete_blobs(manager, [d for d, _, mtime in manager.content.walk() if d not in named and mtime < before])

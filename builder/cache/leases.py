@@ -7,7 +7,6 @@ Rows come and go in the transactions that need them, so that "is it held?" and "
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 import threading
@@ -18,20 +17,14 @@ from typing import TYPE_CHECKING
 
 from builder.errors import StoreError
 from builder.oci.digest import Digest
+from builder.state import locks
 from builder.state.disk import store_errors
-from builder.state.locks import try_lock
+from builder.state.schema import LEASE_BLOBS, LEASE_RECORDS, LEASES
 
 if TYPE_CHECKING:
     from builder.state.database import Database
     from builder.state.layout import Layout
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS leases (id TEXT PRIMARY KEY, started REAL NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS lease_records (record TEXT NOT NULL, lease TEXT NOT NULL, PRIMARY KEY (record, lease)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS lease_records_of ON lease_records (lease);
-CREATE TABLE IF NOT EXISTS lease_blobs (digest TEXT NOT NULL, lease TEXT NOT NULL, PRIMARY KEY (digest, lease)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS lease_blobs_of ON lease_blobs (lease)
-"""
 _PREFIX = "lease-"
 
 
@@ -44,10 +37,10 @@ class Lease:
         self._lock = threading.Lock()
         self._id = ""
         self._fd = -1
+        self._started = 0.0
         self._local = threading.local()
         self._held: set[str] = set()
         self._let_go: set[str] = set()
-        database.schema(SCHEMA)
 
     @property
     def id(self) -> str:
@@ -75,7 +68,7 @@ class Lease:
         with self._lock:
             self._begin(c)
             self._let_go.discard(record_id)
-        c.execute("INSERT OR IGNORE INTO lease_records VALUES (?, ?)", (record_id, self._id))
+        self._database.put(c, LEASE_RECORDS, [(record_id, self._id)])
         self._local.pending.append(record_id)
 
     def holds(self, record_id: str) -> bool:
@@ -88,7 +81,7 @@ class Lease:
         """Hold blobs until the process ends, or ``close``."""
         with self._lock:
             self._begin(c)
-            c.executemany("INSERT OR IGNORE INTO lease_blobs VALUES (?, ?)", [(d, self._id) for d in digests])
+            self._database.put(c, LEASE_BLOBS, [(d, self._id) for d in digests])
 
     def let_go(self, record_id: str) -> None:
         """Not held any more; the row goes with the next transaction."""
@@ -120,7 +113,8 @@ class Lease:
             self._id, self._fd = _make_file(self._layout)
         # Always: the transaction that brought the row may have been rolled back.
         if not self._held:
-            c.execute("INSERT OR IGNORE INTO leases VALUES (?, ?)", (self._id, time.time()))
+            self._started = self._started or time.time()
+            self._database.put(c, LEASES, [(self._id, self._started)])
 
 
 def sweep(layout: Layout, database: Database, own: str) -> list[str]:
@@ -132,7 +126,7 @@ def sweep(layout: Layout, database: Database, own: str) -> list[str]:
         if not name.startswith(_PREFIX) or name == _PREFIX + own:
             continue
         path = layout.path("locks", name)
-        fd = try_lock(path)
+        fd = locks.try_lock_left(path)
         if fd is None:
             continue
         try:
@@ -160,22 +154,36 @@ def forget_unlocked(layout: Layout, c: sqlite3.Connection) -> None:
             _forget(c, lease)
 
 
+class Leases:
+    """All leases, of every process: what may not be collected."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def records(self, *, but: str = "") -> set[str]:
+        """Records that a lease other than ``but`` holds."""
+        return {record for record, lease in self._database.select(LEASE_RECORDS) if lease != but}
+
+    def blobs(self) -> set[str]:
+        return {digest for digest, _ in self._database.select(LEASE_BLOBS)}
+
+    def holds(self, record_id: str) -> bool:
+        """Is the record held? A row that is damaged holds it, too."""
+        return bool(self._database.rows("SELECT 1 FROM lease_records WHERE record = ?", (record_id,)))
+
+    def holds_blob(self, digest: Digest) -> bool:
+        return bool(self._database.rows("SELECT 1 FROM lease_blobs WHERE digest = ?", (digest,)))
+
+    def started(self, *, but: str) -> list[float]:
+        """When the leases other than ``but`` began, in seconds since the epoch."""
+        return [started for lease, started in self._database.select(LEASES) if lease != but]
+
+
 def _make_file(layout: Layout) -> tuple[str, int]:
-    """A sweep may lock the new file before we do, and unlink it: then another one. Never wait for it here: the sweep waits for
-    the write transaction that we are in."""
-    while True:
-        lease = os.urandom(8).hex()
-        path = layout.path("locks", _PREFIX + lease)
-        with store_errors("can't write to the state folder"):
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            continue
-        if os.fstat(fd).st_nlink:
-            return lease, fd
-        os.close(fd)
+    """A sweep may have the new file before we do. Nobody waits for it here: the sweep waits for the write transaction we are in."""
+    with store_errors("can't write to the state folder"):
+        path, fd = locks.new_file(layout.locks, _PREFIX)
+    return os.path.basename(path).removeprefix(_PREFIX), fd
 
 
 def _unlink(path: str) -> None:

@@ -12,10 +12,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from builder.cache.leases import Lease, sweep
-from builder.cache.records import (
+from builder.cache.leases import Lease, Leases, sweep
+from builder.cache.record import (
     COMMITTED,
     DIFF,
     LAYER,
@@ -25,19 +25,24 @@ from builder.cache.records import (
     READY,
     REGULAR,
     CacheRecord,
+    GoneError,
     LayerBlob,
-    Records,
+    chains,
+    contradiction,
     walk_up,
 )
+from builder.cache.records import Records
 from builder.cache.refs import ImmutableRef, MutableRef
-from builder.errors import NotFoundError, StoreError
-from builder.oci.digest import Digest, chain_id
-from builder.state.locks import locked, try_lock
+from builder.errors import DamagedStoreError, NotFoundError, StoreError
+from builder.oci.digest import Digest
+from builder.state.locks import named_lock, try_lock
 from builder.values import dataclass, replace
 
 if TYPE_CHECKING:
+    import sqlite3
     from contextlib import AbstractContextManager
 
+    from builder.cache.mounts import SharedLock
     from builder.cache.types import PrunePolicy, UnlazyProgress, UsageRecord
     from builder.content.store import ContentStore
     from builder.content.types import BlobProvider, Compression, Layer
@@ -50,7 +55,6 @@ if TYPE_CHECKING:
 
 GCRoot = Callable[[], Iterable[Digest]]
 ProviderResolver = Callable[[str, "Descriptor"], "BlobProvider | None"]
-_LOCKS = 256
 _PACE_SECONDS = 60.0
 _NO_BLOB = "its blob is gone"
 
@@ -83,8 +87,11 @@ class CacheManager:
         *,
         roots: Sequence[GCRoot] = (),
         warn: Callable[[str], None] | None = None,
+        look_over: bool = False,
     ) -> None:
-        """``roots`` as for ``add_gc_root``: here, because what dead processes left is swept at once."""
+        """``roots`` give the blobs that something else than records needs: manifests, configs and layers of stored images. They
+        are called inside a write transaction: they may read the database, and must not write. ``look_over``: rows may
+        have been lost, see ``repair``."""
         self.layout = layout
         self.database = database
         self.content = content
@@ -92,6 +99,7 @@ class CacheManager:
         self.warn = warn or (lambda text: print(f"warning: {text}", file=sys.stderr))
         self.records = Records(database)
         self.lease = Lease(layout, database)
+        self.leases = Leases(database)
         self.gc_roots: list[GCRoot] = list(roots)
         self._lock = threading.RLock()
         self._entries: dict[str, _Entry] = {}
@@ -99,7 +107,14 @@ class CacheManager:
         self._uses: dict[str, tuple[float, int]] = {}
         self._providers: dict[Digest, tuple[BlobProvider, UnlazyProgress | None]] = {}
         self._resolver: ProviderResolver | None = None
-        if sweep(layout, database, self.lease.id):
+        self.shared_locks: dict[str, SharedLock] = {}
+        self.shared_locks_guard = threading.Lock()
+        left = sweep(layout, database, self.lease.id)
+        if look_over:
+            from builder.cache.repair import look_over as mend
+
+            mend(self)
+        elif left:
             from builder.cache.gc import sweep_leftovers
 
             sweep_leftovers(self)
@@ -123,7 +138,9 @@ class CacheManager:
         if parent is not None:
             parent.unlazy()
         parents = () if parent is None else (parent.id,)
-        record = self._record(LAYER, MUTABLE, parents, description, record_type, retained=retain, mount_key=mount_key)
+        record = self._record(
+            LAYER, MUTABLE, parents, description=description, record_type=record_type, retained=retain, mount_key=mount_key
+        )
         self._insert(record)
         try:
             # The row comes first: a snapshot without a row is garbage to everybody.
@@ -136,11 +153,9 @@ class CacheManager:
     def commit(self, record_id: str) -> ImmutableRef:
         """For MutableRef: the claim goes over to the new ref."""
         with self.lease.transaction() as c:
-            now = time.time()
-            c.execute("UPDATE records SET state = ?, created_at = ? WHERE id = ?", (COMMITTED, now, record_id))
+            record = self.records.update(c, record_id, state=COMMITTED, created_at=time.time())
         with self._lock:
-            entry = self._entries[record_id]
-            entry.record = replace(entry.record, state=COMMITTED, created_at=now)
+            self._entries[record_id].record = record
         return ImmutableRef(self, record_id)
 
     def drop_mutable(self, record_id: str) -> None:
@@ -158,9 +173,9 @@ class CacheManager:
         ref = self.claim(record_id, used=used)
         try:
             if ref.record.state == MUTABLE:
-                raise KeyError(record_id)
+                raise GoneError(record_id)
             if not self._check(record_id):
-                raise KeyError(record_id)
+                raise GoneError(record_id)
         except BaseException:
             ref.release()
             raise
@@ -185,16 +200,21 @@ class CacheManager:
         digest, diff_id = layer.descriptor.digest, layer.diff_id
         if layer.provider is None and not self.content.has(digest):
             raise NotFoundError(f"blob {digest} is not in the content store")
-        chain, blob_chain = diff_id, chain_id([digest, diff_id])
-        if parent is not None:
-            if parent.chain_id is None or parent.blob_chain_id is None:
-                raise StoreError(f"record {parent.id} has no layer digests yet, no layer can be put on it")
-            chain, blob_chain = chain_id([parent.chain_id, chain]), chain_id([parent.blob_chain_id, blob_chain])
-        blob = LayerBlob(layer.descriptor, layer.source)
-        below = () if parent is None else (parent.id,)
-        record = self._record(LAYER, LAZY, below, description, REGULAR)
-        created = record.created_at if created_at is None else created_at
-        record = replace(record, diff_id=diff_id, chain_id=chain, blob_chain_id=blob_chain, created_at=created)
+        if parent is not None and (parent.chain_id is None or parent.blob_chain_id is None):
+            raise StoreError(f"record {parent.id} has no layer digests yet, no layer can be put on it")
+        chain, blob_chain = chains([(diff_id, digest)], None if parent is None else parent.record)
+        record = self._record(
+            LAYER,
+            LAZY,
+            () if parent is None else (parent.id,),
+            description=description,
+            diff_id=diff_id,
+            chain_id=chain,
+            blob_chain_id=blob_chain,
+            blobs=(LayerBlob(layer.descriptor, layer.source),),
+        )
+        if created_at is not None:
+            record = replace(record, created_at=created_at)
         missed: set[str] = set()
         while True:
             for found in self.records.by_blob_chain(blob_chain):
@@ -207,7 +227,6 @@ class CacheManager:
                 if all(r.id in missed for r in self.records.by_blob_chain(blob_chain)):
                     record = self._linked(record, self.records.by_chain(chain))
                     self._add(c, record)
-                    self.records.add_blob(c, record.id, blob)
                     break
         self._enter(record)
         return ImmutableRef(self, record.id)
@@ -223,7 +242,7 @@ class CacheManager:
             return None
         if len(parents) == 1:
             return self.claim(parents[0])
-        record = self._record(MERGE, LAZY, tuple(parents), description, REGULAR)
+        record = self._record(MERGE, LAZY, tuple(parents), description=description)
         self._insert(record)
         return ImmutableRef(self, record.id)
 
@@ -259,12 +278,11 @@ class CacheManager:
         base: ImmutableRef | None = None,
         *,
         description: str = "",
-        cancelled: threading.Event | None = None,
     ) -> MutableRef:
         """The persistent folder of a RUN --mount=type=cache, see ``mounts.acquire``."""
         from builder.cache.mounts import acquire
 
-        return acquire(self, key, sharing, base, description, cancelled)
+        return acquire(self, key, sharing, base, description)
 
     def forget_cache_mounts(self, key: str, *, based: bool) -> None:
         """Later cache mounts of the key begin anew, see ``mounts.forget``."""
@@ -301,7 +319,7 @@ class CacheManager:
         if entry is None:
             with self._lock:
                 if not self._know(record_id):
-                    raise KeyError(record_id)
+                    raise GoneError(record_id)
                 entry = self._entries[record_id]
         return entry.record
 
@@ -316,11 +334,11 @@ class CacheManager:
                 if self.lease.holds(record_id):
                     return ImmutableRef(self, record_id)
         if not known:
-            raise KeyError(record_id)
+            raise GoneError(record_id)
         try:
             with self.lease.transaction() as c:
-                if c.execute("SELECT 1 FROM records WHERE id = ?", (record_id,)).fetchone() is None:
-                    raise KeyError(record_id)
+                if self.records.get(record_id) is None:
+                    raise GoneError(record_id)
                 self.lease.hold(c, record_id)
         except BaseException:
             with self._lock:
@@ -347,11 +365,13 @@ class CacheManager:
     def layer_chain(self, record_id: str) -> list[CacheRecord]:
         """The records that are layers of this one, bottom first (BuildKit: layerWalk)."""
         out: list[CacheRecord] = []
-        stack = [self.record(record_id)]
+        stack = [(self.record(record_id), False)]
         while stack:
-            record = stack.pop()
-            if record.kind == MERGE:
-                stack += [self.record(p) for p in reversed(record.parents)]
+            record, is_layer = stack.pop()
+            if is_layer:
+                out.append(record)
+            elif record.kind == MERGE:
+                stack += [(self.record(p), False) for p in reversed(record.parents)]
             elif record.kind == DIFF:
                 lower, upper = (self.record(p) for p in record.parents)
                 # One layer more than lower: that layer's blob is the difference.
@@ -360,10 +380,10 @@ class CacheManager:
                 chain = [record]
                 while (below := chain[-1].parent) is not None and self.record(below).kind == LAYER:
                     chain.append(self.record(below))
+                stack += [(layer, True) for layer in chain]
                 if below is not None:
                     # A layer on a merge or a diff: those layers first, then these again.
-                    out += self.layer_chain(below)
-                out += reversed(chain)
+                    stack.append((self.record(below), False))
         return out
 
     def pending(self, record_id: str) -> list[CacheRecord]:
@@ -463,11 +483,6 @@ class CacheManager:
         return self.has_blob(blob.descriptor) or self.provider(blob) is not None
 
     # ------------------------------------------------------------------------------------------------------- collecting
-    def add_gc_root(self, root: GCRoot) -> None:
-        """``root()`` gives the blobs that something else than records needs (manifests, configs and layers of stored images).
-        It is called inside a write transaction: it may read the database, and must not write."""
-        self.gc_roots.append(root)
-
     def hold_blobs(self, digests: Iterable[Digest]) -> None:
         """Keep blobs from being collected while this process lives. Call it before blobs are put that no record will name:
         then ``put`` either finds them safe or writes them anew."""
@@ -498,6 +513,8 @@ class CacheManager:
             removed = self.prune(policies, seconds=seconds)
             os.pwrite(lock, b"collected\n", 0)
             return removed
+        except DamagedStoreError:
+            return []  # not before the database is written anew: nothing else has to wait for that
         finally:
             os.close(lock)
 
@@ -536,16 +553,16 @@ class CacheManager:
         RefChecksums(self.database).forget(ids)
 
     # ---------------------------------------------------------------------------------------------------- for neighbours
-    def step_lock(self, record_id: str) -> AbstractContextManager[None]:
-        """Exclusive between threads and processes, for one piece of work on the record. Nobody waits for anything but the
-        network while holding one: the locks are few and shared by records."""
-        return locked(self.layout.path("locks", f"step-{hash_bucket(record_id)}"))
+    def step_lock(self, record_id: str) -> AbstractContextManager[bool]:
+        """Exclusive between threads and processes, for one piece of work on the record: unpacking it, making a blob of it. It
+        may be held over a download, so each record has a lock of its own."""
+        return named_lock(self.layout.locks, f"record-{record_id}")
 
     def reread(self, record_id: str) -> CacheRecord:
         """The record as the database has it now. KeyError if it is gone."""
         record = self.records.get(record_id)
         if record is None:
-            raise KeyError(record_id)
+            raise GoneError(record_id)
         with self._lock:
             entry = self._entries.setdefault(record_id, _Entry(record))
             entry.record = record
@@ -561,14 +578,21 @@ class CacheManager:
                 if entry.record.snapshot == record.snapshot:
                     entry.record = replace(entry.record, state=READY)
 
+    def refresh(self, record_ids: Iterable[str]) -> None:
+        """Read records again that this process knows: their rows have changed."""
+        for record_id in record_ids:
+            record = self.records.get(record_id) if record_id in self._entries else None
+            with self._lock:
+                if record is not None and record_id in self._entries:
+                    self._entries[record_id].record = record
+
     def measured(self, name: str, stamp: float, measure: Callable[[], int]) -> int:
         """A size that is measured again only when ``stamp`` is another: walking a big cache mount takes seconds."""
-        row = self.records.rows("SELECT size FROM measured WHERE name = ? AND stamp = ?", (name, stamp))
-        if row:
-            return int(row[0][0])
-        size = measure()
-        with self.lease.transaction() as c:
-            c.execute("INSERT OR REPLACE INTO measured VALUES (?, ?, ?)", (name, stamp, size))
+        size = self.records.size_of(name, stamp)
+        if size is None:
+            size = measure()
+            with self.lease.transaction() as c:
+                self.records.remember_size(c, name, stamp, size)
         return size
 
     def damaged(self, record_id: str, reason: str) -> None:
@@ -578,28 +602,17 @@ class CacheManager:
         with self.lease.transaction() as c:
             for at in doomed:
                 snapshots += self.records.delete(c, at)[0]
-        self.warn(f"cache record {record_id} is damaged ({reason}): it and {len(doomed) - 1} that stand on it were dropped")
+        self._lost(f"cache record {record_id} is damaged ({reason}): it and {len(doomed) - 1} that stand on it were dropped")
         self.removed(doomed)
         for snapshot in snapshots:
             self.snapshotter.remove(snapshot)
 
     # ----------------------------------------------------------------------------------------------------------- inside
-    def _record(
-        self,
-        kind: str,
-        state: str,
-        parents: tuple[str, ...],
-        description: str,
-        record_type: str,
-        *,
-        retained: bool = False,
-        mount_key: str | None = None,
-    ) -> CacheRecord:
+    def _record(self, kind: str, state: str, parents: tuple[str, ...], **more: Any) -> CacheRecord:
+        """A record that begins now, with a snapshot of its own name; ``more``: its other fields."""
         new = os.urandom(12).hex()
         now = time.time()
-        return CacheRecord(
-            new, kind, state, new, retained, None, None, None, now, now, 0, description, record_type, mount_key, parents
-        )
+        return CacheRecord(id=new, kind=kind, state=state, snapshot=new, parents=parents, created_at=now, last_used=now, **more)
 
     def _linked(self, record: CacheRecord, twins: list[CacheRecord]) -> CacheRecord:
         """Share the snapshot of a record with the same chainID. Its parent must share its snapshot too: whoever is deleted
@@ -612,7 +625,7 @@ class CacheManager:
         return record
 
     def _diff(self, lower: str, upper: str, description: str) -> ImmutableRef:
-        record = self._record(DIFF, LAZY, (lower, upper), description, REGULAR)
+        record = self._record(DIFF, LAZY, (lower, upper), description=description)
         self._insert(record)
         return ImmutableRef(self, record.id)
 
@@ -630,14 +643,8 @@ class CacheManager:
             self._add(c, record)
         self._enter(record)
 
-    def _add(self, c: object, record: CacheRecord) -> None:
-        import sqlite3
-
-        assert isinstance(c, sqlite3.Connection)
-        try:
-            self.records.insert(c, record)
-        except KeyError as e:
-            raise StoreError(f"cache record {e} is gone", hint="build again") from None
+    def _add(self, c: sqlite3.Connection, record: CacheRecord) -> None:
+        self.records.insert(c, record)
         self.lease.hold(c, record.id)
 
     def _enter(self, record: CacheRecord) -> None:
@@ -662,8 +669,26 @@ class CacheManager:
         found = self.records.load(record_id, self._entries)
         if record_id not in found or any(p not in found and p not in self._entries for r in found.values() for p in r.parents):
             return False
+        if not self._agree(found):
+            return False
         for at, record in found.items():
             self._entries.setdefault(at, _Entry(record))
+        return True
+
+    def _agree(self, found: dict[str, CacheRecord]) -> bool:
+        """Does what records say of their layers fit what their parents say? Those of a store that lies are gone."""
+        for record in found.values():
+            below = record.parent
+            if contradiction(record, None if below is None else found.get(below) or self._entries[below].record):
+                # The parent may have been read before another process made its blob anew.
+                below_now = None if below is None else self.records.get(below)
+                now = self.records.get(record.id)
+                why = "" if now is None else contradiction(now, below_now)
+                if why:
+                    self.database.suspect(f"cache record {record.id}: {why}")
+                if why or now is None:
+                    return False
+                found[record.id] = now
         return True
 
     def _forget(self, record_ids: Iterable[str]) -> None:
@@ -700,7 +725,7 @@ class CacheManager:
                 return ""
             if record.kind == LAYER and not any(self.obtainable(b) for b in self.records.blobs(record.id)):
                 return "its files are gone"
-            self.warn(f"the files of cache record {record.id} are gone: made anew when needed")
+            self._lost(f"the files of cache record {record.id} are gone: made anew when needed")
             self.snapshotter.remove(record.snapshot)
             with self.lease.transaction() as c:
                 self.records.set_state(c, record.snapshot, LAZY)
@@ -710,9 +735,14 @@ class CacheManager:
             return _NO_BLOB
         return ""
 
+    def _lost(self, text: str) -> None:
+        """A warning, unless it only tells what follows from damage that was told."""
+        if not self.database.is_suspect:
+            self.warn(text)
+
     def _held_elsewhere(self, record_id: str) -> bool:
         """Does another process hold the record, or one on it? It may know somebody to get the blob from."""
-        held = {r for (r,) in self.records.rows("SELECT record FROM lease_records WHERE lease <> ?", (self.lease.id,))}
+        held = self.leases.records(but=self.lease.id)
         return bool(held) and not held.isdisjoint(self.records.descendants(record_id))
 
     def _flush_uses(self) -> None:
@@ -720,14 +750,4 @@ class CacheManager:
             uses, self._uses = self._uses, {}
         if uses:
             with self.lease.transaction() as c:
-                c.executemany(
-                    "UPDATE records SET last_used = ?, usage_count = usage_count + ? WHERE id = ?",
-                    [(at, count, record_id) for record_id, (at, count) in uses.items()],
-                )
-
-
-def hash_bucket(text: str) -> str:
-    """One of a fixed number of lock names: lock files can't be deleted safely, so they must not be many."""
-    from zlib import crc32
-
-    return f"{crc32(text.encode()) % _LOCKS:02x}"
+                self.records.count_uses(c, uses)

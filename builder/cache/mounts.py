@@ -6,16 +6,16 @@ process are no different from processes. Who takes or makes a record for a key h
 
 from __future__ import annotations
 
-import fcntl
 import os
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from builder.cache.records import CACHE_MOUNT, MUTABLE
+from builder.cache.record import CACHE_MOUNT, MUTABLE
 from builder.cache.refs import ImmutableRef, MutableRef
-from builder.errors import CancelledError, UnsupportedError
-from builder.state.locks import locked, try_lock
+from builder.errors import UnsupportedError
+from builder.oci.digest import Digest
+from builder.state import cancel
+from builder.state.locks import named_lock, share, try_lock
 
 if TYPE_CHECKING:
     from builder.cache.manager import CacheManager
@@ -30,12 +30,11 @@ def acquire(
     sharing: str,
     base: ImmutableRef | None,
     description: str,
-    cancelled: threading.Event | None,
 ) -> MutableRef:
     """A record for ``key`` (and ``base``, the files it begins with). ``release`` gives it back; its files stay.
 
     shared: everybody who asks at the same time has the same record. private: one that nobody uses, a new one if need be.
-    locked: waits until nobody uses it; CancelledError when ``cancelled`` is set meanwhile. Two mounts of one key in one step
+    locked: waits until nobody uses it; CancelledError when the work is called off meanwhile. Two mounts of one key in one step
     must be acquired once: a second ``locked`` one would wait for the first.
 
     On a base ``shared`` is per process: overlayfs can't have two mounts on one upper folder.
@@ -43,20 +42,16 @@ def acquire(
     if sharing not in (SHARED, PRIVATE, LOCKED):
         raise UnsupportedError(f"invalid cache sharing option: {sharing}")
     full_key = key if base is None else f"{key}:{base.id}"
-    cancelled = cancelled or threading.Event()
-    from builder.cache.manager import hash_bucket
-
     manager.grown = True
-    gate = manager.layout.path("locks", f"mounts-{hash_bucket(full_key)}")
+    gate = f"mounts-{Digest.of(full_key.encode()).hex[:32]}"
     while True:
-        with locked(gate):
+        with named_lock(manager.layout.locks, gate):
             ref, busy = _take(manager, full_key, sharing, base)
             if ref is not None:
                 return ref
             if not (busy and sharing == LOCKED):
                 return _make(manager, full_key, sharing, base, description)
-        if cancelled.wait(_POLL_SECONDS):
-            raise CancelledError(f"cancelled while waiting for the cache mount {key}")
+        cancel.sleep(_POLL_SECONDS)
 
 
 def forget(manager: CacheManager, key: str, *, based: bool) -> None:
@@ -64,10 +59,8 @@ def forget(manager: CacheManager, key: str, *, based: bool) -> None:
     but for those in use, which ``prune`` takes later (BuildKit: Worker.PruneCacheMounts)."""
     from builder.cache.gc import delete_records
 
-    where, value = ("substr(mount_key, 1, length(:key)) = :key", f"{key}:") if based else ("mount_key = :key", key)
     with manager.lease.transaction() as c:
-        found = [r for (r,) in c.execute(f"SELECT id FROM records WHERE {where} ORDER BY id", {"key": value})]
-        c.executemany("UPDATE records SET mount_key = NULL WHERE id = ?", [(r,) for r in found])
+        found = manager.records.forget_mounts(c, key, based=based)
     if found:
         delete_records(manager, found)
 
@@ -123,11 +116,11 @@ def _hold(manager: CacheManager, record_id: str, fd: int, sharing: str, base: Im
     if sharing != SHARED:
         return _claim(manager, record_id, fd)
     if base is None:
-        fcntl.flock(fd, fcntl.LOCK_SH)
+        share(fd)
         return _claim(manager, record_id, fd)
-    joint = _Joint(fd)
-    with _joints_lock:
-        _joints[(id(manager), record_id)] = joint
+    joint = SharedLock(fd)
+    with manager.shared_locks_guard:
+        manager.shared_locks[record_id] = joint
     return _join(manager, record_id)
 
 
@@ -152,7 +145,7 @@ def _closer(fd: int) -> Callable[[], None]:
     return lambda: os.close(fd)
 
 
-class _Joint:
+class SharedLock:
     """An exclusive lock that the threads of this process share."""
 
     def __init__(self, fd: int) -> None:
@@ -160,23 +153,17 @@ class _Joint:
         self.users = 0
 
 
-_joints: dict[tuple[int, str], _Joint] = {}
-_joints_lock = threading.Lock()
-
-
 def _join(manager: CacheManager, record_id: str) -> MutableRef | None:
     """The record, if threads of this process share it already."""
-    name = (id(manager), record_id)
-
     def leave() -> None:
-        with _joints_lock:
+        with manager.shared_locks_guard:
             joint.users -= 1
             if joint.users == 0:
-                del _joints[name]
+                del manager.shared_locks[record_id]
                 os.close(joint.fd)
 
-    with _joints_lock:
-        found = _joints.get(name)
+    with manager.shared_locks_guard:
+        found = manager.shared_locks.get(record_id)
         if found is None:
             return None
         joint = found

@@ -1,106 +1,33 @@
-"""Cache records and their tables. Nothing here knows refs, snapshots or blobs: rows in, rows out.
+"""The tables of cache records: all SQL about them. Records in, records out (``record``): refs, snapshots, blobs are unknown here.
 
-States of a record::
-
-                    new()                          commit()                     finalize()
-        (nothing) ---------> MUTABLE (one writer) ----------> COMMITTED ----------------------+
-            |                                      metadata only, read-only by promise        v
-            |   get_by_blob(), merge(), diff()                              unlazy()        READY
-            +------------------------------------> LAZY ----------------------------------> its snapshot is there
-                                                   blobs or parents tell what it will be
-
-READY and LAZY hold for the record alone: its files can be mounted once all its ancestors are READY too.
+A record is one row with everything it says, its parents and blobs too, under one seal: a row that is damaged or lost is a record
+that is gone, never one with other parents. ``record_children`` and ``blob_records`` repeat the rows for the opposite question, who
+stands on a record and who names a blob; only deleting asks them, and what it deletes too much is a miss.
 """
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from builder.errors import StoreError
-from builder.oci.descriptor import Descriptor
+from builder.cache.record import CacheRecord, GoneError, LayerBlob, from_row, to_row
 from builder.oci.digest import Digest
-from builder.values import dataclass
+from builder.state.schema import BLOB_RECORDS, MEASURED, RECORD_CHILDREN, RECORDS
+from builder.values import replace
 
 if TYPE_CHECKING:
     from builder.state.database import Database
+    from builder.state.tables import Row
 
-LAYER, MERGE, DIFF = "layer", "merge", "diff"
-MUTABLE, COMMITTED, LAZY, READY = "mutable", "committed", "lazy", "ready"
-
-REGULAR, INTERNAL, FRONTEND = "regular", "internal", "frontend"
-LOCAL_SOURCE, GIT_CHECKOUT, CACHE_MOUNT = "source.local", "source.git.checkout", "exec.cachemount"
-"""Record types: client.UsageRecordType of BuildKit."""
-
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS records (
-    id TEXT PRIMARY KEY, kind TEXT NOT NULL, state TEXT NOT NULL, snapshot TEXT NOT NULL, retained INTEGER NOT NULL,
-    diff_id TEXT, chain_id TEXT, blob_chain_id TEXT, created_at REAL NOT NULL, last_used REAL, usage_count INTEGER NOT NULL,
-    description TEXT NOT NULL, record_type TEXT NOT NULL, mount_key TEXT
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS records_snapshot ON records (snapshot);
-CREATE INDEX IF NOT EXISTS records_chain ON records (chain_id) WHERE chain_id IS NOT NULL;
-CREATE INDEX IF NOT EXISTS records_blob_chain ON records (blob_chain_id) WHERE blob_chain_id IS NOT NULL;
-CREATE INDEX IF NOT EXISTS records_mount ON records (mount_key) WHERE mount_key IS NOT NULL;
-CREATE TABLE IF NOT EXISTS record_parents (
-    child TEXT NOT NULL, position INTEGER NOT NULL, parent TEXT NOT NULL, PRIMARY KEY (child, position)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS record_children ON record_parents (parent);
-CREATE TABLE IF NOT EXISTS record_blobs (
-    record TEXT NOT NULL, position INTEGER NOT NULL, digest TEXT NOT NULL, media_type TEXT NOT NULL, size INTEGER NOT NULL,
-    annotations TEXT NOT NULL, source TEXT NOT NULL, PRIMARY KEY (record, position)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS record_blob_digest ON record_blobs (digest);
-CREATE TABLE IF NOT EXISTS measured (name TEXT PRIMARY KEY, stamp REAL NOT NULL, size INTEGER NOT NULL) WITHOUT ROWID
-"""
-
-_COLUMNS = (
-    "id, kind, state, snapshot, retained, diff_id, chain_id, blob_chain_id, created_at, last_used, usage_count, "
-    "description, record_type, mount_key"
-)
 _LEVELS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class CacheRecord:
-    """The stored thing behind refs, as the database has it.
-
-    ``parents``: of a layer none or one, of a merge all, of a diff lower and upper. ``snapshot`` may be shared by records of the
-    same chainID. ``retained``: not deleted when its writer lets go (cache mounts). Times in seconds since the epoch.
-    """
-
-    id: str
-    kind: str
-    state: str
-    snapshot: str
-    retained: bool
-    diff_id: Digest | None
-    chain_id: Digest | None
-    blob_chain_id: Digest | None
-    created_at: float
-    last_used: float | None
-    usage_count: int
-    description: str
-    record_type: str
-    mount_key: str | None
-    parents: tuple[str, ...] = ()
-
-    @property
-    def parent(self) -> str | None:
-        """What a layer stands on."""
-        return self.parents[0] if self.kind == LAYER and self.parents else None
-
-
-@dataclass(frozen=True, slots=True)
-class LayerBlob:
-    """A blob of a record's layer. The first one (``position`` 0) is the layer's own; others have the same tar compressed otherwise.
-
-    ``source``: see ``types.Layer``.
-    """
-
-    descriptor: Descriptor
-    source: str = ""
+_OLDEST_FIRST = "created_at, id"
+_CHAIN = (
+    "WITH RECURSIVE chain (id) AS (SELECT value FROM json_each(?) UNION "
+    "SELECT r.parents FROM records r JOIN chain ON r.id = chain.id) SELECT id FROM chain"
+)
+"""All the records that single parents lead to; a record of several stands for itself."""
 
 
 class Records:
@@ -108,15 +35,12 @@ class Records:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        database.schema(SCHEMA)
 
     # ------------------------------------------------------------------------------------------------------ reading
-    def rows(self, sql: str, arguments: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        """A query outside of a transaction, or inside the calling thread's one."""
-        try:
-            return self._database.connection().execute(sql, arguments).fetchall()
-        except sqlite3.Error as e:
-            raise StoreError(f"metadata database: {e}", hint="if it is damaged, move the state folder away") from e
+    def get(self, record_id: str) -> CacheRecord | None:
+        """The record as it is now; inside a transaction as that has left it."""
+        rows = self._database.find(RECORDS, id=record_id)
+        return from_row(rows[0]) if rows else None
 
     def load(self, record_id: str, known: Container[str]) -> dict[str, CacheRecord]:
         """The record and those ancestors that are not ``known``, by id; empty if there is no such record.
@@ -124,133 +48,45 @@ class Records:
         A few levels are asked for one by one: mostly the parents are known. A chain that is not is read in one query.
         """
         found: dict[str, CacheRecord] = {}
-        level = [record_id]
-        for _ in range(_LEVELS):
-            marks = ",".join("?" * len(level))
-            batch = self._make(
-                self.rows(f"SELECT {_COLUMNS} FROM records WHERE id IN ({marks})", level),
-                self.rows(f"SELECT child, parent FROM record_parents WHERE child IN ({marks}) ORDER BY child, position", level),
-            )
+        missing = [record_id]
+        levels = 0
+        while missing:
+            ids = missing
+            if levels >= _LEVELS:
+                ids = [at for (at,) in self._database.rows(_CHAIN, (json.dumps(missing),))]
+            batch = self._among(ids)
             found.update(batch)
-            level = sorted({p for r in batch.values() for p in r.parents if p not in known and p not in found})
-            if not level:
-                return found
-        chain = (
-            "WITH RECURSIVE chain (id) AS (SELECT value FROM json_each(?) UNION "
-            "SELECT parent FROM record_parents JOIN chain ON child = chain.id) "
-        )
-        import json
-
-        start = (json.dumps(level),)
-        rows = self.rows(f"{chain} SELECT {_COLUMNS} FROM records WHERE id IN chain", start)
-        edges = self.rows(f"{chain} SELECT child, parent FROM record_parents WHERE child IN chain ORDER BY child, position", start)
-        found.update(self._make(rows, edges))
-        return found
-
-    def get(self, record_id: str) -> CacheRecord | None:
-        return self._select("id = ?", record_id).get(record_id)
+            if not batch:
+                break
+            missing = sorted({p for r in batch.values() for p in r.parents if p not in known and p not in found})
+            levels += 1
+        return found if record_id in found else {}
 
     def all(self) -> dict[str, CacheRecord]:
         """Every record by id, oldest first."""
-        return self._make(
-            self.rows(f"SELECT {_COLUMNS} FROM records ORDER BY created_at, id"),
-            self.rows("SELECT child, parent FROM record_parents ORDER BY child, position"),
-        )
+        return _by_id(self._database.select(RECORDS, f"ORDER BY {_OLDEST_FIRST}"))
+
+    def ids(self) -> list[str]:
+        return [at for (at,) in self._database.rows("SELECT id FROM records")]
 
     def by_blob_chain(self, blob_chain_id: Digest) -> list[CacheRecord]:
-        return list(self._select("blob_chain_id = ?", blob_chain_id).values())
+        return [from_row(row) for row in self._database.find(RECORDS, _OLDEST_FIRST, blob_chain_id=blob_chain_id)]
 
     def by_chain(self, chain_id: Digest) -> list[CacheRecord]:
-        return list(self._select("chain_id = ?", chain_id).values())
+        return [from_row(row) for row in self._database.find(RECORDS, _OLDEST_FIRST, chain_id=chain_id)]
 
     def by_mount_key(self, key: str) -> list[CacheRecord]:
-        return list(self._select("mount_key = ?", key).values())
+        return [from_row(row) for row in self._database.find(RECORDS, _OLDEST_FIRST, mount_key=key)]
 
     def blobs(self, record_id: str) -> tuple[LayerBlob, ...]:
-        """The layer's own blob first; none if it has none yet."""
-        return self.all_blobs("record = ?", record_id).get(record_id, ())
-
-    def all_blobs(self, where: str = "1", *arguments: object) -> dict[str, tuple[LayerBlob, ...]]:
-        """Blobs by record id."""
-        out: dict[str, list[LayerBlob]] = {}
-        columns = "record, digest, media_type, size, annotations, source"
-        rows = self.rows(f"SELECT {columns} FROM record_blobs WHERE {where} ORDER BY record, position", arguments)
-        for record, digest, media_type, size, notes, source in rows:
-            descriptor = Descriptor(media_type, Digest(digest), size, _annotations(notes))
-            out.setdefault(record, []).append(LayerBlob(descriptor, source))
-        return {record: tuple(blobs) for record, blobs in out.items()}
-
-    def _select(self, where: str, value: str) -> dict[str, CacheRecord]:
-        rows = self.rows(f"SELECT {_COLUMNS} FROM records WHERE {where} ORDER BY created_at, id", (value,))
-        edges: list[tuple[Any, ...]] = []
-        for row in rows:
-            edges += self.rows("SELECT child, parent FROM record_parents WHERE child = ? ORDER BY position", (row[0],))
-        return self._make(rows, edges)
-
-    def _make(self, rows: Iterable[tuple[Any, ...]], edges: Iterable[tuple[Any, ...]]) -> dict[str, CacheRecord]:
-        parents: dict[str, list[str]] = {}
-        for child, parent in edges:
-            parents.setdefault(child, []).append(parent)
-        made: dict[str, CacheRecord] = {}
-        for row in rows:
-            record_id, kind, state, snapshot, retained, diff_id, chain_id, blob_chain_id, *rest = row
-            created_at, last_used, usage_count, description, record_type, mount_key = rest
-            diff, chain, blob_chain = (None if d is None else Digest(d) for d in (diff_id, chain_id, blob_chain_id))
-            below = tuple(parents.get(record_id, ()))
-            made[record_id] = CacheRecord(
-                record_id, kind, state, snapshot, bool(retained), diff, chain, blob_chain,
-                created_at, last_used, usage_count, description, record_type, mount_key, below,
-            )  # fmt: skip
-        return made
-
-    # ------------------------------------------------------------------------------------------------------ changing
-    def insert(self, c: sqlite3.Connection, record: CacheRecord) -> None:
-        """Add the record. KeyError if one of its parents is gone."""
-        for position, parent in enumerate(record.parents):
-            if c.execute("SELECT 1 FROM records WHERE id = ?", (parent,)).fetchone() is None:
-                raise KeyError(parent)
-            c.execute("INSERT INTO record_parents VALUES (?, ?, ?)", (record.id, position, parent))
-        values = (
-            record.id, record.kind, record.state, record.snapshot, record.retained,
-            record.diff_id, record.chain_id, record.blob_chain_id, record.created_at, record.last_used, record.usage_count,
-            record.description, record.record_type, record.mount_key,
-        )  # fmt: skip
-        c.execute(f"INSERT INTO records ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
-
-    def add_blob(self, c: sqlite3.Connection, record_id: str, blob: LayerBlob) -> None:
-        """Remember one more blob of the record, the first as its own; one with the same digest is replaced."""
-        d = blob.descriptor
-        row = c.execute("SELECT position FROM record_blobs WHERE record = ? AND digest = ?", (record_id, d.digest)).fetchone()
-        if row is None:
-            row = c.execute("SELECT coalesce(max(position) + 1, 0) FROM record_blobs WHERE record = ?", (record_id,)).fetchone()
-        c.execute(
-            "INSERT OR REPLACE INTO record_blobs VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (record_id, row[0], d.digest, d.media_type, d.size, _dump(d.annotations), blob.source),
-        )
-
-    def drop_blobs(self, c: sqlite3.Connection, record_id: str) -> None:
-        c.execute("DELETE FROM record_blobs WHERE record = ?", (record_id,))
-
-    def set_state(self, c: sqlite3.Connection, snapshot: str, state: str) -> None:
-        """Of every record that shares the snapshot."""
-        c.execute("UPDATE records SET state = ? WHERE snapshot = ?", (state, snapshot))
-
-    def delete(self, c: sqlite3.Connection, record_id: str) -> tuple[list[str], list[Digest]]:
-        """Delete the record; gives the snapshots and blobs that no record names any more."""
-        row = c.execute("SELECT snapshot FROM records WHERE id = ?", (record_id,)).fetchone()
-        blobs = [Digest(d) for (d,) in c.execute("SELECT digest FROM record_blobs WHERE record = ?", (record_id,))]
-        for table, column in (("records", "id"), ("record_parents", "child"), ("record_blobs", "record")):
-            c.execute(f"DELETE FROM {table} WHERE {column} = ?", (record_id,))
-        snapshots = []
-        if row and c.execute("SELECT 1 FROM records WHERE snapshot = ?", (row[0],)).fetchone() is None:
-            snapshots.append(row[0])
-        return snapshots, [b for b in blobs if c.execute("SELECT 1 FROM record_blobs WHERE digest = ?", (b,)).fetchone() is None]
+        """As they are now, the layer's own first; none if it has none yet."""
+        record = self.get(record_id)
+        return record.blobs if record is not None else ()
 
     def descendants(self, record_id: str) -> list[str]:
         """The record and all that stand on it, children before parents."""
         order: list[str] = []
         seen: set[str] = set()
-
         stack = [(record_id, False)]
         while stack:
             at, done = stack.pop()
@@ -259,37 +95,154 @@ class Records:
             elif at not in seen:
                 seen.add(at)
                 stack.append((at, True))
-                stack += [(child, False) for (child,) in self.rows("SELECT child FROM record_parents WHERE parent = ?", (at,))]
+                stack += [(child, False) for _, child in self._database.find(RECORD_CHILDREN, parent=at)]
         return order
 
+    def snapshots(self) -> set[str]:
+        """Every snapshot that a record names."""
+        return {snapshot for (snapshot,) in self._database.rows("SELECT snapshot FROM records")}
 
-def walk_up(start: CacheRecord, of: Callable[[str], CacheRecord], skip: Callable[[CacheRecord], bool]) -> list[CacheRecord]:
-    """The record and its ancestors, parents before children, each once; those that ``skip`` names are left out with all below."""
-    order: list[CacheRecord] = []
-    seen: set[str] = set()
-    stack: list[tuple[CacheRecord, bool]] = [(start, False)]
-    while stack:
-        record, done = stack.pop()
-        if done:
-            order.append(record)
-        elif record.id not in seen and not skip(record):
-            seen.add(record.id)
-            stack.append((record, True))
-            stack += [(of(parent), False) for parent in reversed(record.parents)]
-    return order
+    def named_blobs(self) -> set[str]:
+        """Digests of every blob that a record names."""
+        return {digest for (digest,) in self._database.rows("SELECT digest FROM blob_records")}
+
+    def size_of(self, name: str, stamp: float) -> int | None:
+        """A size that was measured before, if ``stamp`` was the same then."""
+        rows = self._database.find(MEASURED, name=name)
+        return int(rows[0][2]) if rows and rows[0][1] == stamp else None
+
+    def _among(self, ids: Iterable[str]) -> dict[str, CacheRecord]:
+        wanted = list(ids)
+        if len(wanted) == 1:
+            record = self.get(wanted[0])
+            return {} if record is None else {record.id: record}
+        rows = self._database.select(RECORDS, "WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(wanted),))
+        return _by_id(rows)
+
+    # ------------------------------------------------------------------------------------------------------ changing
+    def insert(self, c: sqlite3.Connection, record: CacheRecord) -> None:
+        """Add the record. GoneError if one of its parents is gone."""
+        for parent in record.parents:
+            if self.get(parent) is None:
+                raise GoneError(parent)
+        self._database.put(c, RECORDS, [to_row(record)])
+        self._link(c, record)
+
+    def update(self, c: sqlite3.Connection, record_id: str, **changes: Any) -> CacheRecord:
+        """Change fields of the record as it is stored; gives its new form. GoneError if it is gone."""
+        record = self._there(record_id)
+        changed = replace(record, **changes)
+        self._database.put(c, RECORDS, [to_row(changed)])
+        if changed.blobs != record.blobs:
+            self._unlink(c, record)
+            self._link(c, changed)
+        return changed
+
+    def set_state(self, c: sqlite3.Connection, snapshot: str, state: str) -> None:
+        """Of every record that shares the snapshot."""
+        rows = self._database.find(RECORDS, snapshot=snapshot)
+        self._database.put(c, RECORDS, [to_row(replace(from_row(row), state=state)) for row in rows])
+
+    def count_uses(self, c: sqlite3.Connection, uses: Mapping[str, tuple[float, int]]) -> None:
+        """``uses``: by record when it was used last, and how many times more. Of one that is gone nothing is written."""
+        found = self._among(uses)
+        changed = [
+            replace(record, last_used=uses[at][0], usage_count=record.usage_count + uses[at][1]) for at, record in found.items()
+        ]
+        self._database.put(c, RECORDS, map(to_row, changed))
+
+    def add_blob(self, c: sqlite3.Connection, record_id: str, blob: LayerBlob) -> None:
+        """Remember one more blob of the record, the first as its own; one with the same digest is replaced. GoneError if the record
+        is gone."""
+
+        blobs = list(self._there(record_id).blobs)
+        digests = [b.descriptor.digest for b in blobs]
+        at = digests.index(blob.descriptor.digest) if blob.descriptor.digest in digests else len(blobs)
+        blobs[at : at + 1] = [blob]
+        self.update(c, record_id, blobs=tuple(blobs))
+
+    def void_chains(self, c: sqlite3.Connection, record_id: str) -> list[str]:
+        """The record's layer is another one: what it and all that stands on it knew of chains is void. Gives their ids."""
+        found = self._among(self.descendants(record_id))
+        void = [replace(r, chain_id=None, blob_chain_id=None) for r in found.values()]
+        self._database.put(c, RECORDS, map(to_row, void))
+        return [r.id for r in void]
+
+    def forget_mounts(self, c: sqlite3.Connection, key: str, *, based: bool) -> list[str]:
+        """Take the key away from the records of a cache mount: those without a base, or with ``based`` those on any; their ids."""
+        if based:
+            rows = self._database.select(RECORDS, "WHERE substr(mount_key, 1, ?) = ? ORDER BY id", (len(key) + 1, f"{key}:"))
+        else:
+            rows = self._database.find(RECORDS, "id", mount_key=key)
+        self._database.put(c, RECORDS, [to_row(replace(from_row(row), mount_key=None)) for row in rows])
+        return [row[0] for row in rows]
+
+    def remember_size(self, c: sqlite3.Connection, name: str, stamp: float, size: int) -> None:
+        self._database.put(c, MEASURED, [(name, stamp, size)])
+
+    def forget_sizes(self, c: sqlite3.Connection, names: Iterable[str]) -> None:
+        c.executemany("DELETE FROM measured WHERE name = ?", [(name,) for name in names])
+
+    def delete(self, c: sqlite3.Connection, record_id: str) -> tuple[list[str], list[Digest]]:
+        """Delete the record; gives the snapshots and blobs that no record names any more."""
+        record = self.get(record_id)
+        c.execute("DELETE FROM records WHERE id = ?", (record_id,))
+        if record is None:
+            return [], []
+        self._unlink(c, record)
+        blobs = [b.descriptor.digest for b in record.blobs]
+        shared = c.execute("SELECT 1 FROM records WHERE snapshot = ?", (record.snapshot,)).fetchone() is not None
+        return ([] if shared else [record.snapshot]), [b for b in blobs if not self.names_blob(b)]
+
+    def is_needed(self, record_id: str) -> bool:
+        """Does something stand on the record, or is it gone?"""
+        query = (
+            "SELECT NOT EXISTS (SELECT 1 FROM records WHERE id = ?1) OR EXISTS (SELECT 1 FROM record_children WHERE parent = ?1)"
+        )
+        return bool(self._database.rows(query, (record_id,))[0][0])
+
+    def names_blob(self, digest: Digest) -> bool:
+        return bool(self._database.rows("SELECT 1 FROM blob_records WHERE digest = ?", (digest,)))
+
+    def _there(self, record_id: str) -> CacheRecord:
+        record = self.get(record_id)
+        if record is None:
+            raise GoneError(record_id)
+        return record
+
+    def _link(self, c: sqlite3.Connection, record: CacheRecord) -> None:
+        for table, rows in zip(_REPEATED, _repeated(record), strict=True):
+            self._database.put(c, table, rows)
+
+    def _unlink(self, c: sqlite3.Connection, record: CacheRecord) -> None:
+        for table, rows in zip(_REPEATED, _repeated(record), strict=True):
+            first, second = table.columns
+            c.executemany(f"DELETE FROM {table.name} WHERE {first} = ? AND {second} = ?", rows)
+
+    # ------------------------------------------------------------------------------------------------------ the whole
+    def contradictions(self, records: Mapping[str, CacheRecord]) -> list[str]:
+        """Names of the tables that should repeat ``records``, all there are, and say something else."""
+        expected: tuple[set[Row], ...] = tuple(set() for _ in _REPEATED)
+        for record in records.values():
+            for rows, more in zip(expected, _repeated(record), strict=True):
+                rows.update(more)
+        return [t.name for t, rows in zip(_REPEATED, expected, strict=True) if set(self._database.select(t)) != rows]
+
+    def repeat(self, c: sqlite3.Connection, records: Iterable[CacheRecord]) -> None:
+        """Make the tables that repeat the rows anew; ``records`` are all of them."""
+        for table in _REPEATED:
+            c.execute(f"DELETE FROM {table.name}")
+        for record in records:
+            self._link(c, record)
 
 
-def _annotations(text: str) -> tuple[tuple[str, str], ...]:
-    if not text:
-        return ()
-    import json
-
-    return tuple((str(k), str(v)) for k, v in json.loads(text))
+def _by_id(rows: Iterable[Row]) -> dict[str, CacheRecord]:
+    return {row[0]: from_row(row) for row in rows}
 
 
-def _dump(annotations: tuple[tuple[str, str], ...]) -> str:
-    if not annotations:
-        return ""
-    import json
+_REPEATED = (RECORD_CHILDREN, BLOB_RECORDS)
 
-    return json.dumps(annotations)
+
+def _repeated(record: CacheRecord) -> tuple[list[Row], list[Row]]:
+    """The record's rows in ``_REPEATED``."""
+    return [(parent, record.id) for parent in record.parents], [(b.descriptor.digest, record.id) for b in record.blobs]

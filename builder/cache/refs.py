@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from builder.cache.records import COMMITTED, LAZY, MUTABLE
+from builder.cache.record import COMMITTED, MUTABLE
 from builder.cache.types import UnlazyProgress
 from builder.content.types import Compression, Layer
 from builder.errors import StoreError
@@ -19,7 +19,7 @@ from builder.oci.digest import Digest
 
 if TYPE_CHECKING:
     from builder.cache.manager import CacheManager
-    from builder.cache.records import CacheRecord
+    from builder.cache.record import CacheRecord
 
 
 _ALL = ChecksumOptions()
@@ -82,11 +82,6 @@ class ImmutableRef:
     def layers(self) -> tuple[ImmutableRef, ...]:
         """The layers that an image of this ref has, bottom first."""
         return tuple(self._view(r.id) for r in self._manager.layer_chain(self._id))
-
-    @property
-    def is_lazy(self) -> bool:
-        """Would a mount have to unpack, merge or download something first?"""
-        return any(r.state == LAZY for r in self._manager.pending(self._id))
 
     def size(self) -> int:
         """Bytes on disk of this record alone: its own files and its blobs."""

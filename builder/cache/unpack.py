@@ -10,13 +10,15 @@ import hashlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
-from builder.cache.records import COMMITTED, LAYER, LAZY, MERGE, CacheRecord, LayerBlob
+from builder.cache.record import COMMITTED, LAYER, LAZY, MERGE, CacheRecord, LayerBlob
 from builder.errors import IntegrityError, LayerError, NotFoundError, PybuildError
 from builder.files.types import NeedsParent
 from builder.oci.digest import Digest
-from builder.state.parallel import ahead, run
+from builder.state import trace
+from builder.state.threads import ahead, run, start
 
 if TYPE_CHECKING:
     from builder.cache.manager import CacheManager
@@ -76,7 +78,7 @@ class _Unpacking:
                 pass
 
         for record in records:
-            threading.Thread(target=fetch, args=(record,), name="layer-fetch", daemon=True).start()
+            start(partial(fetch, record), "layer-fetch")
 
     def _unpack(self, record: CacheRecord) -> None:
         manager = self._manager
@@ -88,7 +90,8 @@ class _Unpacking:
                 manager.set_ready(record)  # its process was killed before it could say so
                 return
             try:
-                self._apply(record)
+                with trace.span("cache", "unpack layer", record=record.id, diff_id=record.diff_id):
+                    self._apply(record)
             except (IntegrityError, LayerError) as e:
                 if isinstance(e, NeedsParent) or not self._drop_damaged_blob(record):
                     raise

@@ -10,8 +10,10 @@ import click
 
 from builder.build import request as r
 from builder.cli.common import state_options
-from builder.errors import UnsupportedError, UsageError
-from builder.exporters.types import OutputSpec
+from builder.cli.docker_flags import check_docker_flags, default_platforms, docker_options, proxy_args
+from builder.cli.goflags import FlagCommand, switch
+from builder.errors import UsageError
+from builder.exporters.types import IMAGE_TYPES, OutputSpec
 
 BUILD_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("-f", "--file", default="", metavar="PATH", help="The Dockerfile (default: CONTEXT/Dockerfile; - is stdin)."),
@@ -22,45 +24,38 @@ BUILD_OPTIONS: list[Callable[[Any], Any]] = [
     ),
     click.option("--platform", multiple=True, metavar="P[,P]", help="Target platform."),
     click.option("--label", multiple=True, metavar="K=V", help="Set metadata for the image."),
-    click.option("--add-host", multiple=True, metavar="HOST=IP", help="Add an entry to /etc/hosts of RUN steps."),
+    click.option("--add-host", multiple=True, metavar="HOST=IP", help="Add to /etc/hosts of RUN steps; IP may be host-gateway."),
     click.option("--network", default="default", metavar="MODE", help="Network of RUN steps: default, host, none."),
-    click.option("--no-cache", is_flag=True, help="Run every step anew."),
+    switch("--no-cache", help="Run every step anew."),
     click.option("--no-cache-filter", multiple=True, metavar="STAGE[,STAGE]", help="Run the steps of these stages anew."),
-    click.option("--pull", is_flag=True, help="Ask the registry again what tags mean."),
+    switch("--pull", help="Ask the registry again what tags mean."),
     click.option("--ulimit", multiple=True, metavar="NAME=SOFT[:HARD]", help="Resource limit of RUN steps."),
     click.option("--shm-size", default="", metavar="BYTES", help="Size of /dev/shm of RUN steps."),
     click.option("--cgroup-parent", default="", metavar="PATH", help="Parent cgroup of RUN steps."),
     click.option("--secret", multiple=True, metavar="id=ID[,src=FILE|,env=VAR]", help="Secret for RUN --mount=type=secret."),
-    click.option("--ssh", multiple=True, metavar="ID[=SOCKET]", help="SSH agent for RUN --mount=type=ssh."),
+    click.option("--ssh", multiple=True, metavar="ID[=SOCKET|=KEY,...]", help="SSH agent or keys for RUN --mount=type=ssh."),
     click.option("--allow", multiple=True, metavar="ENTITLEMENT", help="Grant network.host, security.insecure or device."),
 ]
 
 OUTPUT_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("-t", "--tag", multiple=True, metavar="NAME[:TAG]", help="Name of the image."),
     click.option("-o", "--output", multiple=True, metavar="SPEC", help="type=image|oci|docker|local|tar|cacheonly[,dest=PATH]."),
-    click.option("--load", is_flag=True, help="Same as --output=type=image (the default)."),
-    click.option("--push", is_flag=True, help="Same as --output=type=image,push=true."),
-    click.option("--annotation", multiple=True, metavar="K=V", help="Annotation of the manifest."),
+    switch("--load", help="Same as --output=type=image (the default with a -t)."),
+    switch("--push", help="Same as --output=type=image,push=true."),
+    click.option("--annotation", multiple=True, metavar="[TYPE:]K=V", help="Annotation. TYPE: manifest, index, *-descriptor."),
     click.option("--iidfile", default="", metavar="FILE", help="Write the image's config digest to a file."),
     click.option("--cache-from", multiple=True, metavar="SPEC", help="type=registry,ref=R | type=local,src=FOLDER | REF."),
     click.option("--cache-to", multiple=True, metavar="SPEC", help="type=registry,ref=R | local,dest=FOLDER | inline[,mode=max]."),
     click.option("--metadata-file", default="", metavar="FILE", help="Write build result metadata to a file."),
     click.option("--progress", default="auto", metavar="TYPE", help="auto, plain, tty, rawjson, quiet."),
-    click.option("-q", "--quiet", is_flag=True, help="Print only the image's digest."),
+    switch("-q", "--quiet", help="Print only the image's digest."),
     click.option("--call", default="build", metavar="METHOD", help="build, check, outline or targets; [,format=json]."),
-    click.option("--check", is_flag=True, help="Same as --call=check."),
+    switch("--check", help="Same as --call=check."),
     click.option("--max-parallelism", default=0, type=click.IntRange(min=0), metavar="N", help="Steps that run at one time."),
 ]
 
 ALL_OPTIONS = [*BUILD_OPTIONS, *OUTPUT_OPTIONS]
 """For commands that ask about a build."""
-
-# Flags of docker buildx build that have no meaning here, or none yet: refused by name, except where they ask for what is anyway so.
-_UNSUPPORTED = {
-    "attest": "attestations",
-    "builder": "there is one builder, this process",
-    "policy": "source policies",
-}
 
 
 def add_options(options: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
@@ -74,74 +69,62 @@ def add_options(options: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
     return decorate
 
 
-def unsupported_options(f: Any) -> Any:
-    """Flags that are known only to be refused; see ``build_request``."""
-    for name in _UNSUPPORTED:
-        f = click.option(f"--{name}", name.replace("-", "_"), multiple=True, hidden=True)(f)
-    f = click.option("--provenance", default="", hidden=True)(f)
-    return click.option("--sbom", default="", hidden=True)(f)
-
-
-@click.command("build", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command("build", cls=FlagCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @add_options(ALL_OPTIONS)
 @click.option("--explain", is_flag=True, help="Say why each step that ran was not cached.")
-@unsupported_options
+@docker_options
 @state_options
 @click.argument("context")
 def build(context: str, **flags: Any) -> int:
     """Build an image from a Dockerfile. CONTEXT is a folder, an archive, - (stdin), or a git or http URL."""
-    from builder.build.pipeline import run_build
+    from builder.cli import run
 
-    return run_build(build_request(context, flags), root=flags["root"], config=flags["config"], runtime=flags["runtime"])
+    request = build_request(context, flags)
+    method, _, form = ("check" if flags["check"] else flags["call"]).partition(",")
+    if method == "build":
+        return run.build(request, flags)
+    return run.call(request, method, form, flags)
 
 
-@click.command("graph", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command("graph", cls=FlagCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @add_options(BUILD_OPTIONS)
 @click.option("--format", "form", type=click.Choice(["json", "dot"]), default="json", help="How the graph is printed.")
+@docker_options
 @state_options
 @click.argument("context")
 def graph(context: str, form: str, **flags: Any) -> int:
     """Print the graph that a build would solve, without building it."""
-    from builder.build.pipeline import run_graph
+    from builder.cli import run
 
-    return run_graph(build_request(context, flags), form, root=flags["root"], config=flags["config"])
+    return run.graph(build_request(context, flags), form, flags)
 
 
 def build_request(context: str, flags: dict[str, Any]) -> r.BuildRequest:
     """The values of a build's flags. UsageError, UnsupportedError."""
-    for name, what in _UNSUPPORTED.items():
-        if flags.get(name.replace("-", "_")):
-            raise UnsupportedError(f"--{name} is not supported: {what}")
-    for name in ("provenance", "sbom"):
-        if flags.get(name, "").lower() not in ("", "false", "0"):
-            raise UnsupportedError(f"--{name} is not supported: attestations", hint=f"--{name}=false is accepted")
+    check_docker_flags(flags)
+    sockets, keys = r.parse_ssh(flags["ssh"], os.environ)
     return r.BuildRequest(
         context=context,
         file=flags["file"],
         target=flags["target"],
         tags=tuple(dict.fromkeys(r.parse_tag(t) for t in flags.get("tag", ()))),
-        build_args=r.parse_build_args(flags["build_arg"], os.environ),
+        build_args=proxy_args(r.parse_build_args(flags["build_arg"], os.environ), os.environ),
         labels=r.parse_labels(flags["label"]),
-        platforms=r.parse_platforms(flags["platform"]),
+        platforms=r.parse_platforms(flags["platform"] or default_platforms(os.environ)),
         outputs=_outputs(flags),
         no_cache=_no_cache(flags),
         pull=flags["pull"],
         network=r.parse_network(flags["network"]),
-        add_hosts=tuple(r.parse_add_host(t) for t in flags["add_host"]),
-        ulimits=tuple(r.parse_ulimit(t) for t in flags["ulimit"]),
+        add_hosts=r.parse_add_hosts(flags["add_host"]),
+        ulimits=r.parse_ulimits(flags["ulimit"]),
         shm_size=r.parse_size(flags["shm_size"], "shm-size") if flags["shm_size"] else 0,
         cgroup_parent=flags["cgroup_parent"],
         build_contexts=r.parse_pairs(flags["build_context"], "build-context"),
-        secrets=tuple(r.parse_secret(t) for t in flags["secret"]),
-        ssh=r.parse_ssh(flags["ssh"], os.environ),
+        secrets=tuple(r.parse_secret(t) for t in flags["secret"] if t),
+        ssh=sockets,
+        ssh_keys=keys,
         allow=r.parse_allow(flags["allow"]) | ({"network.host"} if flags["network"] == "host" else set()),  # as buildx does
-        call="check" if flags.get("check") else flags.get("call", "build"),
-        progress=flags.get("progress", "auto"),
-        quiet=flags.get("quiet", False),
-        iidfile=flags.get("iidfile", ""),
-        metadata_file=flags.get("metadata_file", ""),
         max_parallelism=flags.get("max_parallelism", 0),
-        explain=flags.get("explain", False),
         **_caches(flags),
     )
 
@@ -161,7 +144,8 @@ def _caches(flags: dict[str, Any]) -> dict[str, Any]:
 
 
 def _outputs(flags: dict[str, Any]) -> tuple[OutputSpec, ...]:
-    specs = [OutputSpec.parse(t) for t in flags.get("output", ())]
+    """Without a name or an output nobody could use the image: it is not made, unless its digest is asked for."""
+    specs = [OutputSpec.parse(t) for t in flags.get("output", ()) if t]
     if flags.get("push"):
         if any(s.type != "image" for s in specs):
             raise UsageError("push and output may not be set together", hint="use --output type=image,push=true")
@@ -170,13 +154,15 @@ def _outputs(flags: dict[str, Any]) -> tuple[OutputSpec, ...]:
         ]
     if flags.get("load") and not any(s.type == "image" for s in specs):
         specs.append(OutputSpec("image"))
-    annotations = tuple(sorted(("annotation." + k, v) for k, v in r.parse_pairs(flags.get("annotation", ()), "annotation").items()))
-    if annotations:
-        specs = [
-            OutputSpec(s.type, s.dest, s.attrs + annotations) if s.type in ("image", "oci", "docker") else s
-            for s in specs or [OutputSpec("image")]
-        ]
-    return tuple(specs) or (OutputSpec("image"),)
+    asks_for_digest = flags.get("quiet") or flags.get("iidfile") or flags.get("metadata_file")
+    if not specs and (flags.get("tag") or asks_for_digest):
+        specs = [OutputSpec("image")]
+    if flags.get("annotation"):
+        from builder.exporters.annotations import parse_flags
+
+        pairs = parse_flags(flags["annotation"])
+        specs = [OutputSpec(s.type, s.dest, s.attrs + pairs) if s.type in IMAGE_TYPES else s for s in specs]
+    return tuple(specs)
 
 
 def _no_cache(flags: dict[str, Any]) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from builder.cli.common import forget_pruned, open_root, state_options
+from builder.cli.common import open_root, state_options
 from builder.cli.tables import ago, human_size, table
 from builder.errors import UsageError
 from builder.values import asdict
@@ -31,8 +31,8 @@ def du(filters: tuple[str, ...], verbose: bool, form: str, **flags: Any) -> int:
     from builder.cache.filters import from_flags
 
     selectors, unused = from_flags(filters)
-    with open_root(flags["root"], flags["config"]) as worker:
-        records = worker.cache.disk_usage(selectors)
+    with open_root(flags) as root:
+        records = root.usage(selectors)
     records = [r for r in records if not unused or (r.last_used_at or 0) <= time.time() - unused]
     if _is_json(form):
         for record in records:
@@ -85,13 +85,8 @@ def prune(filters: tuple[str, ...], force: bool, verbose: bool, form: str, every
     if not force and sys.stdin.isatty() and not click.confirm("WARNING! This will remove cache that is not in use. Continue?"):
         return 1
     spend(Layout(os.path.abspath(flags["root"]) if flags["root"] else default_root()))
-    with open_root(flags["root"], flags["config"]) as worker:
-        if everything:
-            from builder.images.store import ImageStore
-
-            ImageStore(worker.database, worker.content).forget()
-        removed = worker.cache.prune([policy])
-        forget_pruned(worker)
+    with open_root(flags) as root:
+        removed = root.prune(policy)
     if as_json:
         for record in removed:
             print(json.dumps(asdict(record)))
@@ -107,11 +102,8 @@ def prune(filters: tuple[str, ...], force: bool, verbose: bool, form: str, every
 @state_options
 def fsck(verify: bool, **flags: Any) -> int:
     """Check the state folder: exit code 1 and a line for each problem. What the next prune takes is listed, and no problem."""
-    from builder.images.store import ImageStore
-
-    with open_root(flags["root"], flags["config"]) as worker:
-        problems = [*worker.cache.fsck(verify=verify), *ImageStore(worker.database, worker.content).fsck()]
-        garbage = worker.cache.garbage()
+    with open_root(flags) as root:
+        problems, garbage = root.check(verify=verify)
     for line in [*problems, *(f"unused {line}" for line in garbage)]:
         print(line)
     print(f"{len(problems)} problem{'' if len(problems) == 1 else 's'} found" if problems else "No problem found")

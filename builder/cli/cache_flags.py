@@ -1,4 +1,7 @@
-"""The values of ``--cache-from`` and ``--cache-to``, with docker buildx's spelling. Pure: text in, values or an error out."""
+"""The values of ``--cache-from`` and ``--cache-to``, with docker buildx's spelling. Pure: text in, values or an error out.
+
+An empty value is none, as in buildx: ``--cache-from "$CACHE"`` where the variable is not set.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from builder.errors import UnsupportedError, UsageError
 from builder.oci.digest import Digest
+from builder.text.fields import Values, flag_fields, key_values
 from builder.text.strconv import truth_of
 
 if TYPE_CHECKING:
@@ -28,14 +32,14 @@ _IMPORT_KEYS = {"registry": frozenset({"ref"}), "local": frozenset({"src", "tag"
 
 def parse_cache_from(values: Sequence[str]) -> tuple[Place, ...]:
     """``type=registry,ref=R``, ``type=local,src=FOLDER[,tag=T|digest=D]``, or references alone."""
-    return tuple(place for text in values for place in _imports(text))
+    return tuple(place for text in values if text for place in _imports(text))
 
 
 def parse_cache_to(values: Sequence[str], build_args: Mapping[str, str]) -> tuple[CacheExport, ...]:
     """``type=registry,ref=R``, ``type=local,dest=FOLDER``, ``type=inline``; the build arg BUILDKIT_INLINE_CACHE=1 is the last."""
     from builder.remotecache.types import CacheExport
 
-    found = [spec for text in values for spec in _exports(text)]
+    found = [spec for text in values if text for spec in _exports(text)]
     if truth_of(build_args.get("BUILDKIT_INLINE_CACHE", "")) and all(s.place is not None for s in found):
         found.append(CacheExport(None))
     return tuple(found)
@@ -49,10 +53,10 @@ def _imports(text: str) -> list[Place]:
         return [RegistryPlace(_reference(r, "cache-from")) for r in refs]
     if kind == "inline":
         raise UsageError("--cache-from type=inline does not exist", hint="an inline cache is read with type=registry,ref=IMAGE")
-    values = _Values("cache-from", kind, attrs, _IMPORT_KEYS)
+    values = _values("cache-from", kind, attrs, _IMPORT_KEYS)
     if kind == "registry":
         return [RegistryPlace(_reference(values.required("ref"), "cache-from"))]
-    return [LocalPlace(os.path.abspath(values.required("src")), values.get("tag", "latest"), values.digest())]
+    return [LocalPlace(os.path.abspath(values.required("src")), values.get("tag", "latest"), _digest(values))]
 
 
 def _exports(text: str) -> list[CacheExport]:
@@ -61,7 +65,7 @@ def _exports(text: str) -> list[CacheExport]:
     refs, kind, attrs = _fields(text, "cache-to")
     if refs:
         return [CacheExport(RegistryPlace(_reference(r, "cache-to"))) for r in refs]
-    values = _Values("cache-to", kind, attrs, _EXPORT_KEYS)
+    values = _values("cache-to", kind, attrs, _EXPORT_KEYS)
     mode = values.get("mode", "min")
     if mode not in ("min", "max"):
         raise UsageError(f"--cache-to: unknown mode {mode!r}", hint="modes are min, max")
@@ -70,7 +74,7 @@ def _exports(text: str) -> list[CacheExport]:
         if mode == "max":
             raise UsageError("--cache-to type=inline has mode=min only", hint="for layers of other steps use type=registry")
         return [CacheExport(None, "min", ignore_error)]
-    compression = values.compression()
+    compression = _compression(values)
     image_manifest = values.flag("image-manifest", compression.oci_media_types)
     if image_manifest and not compression.oci_media_types:
         raise UsageError("--cache-to: image-manifest=true conflicts with oci-mediatypes=false")
@@ -85,20 +89,10 @@ def _exports(text: str) -> list[CacheExport]:
 
 def _fields(text: str, flag: str) -> tuple[list[str], str, dict[str, str]]:
     """(references, "", {}) of a value without keys, else ([], type, the other keys)."""
-    import csv
-
-    try:
-        fields = next(csv.reader([text], strict=True), [])
-    except csv.Error as e:
-        raise UsageError(f"invalid --{flag} {text!r}: {e}") from e
-    if fields and all("=" not in f for f in fields):
+    fields = flag_fields(text, flag)
+    if all("=" not in f for f in fields):
         return fields, "", {}
-    attrs: dict[str, str] = {}
-    for part in fields:
-        key, equals, value = part.partition("=")
-        if not equals:
-            raise UsageError(f"invalid value {part} in --{flag} {text}")
-        attrs[key.strip().lower()] = value
+    attrs = key_values(fields, flag)
     kind = attrs.pop("type", "")
     if not kind:
         raise UsageError(f"type required for --{flag}: {text!r}", hint="for example type=registry,ref=NAME")
@@ -107,58 +101,37 @@ def _fields(text: str, flag: str) -> tuple[list[str], str, dict[str, str]]:
     return [], kind, attrs
 
 
-class _Values:
-    """The keys of one value; what a type does not have is refused by name."""
+def _values(flag: str, kind: str, attrs: Mapping[str, str], known: Mapping[str, frozenset[str]]) -> Values:
+    if kind not in known:
+        raise UsageError(f"--{flag}: unknown type {kind!r}", hint="types are " + ", ".join(sorted(known)))
+    if "registry.insecure" in attrs:
+        raise UnsupportedError(
+            f"--{flag}: registry.insecure is not supported", hint="say http or insecure of the registry in the config file"
+        )
+    values = Values(f"--{flag} type={kind}", attrs)
+    values.refuse_unknown(known[kind])
+    return values
 
-    def __init__(self, flag: str, kind: str, attrs: Mapping[str, str], known: Mapping[str, frozenset[str]]) -> None:
-        if kind not in known:
-            raise UsageError(f"--{flag}: unknown type {kind!r}", hint="types are " + ", ".join(sorted(known)))
-        self._flag, self._kind, self._attrs = flag, kind, attrs
-        if "registry.insecure" in attrs:
-            raise UnsupportedError(
-                f"--{flag}: registry.insecure is not supported", hint="say http or insecure of the registry in the config file"
-            )
-        for key in attrs:
-            if key not in known[kind]:
-                hint = "options are " + ", ".join(sorted(known[kind]))
-                raise UsageError(f"--{flag} type={kind}: unknown option {key!r}", hint=hint)
 
-    def get(self, key: str, default: str) -> str:
-        return self._attrs.get(key, default)
+def _digest(values: Values) -> Digest | None:
+    text = values.get("digest")
+    try:
+        return Digest.parse(text) if text else None
+    except ValueError as e:
+        raise UsageError(f"{values.what}: invalid digest {text!r}: {e}") from e
 
-    def required(self, key: str) -> str:
-        value = self._attrs.get(key, "")
-        if not value:
-            raise UsageError(f"--{self._flag} type={self._kind} requires {key}")
-        return value
 
-    def flag(self, key: str, default: bool) -> bool:
-        value = self._attrs.get(key)
-        if value is None:
-            return default
-        flag = truth_of(value)
-        if flag is None:
-            raise UsageError(f"--{self._flag}: non-bool value {value!r} specified for {key}")
-        return flag
+def _compression(values: Values) -> Compression:
+    """The rules of the image outputs."""
+    from builder.exporters.image import ImageOptions
+    from builder.exporters.types import OutputSpec
 
-    def digest(self) -> Digest | None:
-        text = self._attrs.get("digest", "")
-        try:
-            return Digest.parse(text) if text else None
-        except ValueError as e:
-            raise UsageError(f"--{self._flag}: invalid digest {text!r}: {e}") from e
-
-    def compression(self) -> Compression:
-        """The rules of the image outputs."""
-        from builder.exporters.image import ImageOptions
-        from builder.exporters.types import OutputSpec
-
-        if self.get("compression", "") == "estargz":
-            raise UnsupportedError(f"--{self._flag}: compression=estargz is not supported")
-        for name in _COMPRESSION[2:]:
-            self.flag(name, False)
-        spec = OutputSpec("image", attrs=tuple((n, self._attrs[n]) for n in _COMPRESSION if n in self._attrs))
-        return ImageOptions.of(spec, oci_default=True).compression
+    if values.get("compression") == "estargz":
+        raise UnsupportedError(f"{values.what}: compression=estargz is not supported")
+    for name in _COMPRESSION[2:]:
+        values.flag(name, False)
+    spec = OutputSpec("image", attrs=tuple((n, values.pairs[n]) for n in _COMPRESSION if n in values.pairs))
+    return ImageOptions.of(spec, oci_default=True).compression
 
 
 def _reference(text: str, flag: str) -> Reference:

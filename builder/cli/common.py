@@ -1,14 +1,14 @@
-"""What commands share: the options that name the state root, and the worker that opens it."""
+"""What commands share: the options that name the state root, and what opens it."""
 
 from __future__ import annotations
 
-import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from builder.worker import Worker
+    from builder.build.root import Root
 
 
 def state_options(f: Any) -> Any:
@@ -19,27 +19,11 @@ def state_options(f: Any) -> Any:
     return click.option("--root", default="", metavar="DIR", help="State folder (default: PYBUILD_ROOT).")(f)
 
 
-def open_root(root: str, config: str, runtime: str | None = None) -> Worker:
-    """The worker on the root that the flags name. To be called before any thread starts: it enters a mount namespace."""
-    from builder.config import Config
-    from builder.sources.providers import connect
-    from builder.worker import open_worker
+def open_root(flags: dict[str, Any]) -> Root:
+    """The state folder that the flags name. To be called before any thread starts: it enters a mount namespace."""
+    from builder.build.root import Root
 
-    worker = open_worker(os.path.abspath(root) if root else None, Config.load(config or None), runtime)
-    connect(worker)
-    return worker
-
-
-def forget_pruned(worker: Worker) -> None:
-    """After records were removed: the keys that led to them go too, and old records of steps."""
-    from builder.errors import StoreError
-    from builder.solver.keystore import SqliteKeyStore, release_unreferenced
-    from builder.solver.steplog import trim
-
-    try:
-        release_unreferenced(
-            SqliteKeyStore(worker.database), lambda: [id for (id,) in worker.cache.records.rows("SELECT id FROM records")]
-        )
-        trim(worker.database)
-    except StoreError:
-        pass  # a disk that is still full: the next time does it; keys that lead nowhere do no harm until then
+    root = Root.open(flags["root"] or None, config=flags["config"] or None, runtime=flags["runtime"])
+    if ignored := root.worker.config.ignored:
+        sys.stderr.write(f"[Warning] the configuration's keys of a daemon mean nothing here: {', '.join(ignored)}\n")
+    return root

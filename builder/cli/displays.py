@@ -27,7 +27,7 @@ class _Quiet:
 
 def open_display(kind: str, *, quiet: bool) -> Display:
     """``kind`` as --progress has it; BUILDKIT_PROGRESS stands in for auto."""
-    kind = os.environ.get("BUILDKIT_PROGRESS", kind) if kind == "auto" else kind
+    kind = _resolved(kind)
     if quiet or kind in ("quiet", "none"):
         return _Quiet()
     if kind == "auto":
@@ -47,3 +47,12 @@ def open_display(kind: str, *, quiet: bool) -> Display:
 
         return RawJSONDisplay(sys.stderr.buffer)
     raise UsageError(f"invalid progress mode {kind!r}", hint="modes are auto, plain, tty, rawjson, quiet")
+
+
+def is_for_programs(kind: str) -> bool:
+    """Does the display print JSON alone? What is said behind it has to be an event too."""
+    return _resolved(kind) == "rawjson"
+
+
+def _resolved(kind: str) -> str:
+    return os.environ.get("BUILDKIT_PROGRESS", kind) if kind == "auto" else kind

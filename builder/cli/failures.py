@@ -7,24 +7,15 @@ import errno
 from builder.cli.report import excerpt, failure
 
 
-class BuildFailed(Exception):
-    """A build's error together with the Dockerfile it happened in, for the excerpt."""
-
-    def __init__(self, cause: Exception, dockerfile_name: str, dockerfile: bytes) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
-        self.dockerfile_name = dockerfile_name
-        self.dockerfile = dockerfile
-
-
 def describe_failure(error: Exception) -> tuple[str, int]:
     """(text for standard error, exit code)."""
+    from builder.build.result import BuildError
     from builder.errors import PybuildError
     from frontend.errors import FrontendError
     from runtime.errors import RuntimeFault
 
     name, source = "", b""
-    if isinstance(error, BuildFailed):
+    if isinstance(error, BuildError):
         name, source, error = error.dockerfile_name, error.dockerfile, error.cause
     if isinstance(error, FrontendError):
         ranges = [(r.start, r.end) for r in error.ranges]

@@ -23,7 +23,6 @@ _COMMANDS = {
     "why": "builder.cli.plan_command",
     "compare": "builder.compare.command",
 }
-_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,12 +31,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args in (["--version"], ["-v"], ["version"]):
         print(f"pybuild {VERSION}")
         return 0
+    from builder.cli.signals import Signals
+
+    with Signals() as signals:
+        return signals.exit_code(_ended(args, recover=argv is None))
+
+
+def _ended(args: list[str], *, recover: bool) -> int:
     debug = "--debug" in args or "-D" in args
     try:
+        if debug or "PYBUILD_TRACE" in os.environ:
+            from builder.state import trace
+
+            trace.start(os.environ, debug=debug)
         return _run(args)
     except KeyboardInterrupt:
+        from builder.cli.signals import INTERRUPTED
+
         sys.stderr.write("ERROR: canceled\n")
-        return _INTERRUPTED
+        return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output is gone; nothing more can be told. Python would complain again while it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -45,12 +57,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as e:
         from builder.cli.failures import describe_failure
 
-        if argv is None:
+        if recover:
             _recover(e, args)
         if debug:
             import traceback
 
-            traceback.print_exc()
+            from builder.state import trace
+            from builder.text.redact import redact_text
+
+            sys.stderr.write("".join(f"debug: {line}\n" for line in trace.stop()))
+            sys.stderr.write(redact_text(traceback.format_exc()))
         text, code = describe_failure(e)
         sys.stderr.write(text)
         return code

@@ -8,21 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from builder.cli.build_command import ALL_OPTIONS, add_options, build_request, unsupported_options
+from builder.cli.build_command import ALL_OPTIONS, add_options, build_request
 from builder.cli.common import open_root, state_options
+from builder.cli.docker_flags import docker_options
+from builder.cli.goflags import FlagCommand
 
 if TYPE_CHECKING:
     from builder.build.request import BuildRequest
+    from builder.solver.explain import Miss
     from builder.solver.plan import PlannedVertex
-    from builder.solver.steplog import StepLog
 
 WOULD_RUN = 10
 """Exit code of ``plan``. No error has it: those end with 1, click's with 2, signals with more than 128."""
 
 
-@click.command("plan", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command("plan", cls=FlagCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @add_options(ALL_OPTIONS)
-@unsupported_options
+@docker_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @state_options
 @click.argument("context")
@@ -36,9 +38,9 @@ def plan(context: str, as_json: bool, **flags: Any) -> int:
     return 0 if cached else WOULD_RUN
 
 
-@click.command("why", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command("why", cls=FlagCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @add_options(ALL_OPTIONS)
-@unsupported_options
+@docker_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @state_options
 @click.argument("context", required=False)
@@ -50,20 +52,18 @@ def why(context: str | None, as_json: bool, **flags: Any) -> int:
     title = ""
     if context is None:
         from builder.errors import UsageError
-        from builder.solver.steplog import StepLog
 
         if given := _given():
             raise UsageError(f"{given} says what to build: a CONTEXT is missing", hint="see `pybuild why --help`")
-        with open_root(flags["root"], flags["config"]) as worker:
-            log = StepLog(worker.database, "", "")
-            last = log.last()
-            found = [] if last is None else past_misses(log.misses(last))
+        with open_root(flags) as root:
+            last = root.last_build()
+        found = [] if last is None else past_misses(last[1])
         if last is not None:
-            title = f"The last build that ran anything: {printable(last.scope)}\n"
+            title = f"The last build that ran anything: {printable(last[0].scope)}\n"
         nothing = "No build here has run anything yet.\n"
     else:
         steps, misses = _plan(build_request(context, flags), flags)
-        found = planned_misses(steps, misses.planned if misses is not None else {})
+        found = planned_misses(steps, misses)
         nothing = "Nothing would run: everything is cached.\n"
     if as_json:
         sys.stdout.write(json.dumps({"steps": misses_json(found)}, indent=2) + "\n")
@@ -83,13 +83,17 @@ def _given() -> str:
     return ""
 
 
-def _plan(request: BuildRequest, flags: dict[str, Any]) -> tuple[list[PlannedVertex], StepLog | None]:
-    """The steps that people know of, in order, and what explains them."""
-    from builder.build.pipeline import opened
+def _plan(request: BuildRequest, flags: dict[str, Any]) -> tuple[list[PlannedVertex], dict[str, Miss]]:
+    """The steps that people know of, in order, and by vertex digest what explains them."""
+    from builder.cli.displays import open_display
     from builder.values import replace
 
     # What a build exports is not asked about, and nothing is exported.
     request = replace(request, cache_to=(), outputs=(), tags=())
-    with opened(request, flags["root"], flags["config"], flags["runtime"]) as build:
-        planned = build.plan()
-        return [p for p in planned.vertices if p.verdict != "unused" and not p.vertex.meta.internal], build.log
+    display = open_display(flags["progress"], quiet=flags["quiet"])
+    with open_root(flags) as root:
+        try:
+            planned, misses = root.build(request).plan(display)
+        finally:
+            display.close()
+    return [p for p in planned.vertices if p.verdict != "unused" and not p.vertex.meta.internal], misses

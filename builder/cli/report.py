@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from builder.text.redact import redact_text
+
 CONTEXT_LINES = 2
 
 
@@ -23,13 +25,13 @@ def excerpt(name: str, text: bytes, ranges: Sequence[tuple[int, int]]) -> list[s
 
 
 def failure(message: str, *, output: Iterable[str] = (), title: str = "", source: Sequence[str] = (), hint: str = "") -> str:
-    """The whole text of a failed build, for standard error."""
+    """The text of a failed build, for standard error. Credentials of URLs are masked, not in ``output``: a step's own words."""
     parts: list[str] = []
     lines = list(output)
     if lines:
-        parts += ["------", f" > {title}:", *lines, "------"]
-    parts += source
-    parts.append(f"ERROR: {message}")
+        parts += ["------", f" > {redact_text(title)}:", *lines, "------"]
+    parts += map(redact_text, source)
+    parts.append(f"ERROR: {redact_text(message)}")
     if hint:
-        parts.append(f"hint: {hint}")
+        parts.append(f"hint: {redact_text(hint)}")
     return "\n".join(parts) + "\n"

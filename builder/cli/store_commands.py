@@ -22,10 +22,9 @@ def images(as_json: bool, quiet: bool, **flags: Any) -> int:
     import time
 
     from builder.cli.tables import ago, human_size, table
-    from builder.images.store import ImageStore
 
-    with open_root(flags["root"], flags["config"]) as worker:
-        found = ImageStore(worker.database, worker.content).list()
+    with open_root(flags) as root:
+        found = root.images()
     if as_json:
         for image in found:
             doc = {"name": str(image.ref), "digest": image.target.digest, "created": image.created, "size": image.size}
@@ -53,15 +52,12 @@ def images(as_json: bool, quiet: bool, **flags: Any) -> int:
 def rmi(names: tuple[str, ...], **flags: Any) -> int:
     """Remove images from the own store. Their layers stay in the cache; `pybuild prune` frees them."""
     from builder.build.request import parse_tag
-    from builder.images.store import ImageStore
 
-    with open_root(flags["root"], flags["config"]) as worker:
-        store = ImageStore(worker.database, worker.content)
+    with open_root(flags) as root:
         for name in names:
-            if not store.remove(parse_tag(name)):
+            if not root.remove_image(parse_tag(name)):
                 raise NotFoundError(f"no such image: {name}", hint="`pybuild images` lists them")
             print(f"Untagged: {parse_tag(name).familiar}")
-        worker.cache.prune(())
     return 0
 
 
@@ -73,15 +69,8 @@ def rmi(names: tuple[str, ...], **flags: Any) -> int:
 def save(name: str, output: str, form: str, **flags: Any) -> int:
     """Write an image of the own store to an archive, for `docker load` or `skopeo copy`."""
     from builder.build.request import parse_tag
-    from builder.exporters.archive import write_docker_tar, write_oci_tar
     from builder.exporters.sink import output_file
-    from builder.exporters.store import stored_image
-    from builder.text.times import format_rfc3339
 
-    ref = parse_tag(name)
-    with open_root(flags["root"], flags["config"]) as worker:
-        stored, image = stored_image(worker, ref)
-        created = stored.created or format_rfc3339(0)
-        with output_file(output, form) as write:
-            (write_docker_tar if form == "docker" else write_oci_tar)(worker.content, image, [ref], created, write)
+    with open_root(flags) as root, output_file(output, form) as write:
+        root.save_image(parse_tag(name), write, form=form)
     return 0

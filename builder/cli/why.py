@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from builder.values import asdict
 
 if TYPE_CHECKING:
-    from builder.oci.digest import Digest
     from builder.solver.explain import Difference, Miss
     from builder.solver.plan import PlannedVertex
 
@@ -70,7 +69,7 @@ def plan_json(steps: Sequence[PlannedVertex]) -> list[dict[str, Any]]:
     ]
 
 
-def planned_misses(steps: Sequence[PlannedVertex], misses: Mapping[Digest, Miss]) -> list[tuple[Miss, str]]:
+def planned_misses(steps: Sequence[PlannedVertex], misses: Mapping[str, Miss]) -> list[tuple[Miss, str]]:
     """Of a plan's steps, in the plan's order."""
     verbs = {"run": "would run", "maybe": "may run"}
     return [(misses[s.vertex.digest], verbs[s.verdict]) for s in steps if s.verdict in verbs and s.vertex.digest in misses]

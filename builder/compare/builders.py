@@ -14,14 +14,15 @@ from collections.abc import Mapping, Sequence
 
 from builder.compare import arguments
 from builder.compare.types import BuildSpec, CompareError
-
-OTHERS = ("docker", "buildah", "buildkit")
+from builder.files.trees import remove_tree
 
 _LAST_LINES = 15
 _TAG = "pybuild-compare"
 _ANSWER_SECONDS = 30.0
 # From 23.0 on the client leaves BuildKit to the buildx plugin; before, it speaks to the BuildKit inside dockerd itself.
 _EMBEDDED_BELOW = 23
+# By its path: the folder that is compared in may have a package of any name.
+_OWN_COMMAND = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "pybuild_main.py")
 
 
 class Pybuild:
@@ -57,12 +58,12 @@ class Pybuild:
 
     def close(self) -> None:
         if self._made:
-            shutil.rmtree(self._made)
+            remove_tree(self._made)
             self._made = ""
 
     def _program(self) -> list[str]:
         # The running code, not whatever pybuild comes first on PATH.
-        return [sys.executable, "-m", "builder"]
+        return [sys.executable, _OWN_COMMAND]
 
     def _root(self) -> str:
         return self._given or self._made
@@ -192,7 +193,7 @@ class Buildkit:
 
     def close(self) -> None:
         if self._folder:
-            shutil.rmtree(self._folder)
+            remove_tree(self._folder)
             self._folder = ""
 
     def _dest(self) -> str:
@@ -233,8 +234,8 @@ def _run(command: Sequence[str], environ: Mapping[str, str] | None, timeout: flo
 
 
 def _short_name(command: Sequence[str]) -> str:
-    if command[1:3] == ["-m", "builder"]:
-        return f"pybuild {command[3]}"
+    if command[1] == _OWN_COMMAND:
+        return f"pybuild {command[2]}"
     return f"{os.path.basename(command[0])} {command[1]}"
 
 

@@ -9,6 +9,7 @@ import click
 
 from builder.cli.build_command import BUILD_OPTIONS
 from builder.cli.common import state_options
+from builder.cli.goflags import FlagCommand
 from builder.errors import PybuildError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _MEANINGLESS = ("no_cache", "no_cache_filter")
 
 
-class _Command(click.Command):
+class _Command(FlagCommand):
     """Exit code 1 means "different" here: every failure, also of parsing flags, ends with 2."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:

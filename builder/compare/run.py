@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from builder.compare.diff import diff
 from builder.compare.image import Image, read_image
 from builder.compare.rules import Facts, Rule, Sorted, sort_out
 from builder.compare.types import Builder, BuildSpec, CompareError
+from builder.files.trees import remove_tree
 from builder.values import dataclass
 
 
@@ -59,7 +59,7 @@ def compare(
         left, left_times = _built(pybuild, spec, runs, scratch)
         right, right_times = _built(other, spec, runs, scratch)
     finally:
-        shutil.rmtree(scratch)
+        remove_tree(scratch)
     path = dockerfile(spec)
     facts = Facts(versions[1], started, path, mount_points(_text_of(path)))
     result = sort_out(diff(left, right), rules, facts)

@@ -17,8 +17,6 @@ GZIP, ZSTD, NONE = "gzip", "zstd", "uncompressed"
 _BLOCK = 1 << 20
 _OUT = 1 << 20
 _GZIP_MAGIC, _ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-# zstd's decoder gives all that a piece of input unpacks to at once, up to 128 KiB for 4 bytes: 4 KiB are 128 MiB at most.
-_ZSTD_FEED = 4096
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _WINDOW = 1 << 27
 """zstd frames may ask for up to 128 MiB of memory, the most that zstd's own tools allow without --long."""
@@ -128,10 +126,13 @@ def _gunzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _unzstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    from builder.content.zstdframes import pieces
+
     zstandard = _zstandard()
     engine = None
     seen = False
-    for data in _slices(chunks, _ZSTD_FEED):
+    for piece in pieces(chunks):
+        data = piece
         while data:
             if engine is None:
                 engine = zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompressobj(write_size=1 << 17)
@@ -139,6 +140,8 @@ def _unzstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
             try:
                 out = engine.decompress(data)
             except zstandard.ZstdError as e:
+                if "too much memory" in str(e):
+                    raise UnsupportedError(f"unpacking the zstd data takes more than {_WINDOW >> 20} MB of memory") from None
                 raise LayerError(f"damaged zstd data: {e}") from None
             if out:
                 yield out
@@ -147,12 +150,6 @@ def _unzstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
                 engine = None
     if engine is not None or not seen:
         raise LayerError("the zstd data is truncated")
-
-
-def _slices(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
-    for chunk in chunks:
-        for at in range(0, len(chunk), size):
-            yield chunk[at : at + size]
 
 
 def _zstandard() -> Any:

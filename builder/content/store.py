@@ -7,7 +7,6 @@ the same blob fetch it once.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn, Protocol
 
 from builder.errors import DamagedBlobError, IntegrityError, NotFoundError
 from builder.oci.digest import Digest
+from builder.state import locks
 from builder.state.disk import store_error, store_errors, write_all
 
 if TYPE_CHECKING:
@@ -128,10 +128,8 @@ class ContentStore:
     @contextmanager
     def writer(self) -> Iterator[BlobWriter]:
         """A blob whose digest is not known yet. Without ``commit`` in the block nothing is left."""
-        import tempfile
-
         with store_errors("can't write to the content store"):
-            fd, name = tempfile.mkstemp(prefix=".new-", dir=self.layout.ingest)
+            name, fd = locks.new_file(self.layout.ingest, ".new-")
         w = BlobWriter(self, fd, name)
         try:
             yield w
@@ -209,16 +207,12 @@ class ContentStore:
         with os.scandir(self.layout.ingest) as entries:
             names = [(entry.path, entry.name) for entry in entries]
         for path, name in names:
-            try:
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
+            fd = locks.try_lock_left(path)
+            if fd is None:
                 continue
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if name.startswith(".new-") or os.fstat(fd).st_mtime < now - _SWEEP_SECONDS:
                     os.unlink(path)
-            except (BlockingIOError, FileNotFoundError):
-                pass
             finally:
                 os.close(fd)
 
@@ -239,7 +233,7 @@ class ContentStore:
         digest, size = descriptor.digest, descriptor.size
         path = self._partial(digest)
         with store_errors(f"can't store blob {digest}"):
-            fd = _open_locked(path)
+            fd = locks.take(path)
         try:
             if self.has(digest):  # another process was faster while we waited for the lock
                 if os.fstat(fd).st_size == 0:
@@ -292,6 +286,7 @@ class BlobWriter:
     """Bytes on their way to a blob. Big writes are hashed and written in the caller's thread."""
 
     def __init__(self, store: ContentStore, fd: int, name: str) -> None:
+        """``fd`` is the locked file ``name``: a lock is what ``sweep`` looks at, and it is gone with the process."""
         self._store = store
         self._fd = fd
         self._name = name
@@ -300,7 +295,6 @@ class BlobWriter:
         self._pending = 0
         self._size = 0
         self._kept = False
-        fcntl.flock(fd, fcntl.LOCK_EX)  # what ``sweep`` looks at: gone with the process
 
     def write(self, data: bytes) -> int:
         """StoreError if the disk is full."""
@@ -338,22 +332,6 @@ class BlobWriter:
         with store_errors("can't write to the content store"):
             write_all(self._fd, data)
 
-
-def _open_locked(path: str) -> int:
-    """Open or make ``path`` and hold its lock. The holder before may have renamed or unlinked it: then try again."""
-    while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            ours, there = os.fstat(fd), os.stat(path)
-            if (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino):
-                return fd
-        except FileNotFoundError:
-            pass
-        except BaseException:
-            os.close(fd)
-            raise
-        os.close(fd)
 
 
 def _skip(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:

@@ -14,12 +14,12 @@ from builder.errors import UsageError
 from builder.exporters.image import WrittenImage
 from builder.oci.documents import OCI_INDEX, descriptor_json
 from builder.oci.reference import Reference
+from builder.state.atomic import replacing
 from builder.text import gojson
 from builder.values import dataclass, replace
 
 if TYPE_CHECKING:
     from builder.content.store import ContentStore
-    from builder.oci.platform import Platform
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
@@ -78,10 +78,10 @@ def _read_manifests(dest: str) -> list[dict[str, Any]]:
             doc = json.load(f)
     except FileNotFoundError:
         return []
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise UsageError(f"{dest} has an index.json that is not one of an OCI layout: {e}") from e
     found = doc.get("manifests") if isinstance(doc, dict) else None
-    if not isinstance(found, list):
+    if not isinstance(found, list) or not all(isinstance(d, dict) and isinstance(d.get("annotations") or {}, dict) for d in found):
         raise UsageError(f"{dest} has an index.json that is not one of an OCI layout")
     return found
 
@@ -97,15 +97,12 @@ def _merge(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[st
 
 def _index(image: WrittenImage, names: Sequence[Reference], created: str) -> bytes:
     """index.json: the image once for each name."""
-    platform: Platform | None = None
-    if image.top.media_type == image.manifests[0].manifest.media_type:
-        platform = image.manifests[0].platform
     entries = []
     for name in names or (None,):
-        annotations = [("org.opencontainers.image.created", created)]
+        annotations = {"org.opencontainers.image.created": created, **dict(image.top.annotations)}
         if name is not None:
-            annotations += [("io.containerd.image.name", str(name)), ("org.opencontainers.image.ref.name", name.tag)]
-        entries.append(descriptor_json(replace(image.top, annotations=tuple(annotations)), platform))
+            annotations |= {"io.containerd.image.name": str(name), "org.opencontainers.image.ref.name": name.tag}
+        entries.append(descriptor_json(replace(image.top, annotations=tuple(annotations.items())), image.platform))
     return gojson.encode({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
 
 
@@ -140,10 +137,6 @@ def _write_tar(members: list[_Member], write: Callable[[bytes], object]) -> None
 
 
 def _write_file(path: str, chunks: Iterator[bytes]) -> None:
-    temp = f"{path}.{os.getpid()}.tmp"
-    with open(temp, "wb") as f:
+    with replacing(path) as write:
         for chunk in chunks:
-            f.write(chunk)
-        f.flush()
-        os.fsync(f.fileno())
-    os.rename(temp, path)
+            write(chunk)

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from builder.errors import DamagedBlobError, UsageError
-from builder.exporters.types import BuildOutput, OutputSpec
+from builder.exporters.types import IMAGE_TYPES, BuildOutput, OutputSpec
 from builder.oci.digest import Digest, digest_parts
 from builder.oci.reference import Reference
-from builder.progress.events import Sink, Status, VertexCompleted, VertexStarted
+from builder.progress.events import Sink, Status, VertexCompleted, VertexKnown, VertexStarted
+from builder.state import trace
 from builder.values import replace
 
 if TYPE_CHECKING:
     from builder.exporters.image import WrittenImage
+    from builder.oci.platform import Platform
     from builder.worker import Worker
 
 _TITLES = {
@@ -26,26 +28,52 @@ _TITLES = {
 }
 
 
-def check_output(spec: OutputSpec, *, multi: bool) -> None:
+def check_outputs(specs: Sequence[OutputSpec], *, multi: bool) -> None:
     """Refuse what can't work before the build begins: a wrong key should not cost a build."""
+    for spec in specs:
+        check_output(spec, multi=multi)
+    if sum(spec.is_archive and spec.dest in ("", "-") for spec in specs) > 1:
+        raise UsageError("multiple outputs configured to write to stdout")
+
+
+def check_output(spec: OutputSpec, *, multi: bool) -> None:
+    """The same of one output."""
+    from builder.exporters.annotations import parse_attribute
     from builder.exporters.files import FILES_KEYS
     from builder.exporters.image import IMAGE_KEYS, ImageOptions
 
     spec.epoch(None)
     spec.names()
+    if spec.is_archive or spec.is_folder:
+        from builder.exporters.sink import check_file, check_folder
+
+        (check_file if spec.is_archive else check_folder)(spec.dest, spec.type)
     if spec.type == "cacheonly":
-        spec.refuse_unknown(frozenset())
+        spec.values.refuse_unknown(frozenset())
     elif spec.type in ("local", "tar"):
-        spec.refuse_unknown(FILES_KEYS)
+        spec.values.refuse_unknown(FILES_KEYS)
     else:
         extra = {"oci": {"tar"}, "docker": {"tar"}, "image": {"push", "push-by-digest", "store", "unpack"}}[spec.type]
-        unannotated = OutputSpec(spec.type, spec.dest, tuple(kv for kv in spec.attrs if not kv[0].startswith("annotation.")))
-        unannotated.refuse_unknown(IMAGE_KEYS | extra)
+        unannotated = OutputSpec(spec.type, spec.dest, tuple((k, v) for k, v in spec.attrs if parse_attribute(k) is None))
+        unannotated.values.refuse_unknown(IMAGE_KEYS | extra)
         ImageOptions.of(spec, oci_default=True)
         if spec.type == "docker" and multi:
             raise UsageError("docker exporter does not currently support exporting manifest lists", hint="use type=oci")
-        if spec.type in ("oci", "docker") and not spec.flag("tar", True) and not spec.dest:
-            raise UsageError(f"dest is required for {spec.type} output with tar=false")
+
+
+def check_platforms(specs: Sequence[OutputSpec], platforms: Sequence[Platform], *, multi: bool) -> tuple[str, ...]:
+    """Refuse annotations that the result, once its platforms are known, has no document for. Gives warnings of those that are
+    written nowhere."""
+    warnings: dict[str, None] = {}
+    for spec in specs:
+        if spec.type in IMAGE_TYPES:
+            from builder.exporters.image import ImageOptions
+
+            options = ImageOptions.of(spec, oci_default=True)
+            options.annotations.check(platforms, multi=multi, oci=options.compression.oci_media_types)
+            for platform in options.annotations.missing(platforms):
+                warnings[f"annotations of {platform} are written nowhere: nothing is built for it"] = None
+    return tuple(warnings)
 
 
 def export(worker: Worker, output: BuildOutput, spec: OutputSpec, tags: Sequence[Reference], sink: Sink) -> WrittenImage | None:
@@ -56,9 +84,11 @@ def export(worker: Worker, output: BuildOutput, spec: OutputSpec, tags: Sequence
     title = _TITLES[spec.type]
     digest = digest_parts("export", title, spec.dest, str(time.monotonic_ns()))
     steps = _Steps(digest, sink)
+    sink(VertexKnown(digest, title))
     sink(VertexStarted(digest, title, time.monotonic()))
     try:
-        image = _export_soundly(worker, output, spec, tags, steps)
+        with trace.span("export", title, dest=spec.dest):
+            image = _export_soundly(worker, output, spec, tags, steps)
     except BaseException as e:
         sink(VertexCompleted(digest, title, time.monotonic(), error=str(e) or type(e).__name__))
         raise
@@ -71,11 +101,13 @@ def _export_soundly(
     worker: Worker, output: BuildOutput, spec: OutputSpec, tags: Sequence[Reference], steps: _Steps
 ) -> WrittenImage | None:
     """A blob of an earlier build that turns out to be damaged is made anew: once more, then, unless half of it is sent already."""
+    from builder.exporters.sink import can_begin_anew
+
     while True:
         try:
             return _export(worker, output, spec, tags, steps)
         except DamagedBlobError as e:
-            if spec.type != "image" and spec.dest in ("", "-"):
+            if spec.is_archive and not can_begin_anew(spec.dest):
                 raise
             worker.cache.warn(f"{e}: made anew")
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from builder.errors import StoreError, UsageError
 from builder.exporters.types import EPOCH_KEY, BuildOutput
-from builder.files.copying import copy_data
+from builder.files.data import clone
 from builder.files.tar.entry import DIR, LINK, REG, SYMLINK, Entry, type_of
 from builder.files.tar.writer import TarWriter
+from builder.files.trees import held, remove_tree, shown
 from builder.text.strconv import truth_of
 from builder.text.times import NS
 
@@ -34,7 +35,7 @@ def write_tar(output: BuildOutput, write: Callable[[bytes], object]) -> None:
         if prefix:
             tar.add(Entry(prefix, DIR, 0o755, mtime_ns=(output.epoch or 0) * NS))
         if target.ref is not None:
-            with target.ref.mount() as root:
+            with target.ref.mount() as folder, held(folder) as root:
                 _tar_tree(tar, root, prefix, output.epoch)
     tar.close()
 
@@ -48,14 +49,14 @@ def write_local(output: BuildOutput, split: bool, dest: str) -> None:
             folder = os.path.join(dest, _folder(target)) if split else dest
             os.makedirs(folder, exist_ok=True)
             if target.ref is not None:
-                with target.ref.mount() as root:
+                with target.ref.mount() as mounted, held(mounted) as root, held(folder) as into:
                     if not split:
                         _refuse_overlap(root, seen, str(target.platform))
-                    _copy_tree(root, folder, output.epoch)
+                    _copy_tree(root, into, output.epoch)
             if split:
                 os.utime(folder, ((output.epoch or 0),) * 2)
     except OSError as e:
-        raise StoreError(f"can't write to {dest}: {e.strerror}: {e.filename}") from e
+        raise StoreError(f"can't write to {dest}: {e.strerror}: {shown(e.filename)}") from e
 
 
 def split_by_platform(output: BuildOutput, value: str) -> bool:
@@ -136,30 +137,31 @@ def _copy_tree(root: str, dest: str, epoch: int | None) -> None:
         if stat.S_ISDIR(mode):
             if os.path.islink(target) or (os.path.lexists(target) and not os.path.isdir(target)):
                 os.unlink(target)
-            os.makedirs(target, exist_ok=True)
-            folders.append((target, st))
+            try:
+                os.mkdir(target)
+            except FileExistsError:
+                pass
+            folders.append((rel, st))
             continue
         if stat.S_ISSOCK(mode):
             continue
-        temp = os.path.join(os.path.dirname(target), f".pybuild-{os.getpid()}.tmp")
+        temp = os.path.join(os.path.dirname(target), f".pybuild-{os.urandom(6).hex()}.tmp")
         first = links.setdefault((st.st_dev, st.st_ino), target) if st.st_nlink > 1 else target
         if first != target:
             os.link(first, temp)
         elif stat.S_ISLNK(mode):
             os.symlink(os.readlink(source), temp)
         elif stat.S_ISREG(mode):
-            with open(source, "rb") as src, open(temp, "wb") as out:
-                copy_data(src.fileno(), out.fileno(), st.st_size)
+            with open(source, "rb") as src, open(temp, "xb") as out:
+                clone(src.fileno(), out.fileno(), st)
         else:
             os.mknod(temp, mode, st.st_rdev)
         if os.path.isdir(target) and not os.path.islink(target):
-            import shutil
-
-            shutil.rmtree(target)
+            remove_tree(target)
         os.rename(temp, target)
         _finish(source, target, st, epoch)
-    for target, st in reversed(folders):
-        _finish(os.path.join(root, os.path.relpath(target, dest)), target, st, epoch)
+    for rel, st in reversed(folders):
+        _finish(os.path.join(root, rel), os.path.join(dest, rel), st, epoch)
 
 
 def _finish(source: str, target: str, st: os.stat_result, epoch: int | None) -> None:

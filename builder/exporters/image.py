@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from builder.content.types import Compression, Layer
 from builder.errors import UsageError
+from builder.exporters.annotations import INDEX, INDEX_DESCRIPTOR, MANIFEST, MANIFEST_DESCRIPTOR, Annotations
 from builder.exporters.history import LayerFact, complete_config
 from builder.exporters.types import EPOCH_KEY, BuildOutput, OutputSpec, SolvedTarget
 from builder.oci.descriptor import Descriptor
@@ -42,7 +43,7 @@ class ImageOptions:
 
     compression: Compression = field(default_factory=Compression)
     rewrite_timestamp: bool = False
-    annotations: tuple[tuple[str, str], ...] = ()
+    annotations: Annotations = field(default_factory=Annotations)
 
     @classmethod
     def of(cls, spec: OutputSpec, *, oci_default: bool) -> ImageOptions:
@@ -56,21 +57,25 @@ class ImageOptions:
         level = spec.get("compression-level")
         if level and not level.lstrip("-").isdigit():
             raise UsageError(f"non-integer value {level} specified for compression-level")
-        annotations = tuple((k.removeprefix("annotation."), v) for k, v in spec.attrs if k.startswith("annotation."))
-        if annotations and not oci:
-            raise UsageError('cannot export annotations with "oci-mediatypes=false"')
         compression = Compression(kind, int(level) if level else None, spec.flag("force-compression", False), oci)
-        return cls(compression, spec.flag("rewrite-timestamp", False), annotations)
+        return cls(compression, spec.flag("rewrite-timestamp", False), Annotations.of(spec.attrs))
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenImage:
-    """``top`` is the manifest, or the index of a multi-platform build; ``manifests`` has one entry a platform."""
+    """``top`` is the manifest, or the index of a multi-platform build; ``manifests`` has one entry a platform. Annotations of
+    ``top`` are for where it is listed: they are in no document of the image."""
 
     top: Descriptor
     manifests: tuple[WrittenManifest, ...]
     documents: Mapping[Digest, bytes] = field(default_factory=dict)
     """Manifests, configs and the index. In the content store only if the image is stored there (``store_documents``)."""
+
+    @property
+    def platform(self) -> Platform | None:
+        """None for an index."""
+        only = self.manifests[0]
+        return only.platform if only.manifest.digest == self.top.digest else None
 
     def blobs(self) -> tuple[Descriptor, ...]:
         """Everything the image consists of, each once, the top first."""
@@ -99,8 +104,8 @@ def write_image(worker: Worker, output: BuildOutput, options: ImageOptions, repo
     if not output.multi:
         return WrittenImage(written[0].manifest, written, documents)
     oci = options.compression.oci_media_types
-    index = index_json([(m.manifest, m.platform) for m in written], (), oci=oci)
-    top = describe(OCI_INDEX if oci else DOCKER_LIST, index)
+    index = index_json([(m.manifest, m.platform) for m in written], options.annotations.get(INDEX), oci=oci)
+    top = replace(describe(OCI_INDEX if oci else DOCKER_LIST, index), annotations=options.annotations.get(INDEX_DESCRIPTOR))
     report(f"exporting manifest list {top.digest}")
     documents[top.digest] = index
     return WrittenImage(top, written, documents)
@@ -142,8 +147,9 @@ def _write_manifest(
     descriptors = tuple(
         replace(x.descriptor, media_type=layer_type(x.descriptor.media_type, oci=oci), annotations=()) for x in layers
     )
-    manifest = manifest_json(config_descriptor, descriptors, options.annotations, oci=oci)
-    descriptor = describe(OCI_MANIFEST if oci else DOCKER_MANIFEST, manifest)
+    manifest = manifest_json(config_descriptor, descriptors, options.annotations.get(MANIFEST, target.platform), oci=oci)
+    described = describe(OCI_MANIFEST if oci else DOCKER_MANIFEST, manifest)
+    descriptor = replace(described, annotations=options.annotations.get(MANIFEST_DESCRIPTOR, target.platform))
     report(f"exporting manifest {descriptor.digest}")
     documents[descriptor.digest] = manifest
     report(f"exporting config {config_descriptor.digest}")

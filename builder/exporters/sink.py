@@ -1,39 +1,46 @@
-"""Where an output goes: a file that appears whole or not at all, or standard output."""
+"""Where an archive goes: the file that ``dest`` names, or standard output."""
 
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from builder.errors import StoreError, UsageError
+from builder.errors import UsageError
+from builder.state.atomic import Write
+from builder.state.userfile import STDOUT, find_place, user_file
+
+
+def check_file(dest: str, option: str) -> None:
+    """Refuse a ``dest`` that no archive can be written to: a folder, a socket, a terminal as standard output. UsageError."""
+    if dest in ("", STDOUT) and os.isatty(1):
+        raise UsageError(f"dest is required for {option} output: refusing to write an archive to a terminal")
+    find_place(dest or STDOUT)
+
+
+def check_folder(dest: str, option: str) -> None:
+    """Refuse a ``dest`` that is no folder, nor can become one. A link to a folder is one. UsageError."""
+    if not dest:
+        raise UsageError(f"dest is required for {option} output")
+    if dest == STDOUT:
+        raise UsageError(f"dest cannot be stdout for {option} output")
+    try:
+        if not os.path.isdir(dest) and os.path.lexists(dest):
+            os.stat(dest)  # tells of a link in a circle, or one that leads nowhere
+            raise UsageError(f"destination directory {dest} is a file")
+    except OSError as e:
+        raise UsageError(f"invalid destination directory {dest}: {e.strerror}") from e
+
+
+def can_begin_anew(dest: str) -> bool:
+    """Nothing of an archive that breaks off is seen: ``dest`` is replaced whole."""
+    return find_place(dest or STDOUT).is_file
 
 
 @contextmanager
-def output_file(dest: str, option: str) -> Iterator[Callable[[bytes], object]]:
-    """A ``write`` for ``dest``; ``-`` or empty is standard output, which must not be a terminal.
-
-    A file is written under a temp name beside it and renamed when the block ends without an error.
-    """
-    if dest in ("", "-"):
-        if sys.stdout.isatty():
-            raise UsageError(f"dest is required for {option} output: refusing to write an archive to a terminal")
-        yield sys.stdout.buffer.write
-        sys.stdout.buffer.flush()
-        return
-    dest = os.path.abspath(dest)
-    if os.path.isdir(dest):
-        raise UsageError(f"destination {dest} of the {option} output is a directory", hint="name a file, or use tar=false")
-    temp = f"{dest}.{os.getpid()}.tmp"
-    try:
-        with open(temp, "wb") as f:
-            yield f.write
-            f.flush()
-            os.fsync(f.fileno())
-        os.rename(temp, dest)
-    except OSError as e:
-        raise StoreError(f"can't write {dest}: {e.strerror}") from e
-    finally:
-        if os.path.exists(temp):
-            os.unlink(temp)
+def output_file(dest: str, option: str) -> Iterator[Write]:
+    """A ``write`` for ``dest``; ``-`` or empty is standard output, which must not be a terminal. Folders above are made, as by
+    buildx. UsageError as ``check_file``; StoreError if it can't be written."""
+    check_file(dest, option)
+    with user_file(dest or STDOUT, parents=True) as write:
+        yield write

@@ -44,10 +44,9 @@ def stored_image(worker: Worker, name: Reference) -> tuple[StoredImage, WrittenI
 
 def push_image(worker: Worker, image: WrittenImage, name: Reference, *, by_digest: bool) -> None:
     """Blobs first, then manifests, the top last: at no time does a tag point to something incomplete."""
-    from builder.sources.providers import registry_client
     from builder.values import replace
 
-    client, store = registry_client(worker), ImageStore(worker.database, worker.content)
+    client, store = worker.registry, ImageStore(worker.database, worker.content)
     untagged = replace(name, tag="")
     for m in image.manifests:
         for blob in m.layers:

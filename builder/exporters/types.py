@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from builder.errors import UsageError
-from builder.text.strconv import truth_of
+from builder.text.fields import Values, flag_fields, key_values
 from builder.values import dataclass, field
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class BuildOutput:
 
 
 EPOCH_KEY = "source-date-epoch"
+IMAGE_TYPES = ("image", "oci", "docker")
 TYPES = ("image", "oci", "docker", "local", "tar", "cacheonly", "registry")
 
 
@@ -56,22 +57,10 @@ class OutputSpec:
     @classmethod
     def parse(cls, text: str) -> OutputSpec:
         """``type=oci,dest=F``; ``DIR`` alone is type=local, ``-`` alone is type=tar to standard output (docker buildx's rules)."""
-        import csv
-
-        try:
-            fields = next(csv.reader([text], strict=True), [])
-        except csv.Error as e:
-            raise UsageError(f"invalid --output {text!r}: {e}") from e
-        if not fields or not text:
-            raise UsageError("invalid --output: it is empty")
+        fields = flag_fields(text, "output")
         if len(fields) == 1 and fields[0] == text and not text.startswith("type="):
             return cls("tar", "-") if text == "-" else cls("local", text)
-        values: dict[str, str] = {}
-        for part in fields:
-            key, equals, value = part.partition("=")
-            if not equals:
-                raise UsageError(f"invalid value {part} in --output {text}")
-            values[key.strip().lower()] = value
+        values = key_values(fields, "output")
         kind = values.pop("type", "")
         if not kind:
             raise UsageError(f"type is required for output: {text}", hint="for example type=oci,dest=image.tar")
@@ -84,18 +73,26 @@ class OutputSpec:
             raise UsageError("dest is required for local output")
         return cls(kind, dest, tuple(sorted(values.items())))
 
+    @property
+    def is_archive(self) -> bool:
+        """``dest`` is a file."""
+        return self.type == "tar" or (self.type in ("oci", "docker") and self.flag("tar", True))
+
+    @property
+    def is_folder(self) -> bool:
+        """``dest`` is a folder."""
+        return self.type == "local" or (self.type in ("oci", "docker") and not self.flag("tar", True))
+
+    @property
+    def values(self) -> Values:
+        """The other keys, to be read by type."""
+        return Values(f"--output type={self.type}", dict(self.attrs))
+
     def get(self, key: str, default: str = "") -> str:
-        return dict(self.attrs).get(key, default)
+        return self.values.get(key, default)
 
     def flag(self, key: str, default: bool) -> bool:
-        """Go's strconv.ParseBool, with ``key=`` meaning true."""
-        value = dict(self.attrs).get(key)
-        if value is None:
-            return default
-        flag = truth_of(value) if value else True
-        if flag is None:
-            raise UsageError(f"non-bool value {value!r} specified for {key}")
-        return flag
+        return self.values.flag(key, default)
 
     def epoch(self, default: int | None) -> int | None:
         """The key ``source-date-epoch``, which wins over the build's own value; empty is no epoch. UsageError if not a number."""
@@ -117,10 +114,3 @@ class OutputSpec:
             except ValueError as e:
                 raise UsageError(f"failed to parse {name}: {e}") from e
         return out
-
-    def refuse_unknown(self, known: frozenset[str]) -> None:
-        """UsageError for the first key that the output type does not have: nothing is silently ignored."""
-        for key, _ in self.attrs:
-            if key not in known:
-                hint = "options are " + ", ".join(sorted(known))
-                raise UsageError(f"--output type={self.type}: unknown option {key!r}", hint=hint)

@@ -28,9 +28,10 @@ from collections.abc import Callable, Iterable
 from builder.errors import LayerError, StoreError
 from builder.files.tar.entry import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry
 from builder.files.tar.reader import Limits, TarReader
+from builder.files.trees import name_of, remove_tree
 from builder.files.types import NeedsParent
 from builder.files.xattrs import copy_xattrs, set_xattrs
-from builder.state.disk import store_error, write_all
+from builder.state.disk import check_room, store_error, write_all
 from builder.values import dataclass
 from runtime.errors import UnsafePathError
 from runtime.linux import safepath
@@ -40,6 +41,7 @@ WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
 
 _BLOCK = 4096
+_LARGE = 1 << 20
 _FDS = 64
 _HANDLE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -89,6 +91,8 @@ def unpack(
                 raise _fault(entry.name, e) from e
             except UnsafePathError as e:
                 raise LayerError(f"{entry.name}: {e}") from None
+            except OverflowError:
+                raise entry.no_such_owner() from None
             except NeedsParent:
                 for _ in reader:
                     pass
@@ -123,10 +127,10 @@ class _Applier:
     """One layer on its way. Paths are relative to the layer's folder, "" is the folder itself."""
 
     def __init__(self, folder: str, bottom: bool, lower: Callable[[], str | None]) -> None:
-        self._folder = folder
         self._bottom = bottom
         self._lower = lower
         self._root = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._folder = name_of(self._root)  # paths below it may be as long as the kernel takes
         self._dirs: set[str] = {""}  # real folders, all made by this layer
         self._times: dict[str, int] = {}
         self._implied: set[str] = set()
@@ -171,9 +175,9 @@ class _Applier:
 
     def _enter(self, folder: str) -> _Where:
         """The folder an entry names as its parent, made if need be."""
-        path = folder if folder in self._dirs else safepath.resolve_in_root(self._folder, folder)
+        path = self._resolve(folder)
         if path not in self._dirs:
-            at = 0
+            at = len(self._known_part(path))
             while at >= 0:
                 at = path.find("/", at + 1)
                 self._imply(path if at < 0 else path[:at])
@@ -182,6 +186,19 @@ class _Applier:
         where = _Where(path, safepath.open_in_root(self._root, path or ".", _HANDLE))
         self._where[folder] = where
         return where
+
+    def _resolve(self, folder: str) -> str:
+        """The path of real folders that ``folder`` leads to; what does not exist yet stays as it is."""
+        if folder in self._dirs:
+            return folder
+        return safepath.resolve_in_root(self._folder, folder, known=self._known_part(folder))
+
+    def _known_part(self, path: str) -> str:
+        """The longest beginning of ``path`` that is a folder of this layer."""
+        at = len(path)
+        while at > 0 and path[:at] not in self._dirs:
+            at = path.rfind("/", 0, at)
+        return path[: max(at, 0)]
 
     def _imply(self, path: str) -> None:
         if path in self._dirs:
@@ -235,6 +252,8 @@ class _Applier:
             where = self._replace(where, base)
             fd = os.open(base, _NEW, 0o600, dir_fd=where.fd)
         try:
+            if entry.size > _LARGE:
+                check_room(fd, entry.stored, f"can't unpack {entry.name}")
             if entry.sparse is None:
                 for _, piece in reader.extents():
                     write_all(fd, piece)
@@ -252,8 +271,7 @@ class _Applier:
             os.utime(fd, ns=(mtime, mtime))
         finally:
             os.close(fd)
-        held = entry.size if entry.sparse is None else sum(length for _, length in entry.sparse)
-        self._count(-(-held // _BLOCK) * _BLOCK)
+        self._count(-(-entry.stored // _BLOCK) * _BLOCK)
 
     def _special(self, entry: Entry, where: _Where, base: str) -> None:
         if entry.type == LINK:
@@ -310,9 +328,7 @@ class _Applier:
         elif entry.type in (CHAR, BLOCK):
             if entry.type == CHAR and entry.devmajor == entry.devminor == 0:
                 raise LayerError(f"{entry.name}: character device 0:0 would be taken for a whiteout")
-            if entry.devmajor >= 1 << 12 or entry.devminor >= 1 << 20:
-                raise LayerError(f"{entry.name}: device number {entry.devmajor}:{entry.devminor} does not exist")
-            device = os.makedev(entry.devmajor, entry.devminor)
+            device = entry.device
             try:
                 os.mknod(base, entry.format | 0o600, device, dir_fd=where.fd)
             except PermissionError:
@@ -326,7 +342,7 @@ class _Applier:
         folder, _, name = target.rpartition("/")
         if not name:
             raise LayerError(f"{entry.name}: hard link to the root")
-        resolved = folder if folder in self._dirs else safepath.resolve_in_root(self._folder, folder)
+        resolved = self._resolve(folder)
         for _ in range(3):
             # A replacement closes handles, so both are looked up again each time.
             if resolved not in self._dirs:
@@ -373,9 +389,7 @@ class _Applier:
         """Remove what an earlier entry made under this name. Handles are looked up anew: a folder or link may be gone."""
         path = f"{where.path}/{base}" if where.path else base
         if path in self._dirs:
-            import shutil
-
-            shutil.rmtree(os.path.join(self._folder, path))
+            remove_tree(base, dir_fd=where.fd)
             below = path + "/"
 
             def gone(p: str) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from builder.files.hashing import ensure_hashed, recursive_digest
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from builder.text.patterns import MatchInfo, PatternMatcher
 
 _ALL = ChecksumOptions()
+_Entry = tuple[str, Node, bool]
+"""(path as it was asked for, node, is it a match itself rather than something below one)."""
 
 
 def checksum(
@@ -88,14 +90,13 @@ def _digest(raw: bytes) -> Digest:
 
 
 # ------------------------------------------------------------------------------------------------ which files count
-def _chosen(tree: Tree, path: str, options: ChecksumOptions) -> list[tuple[str, Node, bool]]:
-    """(path as it was asked for, node, is it a match itself rather than something below one) of every file that counts.
-
-    Folders stand for their own metadata here. A folder that the patterns leave out counts where something in it does.
+def _chosen(tree: Tree, path: str, options: ChecksumOptions) -> list[_Entry]:
+    """Every file that counts. Folders stand for their own metadata here. A folder that the patterns leave out counts where
+    something in it does.
     """
     include = _matcher(options.include, "include")
     exclude = _matcher(options.exclude, "exclude")
-    out: list[tuple[str, Node, bool]] = []
+    out: list[_Entry] = []
     if options.wildcard:
         for at, node in glob(tree, path, follow_prefix=True):
             _gather(tree, node, at, include, exclude, out)
@@ -125,12 +126,15 @@ def _gather(
     at: str,
     include: PatternMatcher | None,
     exclude: PatternMatcher | None,
-    out: list[tuple[str, Node, bool]],
+    out: list[_Entry],
 ) -> None:
     """Patterns are matched against paths below ``top``; ``top`` itself is left out by no pattern, but counts as a folder only
     with something in it where there are includes."""
 
-    def visit(node: Node, relative: str, in_info: MatchInfo, ex_info: MatchInfo, pending: list[tuple[str, Node, bool]]) -> None:
+    pending: list[_Entry] = []  # folders on the way that count only once something in them does
+    folders: list[tuple[Iterator[Node], str, MatchInfo, MatchInfo, _Entry | None]] = []
+
+    def look(node: Node, relative: str, in_info: MatchInfo, ex_info: MatchInfo) -> None:
         wanted = excluded = False
         if relative:
             wanted = True
@@ -152,12 +156,18 @@ def _gather(
             return
         if not wanted:
             pending.append(entry)
-        for kid in tree.children(node).values():
-            visit(kid, f"{relative}/{kid.name}" if relative else kid.name, in_info, ex_info, pending)
-        if not wanted and pending and pending[-1] is entry:
-            pending.pop()
+        folders.append((iter(tree.children(node).values()), relative, in_info, ex_info, None if wanted else entry))
 
-    visit(top, "", None, None, [])
+    look(top, "", None, None)
+    while folders:
+        kids, above, in_info, ex_info, put_off = folders[-1]
+        kid = next(kids, None)
+        if kid is not None:
+            look(kid, f"{above}/{kid.name}" if above else kid.name, in_info, ex_info)
+            continue
+        folders.pop()
+        if put_off is not None and pending and pending[-1] is put_off:
+            pending.pop()
 
 
 def glob(tree: Tree, path: str, *, follow_prefix: bool) -> list[tuple[str, Node]]:
@@ -174,19 +184,22 @@ def glob(tree: Tree, path: str, *, follow_prefix: bool) -> list[tuple[str, Node]
     levels = pattern.components()  # a star stops at slashes, so each folder's names are matched by a part of their own
     out: list[tuple[str, Node]] = []
 
-    def visit(node: Node, relative: str, level: int) -> None:
-        for kid in tree.children(node).values():
-            name = relative + kid.name
-            if levels is not None:
-                if not levels[level].match(kid.name):
-                    continue
-                found = level == len(levels) - 1
-            else:
-                found = pattern.match(name)
-            if found:
-                out.append((f"{prefix}/{name}", kid))
-            elif kid.is_dir:
-                visit(kid, name + "/", level + 1)
-
-    visit(base, "", 0)
+    folders = [(iter(tree.children(base).values()), "")]
+    while folders:
+        kids, relative = folders[-1]
+        kid = next(kids, None)
+        if kid is None:
+            folders.pop()
+            continue
+        name, level = relative + kid.name, len(folders) - 1
+        if levels is not None:
+            if not levels[level].match(kid.name):
+                continue
+            found = level == len(levels) - 1
+        else:
+            found = pattern.match(name)
+        if found:
+            out.append((f"{prefix}/{name}", kid))
+        elif kid.is_dir:
+            folders.append((iter(tree.children(kid).values()), name + "/"))
     return out

@@ -6,21 +6,18 @@ that order (a change of owner drops capabilities and setuid bits).
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+from builder.files.data import copy_bytes
 from builder.files.hashing import hash_node, hash_open
 from builder.files.statcache import is_racy
-from builder.files.tree import ChangedError, Node, Tree
+from builder.files.tree import ChangedError, Node, OpenFolders, Tree
+from builder.files.trees import Trail
 from builder.values import dataclass
 from runtime.linux.safepath import open_in_root
-
-_IN_MEMORY = 1 << 17
-_PIECE = 1 << 30
-_NO_KERNEL_COPY = (errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM, errno.EIO, errno.EBADF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,82 +136,6 @@ def _with_handle(folder: int, name: str, act: Callable[[str], None]) -> None:
         os.close(handle)
 
 
-# ------------------------------------------------------------------------------------------------ bytes
-def copy_bytes(source: int, target: int, st: os.stat_result) -> int:
-    """Copy a file of the size and blocks of ``st``; holes stay holes. Gives the size of what was copied.
-
-    copy_file_range shares extents where the file system can (btrfs, xfs).
-    """
-    size = st.st_size
-    if st.st_blocks * 512 < size and (copied := _copy_sparse(source, target, size)) is not None:
-        return copied
-    if size <= _IN_MEMORY:
-        data = os.read(source, size + 1)
-        if len(data) == size or not data:
-            _write(target, data)
-            return len(data)
-        os.lseek(source, 0, os.SEEK_SET)  # a short read: the long way
-    return _copy_range(source, target, 0, size)
-
-
-def _write(target: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(target, view) :]
-
-
-def _copy_sparse(source: int, target: int, size: int) -> int | None:
-    """None where the file system does not tell of holes."""
-    at = 0
-    try:
-        while at < size:
-            try:
-                start = os.lseek(source, at, os.SEEK_DATA)
-            except OSError as e:
-                if e.errno == errno.ENXIO:
-                    break  # nothing but a hole from here on
-                raise
-            end = os.lseek(source, start, os.SEEK_HOLE)
-            _copy_range(source, target, start, end - start)
-            at = end
-    except OSError as e:
-        if e.errno in (errno.EINVAL, errno.EOPNOTSUPP) and at == 0:
-            os.lseek(source, 0, os.SEEK_SET)
-            return None
-        raise
-    length = os.stat(source).st_size
-    os.ftruncate(target, length)
-    return length
-
-
-def _copy_range(source: int, target: int, start: int, count: int) -> int:
-    """Copy ``count`` bytes from ``start`` to the same place, or up to the end; gives their number."""
-    done = 0
-    while done < count:
-        try:
-            n = os.copy_file_range(source, target, min(count - done, _PIECE), start + done, start + done)
-        except OSError as e:
-            if done or e.errno not in _NO_KERNEL_COPY:
-                raise
-            return _send(source, target, start, count)
-        if n == 0:
-            # Files of /proc and some of FUSE copy nothing so, though they have content.
-            return done + _send(source, target, start + done, count - done)
-        done += n
-    return done
-
-
-def _send(source: int, target: int, start: int, count: int) -> int:
-    os.lseek(target, start, os.SEEK_SET)
-    done = 0
-    while done < count:
-        n = os.sendfile(target, source, start + done, min(count - done, _PIECE))
-        if n == 0:
-            break
-        done += n
-    return done
-
-
 # ------------------------------------------------------------------------------------------------ whole trees
 class HardLinks:
     """Which files of one copy are names of one inode: they are that in the copy too."""
@@ -246,24 +167,29 @@ def copy_tree(tree: Tree, folder: str) -> None:
     root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         links = HardLinks(root)
-
-        def fill(node: Node, fd: int, prefix: str) -> None:
-            above = tree.open_folder(node)
-            try:
-                for name, kid in tree.children(node).items():
-                    if kid.is_dir:
-                        os.mkdir(name, 0o700, dir_fd=fd)
-                        below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
-                        try:
-                            fill(kid, below, prefix + name + "/")
-                        finally:
-                            os.close(below)
-                    elif not links.link(kid, fd, prefix + name, name):
-                        copy_node(tree, kid, fd, name, rules, above)
-            finally:
-                os.close(above)
-            set_folder_metadata(tree, node, fd, rules)
-
-        fill(tree.root, root, "")
+        trail, sources = Trail(root), OpenFolders(tree)
+        way: list[tuple[Node, str, Iterator[tuple[str, Node]]]] = []
+        try:
+            sources.enter(tree.root)
+            way.append((tree.root, "", iter(tree.children(tree.root).items())))
+            while way:
+                node, prefix, kids = way[-1]
+                name, kid = next(kids, ("", None))
+                if kid is None:
+                    set_folder_metadata(tree, node, trail.fd, rules)
+                    way.pop()
+                    sources.leave()
+                    if way:
+                        trail.leave()
+                elif kid.is_dir:
+                    os.mkdir(name, 0o700, dir_fd=trail.fd)
+                    trail.enter(name)
+                    sources.enter(kid)
+                    way.append((kid, f"{prefix}{name}/", iter(tree.children(kid).items())))
+                elif not links.link(kid, trail.fd, prefix + name, name):
+                    copy_node(tree, kid, trail.fd, name, rules, sources.fd)
+        finally:
+            sources.close()
+            trail.close()
     finally:
         os.close(root)

@@ -1,16 +1,13 @@
-"""Copying single files and whole trees with all metadata: reflink, copy_file_range, or read and write."""
+"""Copying single files and whole trees with all metadata."""
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 
+from builder.files.data import clone
+from builder.files.trees import held
 from builder.files.xattrs import copy_xattrs
-from builder.state.disk import write_all
-
-_PIECE = 1 << 20
-_NO_RANGE = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF)
 
 
 def copy_entry(source: str, target: str, status: os.stat_result) -> None:
@@ -46,44 +43,21 @@ def _copy_regular(source: str, target: str, status: os.stat_result) -> None:
         write = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             if status.st_size:
-                copy_data(read, write, status.st_size)
+                clone(read, write, status)
         finally:
             os.close(write)
     finally:
         os.close(read)
 
 
-def copy_data(read: int, write: int, size: int) -> None:
-    """The first ``size`` bytes from one open file into an empty one; shared on disk where the file system can."""
-    from runtime.linux.syscalls import reflink
-
-    global _reflinks
-    if _reflinks:
-        try:
-            reflink(read, write)
-            return
-        except OSError as e:
-            if e.errno not in _NO_RANGE and e.errno != errno.ENOTTY:
-                raise
-            _reflinks = e.errno == errno.EXDEV  # another pair of file systems may be able to
-    left = size
-    try:
-        while left and (count := os.copy_file_range(read, write, left)):
-            left -= count
-    except OSError as e:
-        if e.errno not in _NO_RANGE:
-            raise
-        while left and (data := os.read(read, min(left, _PIECE))):
-            write_all(write, data)
-            left -= len(data)
-
-
-_reflinks = True
-
-
 def copy_tree(source: str, target: str) -> None:
     """The content of the folder ``source`` into the existing folder ``target``, hard links among the files kept, and the
     folder's own metadata. OSError."""
+    with held(source) as here, held(target) as there:
+        _copy_tree(here, there)
+
+
+def _copy_tree(source: str, target: str) -> None:
     links: dict[tuple[int, int], str] = {}
     # Breadth by a stack of pairs; times of folders last, deepest first, because making entries changes them.
     folders: list[tuple[str, os.stat_result]] = []

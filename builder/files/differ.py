@@ -12,16 +12,20 @@ for trees, containerd's archive.ChangeWriter for the tar), so that equal files g
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Protocol
 
+from builder.errors import StoreError
 from builder.files.tar.entry import BLOCK, CHAR, LINK, REG, SYMLINK, Entry, type_of
 from builder.files.tar.writer import TarWriter
+from builder.files.trees import held, shown
 from builder.files.xattrs import CAPABILITY, read_xattr
-from builder.state.background import background
 from builder.state.disk import store_error
+from builder.state.threads import background
 
 ADD, MODIFY, DELETE, UNMODIFIED = "add", "modify", "delete", "unmodified"
 
@@ -39,29 +43,35 @@ def write_upperdir(
 ) -> None:
     """The layer tar of an upperdir. ``lower``: mounted parent (None: nothing below); ``opaque``: name of overlayfs's marker.
     StoreError where a file can't be read."""
-    _write(upper, write, clamp_mtime, lambda sink: upperdir_changes(upper, lower, sink, opaque=opaque))
+    _write(upper, lower, write, clamp_mtime, opaque)
 
 
 def write_difference(upper: str, lower: str | None, write: Callable[[bytes], object], *, clamp_mtime: int | None = None) -> None:
     """The layer tar of the changes between two whole trees."""
-    _write(upper, write, clamp_mtime, lambda sink: tree_changes(upper, lower, sink))
+    _write(upper, lower, write, clamp_mtime, "")
 
 
-def _write(upper: str, write: Callable[[bytes], object], clamp_mtime: int | None, walk: Callable[[Sink], None]) -> None:
-    with background(write) as send:
-        sink = LayerWriter(upper, send, clamp_mtime)
+def _write(upper: str, lower: str | None, write: Callable[[bytes], object], clamp_mtime: int | None, opaque: str) -> None:
+    with background(write) as send, ExitStack() as stack:
         try:
-            walk(sink)
+            above = stack.enter_context(held(upper))
+            below = None if lower is None else stack.enter_context(held(lower))
+            sink = LayerWriter(above, send, clamp_mtime)
+            _Walk(above, below, sink, opaque).run(whole=not opaque)
         except OSError as e:
             if e.filename is None:
                 raise  # of ``write``
-            raise store_error(f"can't read the snapshot: {e.filename}", e) from e
+            raise _unreadable(e) from e
         sink.close()
 
 
-def upperdir_changes(upper: str, lower: str | None, sink: Sink, *, opaque: str) -> None:
-    """Report what the upperdir ``upper`` changes on ``lower``."""
-    _Walk(upper, lower, sink, opaque).run(whole=False)
+def _unreadable(e: OSError) -> StoreError:
+    if e.errno == errno.ENAMETOOLONG:
+        return StoreError(
+            f"the path {shown(e.filename)} is too long for a layer: nothing could open it in an image",
+            hint="remove the nested folders in the step that makes them",
+        )
+    return store_error(f"can't read the snapshot: {shown(e.filename)}", e)
 
 
 def tree_changes(upper: str, lower: str | None, sink: Sink) -> None:
@@ -233,6 +243,8 @@ class LayerWriter:
 
     def _parents(self, path: str) -> None:
         """Folders above that have no entry yet, outermost first."""
+        if path.rpartition("/")[0] in self._folders:
+            return
         at = path.find("/")
         while at >= 0:
             parent = path[:at]

@@ -6,11 +6,12 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 from builder.files.statcache import Known, StatCache, folder_key, is_racy
 from builder.files.tree import ChangedError, Node, Tree
 from builder.oci.digest import framed
+from builder.state import threads
 
 _CHUNK = 1 << 20
 _SMALL = 1 << 16
@@ -38,17 +39,30 @@ def recursive_digest(tree: Tree, node: Node, stat_cache: StatCache | None) -> by
     return _fold(tree, node)
 
 
-def _fold(tree: Tree, folder: Node) -> bytes:
+def _fold(tree: Tree, top: Node) -> bytes:
+    """Digest of a folder whose files have theirs: of its own and of each name with what has that name."""
+    folders = [_begun(tree, top)]
+    while True:
+        kids, parts = folders[-1]
+        for name, kid in kids:
+            # A name holds no NUL and the rest has 71 bytes: framed.
+            parts.append(b"\0%bsha256:" % name.encode("utf-8", "surrogateescape"))
+            if kid.is_dir:
+                folders.append(_begun(tree, kid))
+                break
+            assert kid.digest is not None
+            parts.append(kid.digest.hex().encode())
+        else:
+            digest = hashlib.sha256(b"".join(parts))
+            folders.pop()
+            if not folders:
+                return digest.digest()
+            folders[-1][1].append(digest.hexdigest().encode())
+
+
+def _begun(tree: Tree, folder: Node) -> tuple[Iterator[tuple[str, Node]], list[bytes]]:
     assert folder.digest is not None
-    parts = [b"\0sha256:", folder.digest.hex().encode()]
-    add = parts.append
-    for name, kid in tree.children(folder).items():
-        digest = _fold(tree, kid) if kid.is_dir else kid.digest
-        assert digest is not None
-        # A name holds no NUL and the rest has 71 bytes: framed.
-        add(b"\0%bsha256:" % name.encode("utf-8", "surrogateescape"))
-        add(digest.hex().encode())
-    return hashlib.sha256(b"".join(parts)).digest()
+    return iter(tree.children(folder).items()), [b"\0sha256:", folder.digest.hex().encode()]
 
 
 def ensure_hashed(tree: Tree, nodes: Iterable[Node], stat_cache: StatCache | None = None) -> None:
@@ -132,7 +146,7 @@ def _hash_all(tree: Tree, nodes: list[Node]) -> None:
             hash_node(tree, node)
         return
     big = sorted((n for n in nodes if n.st.st_size > _SMALL), key=lambda n: n.st.st_size)
-    run_parallel([_hasher(tree, n) for n in reversed(big)])
+    threads.run([_hasher(tree, n) for n in reversed(big)], min(os.cpu_count() or 1, 8))
     for node in nodes:
         if node.digest is None:
             hash_node(tree, node)
@@ -140,36 +154,6 @@ def _hash_all(tree: Tree, nodes: list[Node]) -> None:
 
 def _hasher(tree: Tree, node: Node) -> Callable[[], None]:
     return lambda: hash_node(tree, node)
-
-
-def run_parallel(jobs: Sequence[Callable[[], None]], threads: int | None = None) -> None:
-    """Run jobs, the first ones first, on a few threads; the first exception stops the rest and is raised."""
-    import threading
-
-    todo = iter(jobs)
-    lock = threading.Lock()
-    failed: list[BaseException] = []
-
-    def work() -> None:
-        while not failed:
-            with lock:
-                job = next(todo, None)
-            if job is None:
-                return
-            try:
-                job()
-            except BaseException as e:
-                failed.append(e)
-
-    count = min(threads or min(os.cpu_count() or 1, 8), len(jobs))
-    workers = [threading.Thread(target=work, daemon=True) for _ in range(count - 1)]
-    for worker in workers:
-        worker.start()
-    work()
-    for worker in workers:
-        worker.join()
-    if failed:
-        raise failed[0]
 
 
 def hash_node(tree: Tree, node: Node) -> None:

@@ -8,8 +8,8 @@ import stat
 from builder.files import differ
 from builder.files.apply import Unpacked
 from builder.files.copying import copy_entry, copy_metadata
+from builder.files.trees import held, remove_tree
 from builder.files.xattrs import copy_xattrs
-from builder.snapshots.catalog import delete_tree
 
 
 class Player:
@@ -20,6 +20,7 @@ class Player:
         self._tree = tree
         self._links: dict[int, str] = {}
         self._times: dict[str, int] = {}
+        self._folders = {""}  # known to be folders in the tree: changes come in order, so none of them is replaced later
 
     def __call__(self, kind: str, path: str, source: str, status: os.stat_result | None) -> None:
         target = f"{self._tree}/{path}"
@@ -43,12 +44,16 @@ class Player:
 
     def _parents(self, path: str) -> None:
         """Folders that did not change and so were not reported, but are missing or no folders here."""
+        if path.rpartition("/")[0] in self._folders:
+            return
         at = path.find("/")
         while at >= 0:
             parent = path[:at]
-            if not _is_folder(f"{self._tree}/{parent}"):
-                source = f"{self._upper}/{parent}"
-                self(differ.MODIFY, parent, source, os.lstat(source))
+            if parent not in self._folders:
+                if not _is_folder(f"{self._tree}/{parent}"):
+                    source = f"{self._upper}/{parent}"
+                    self(differ.MODIFY, parent, source, os.lstat(source))
+                self._folders.add(parent)
             at = path.find("/", at + 1)
 
     def finish(self) -> None:
@@ -59,6 +64,11 @@ class Player:
 
 def lay_over(layer: str, tree: str, unpacked: Unpacked) -> None:
     """Move the files of an unpacked layer into the tree it belongs on. Same file system; OSError."""
+    with held(layer) as source, held(tree) as target:
+        _lay_over(source, target, unpacked)
+
+
+def _lay_over(layer: str, tree: str, unpacked: Unpacked) -> None:
     for path in unpacked.opaques:
         target = f"{tree}/{path}"
         if _is_folder(target) and not _crosses_link(tree, path):
@@ -111,9 +121,8 @@ def _is_folder(path: str) -> bool:
 
 def _remove(path: str) -> None:
     try:
-        if stat.S_ISDIR(os.lstat(path).st_mode):
-            delete_tree(path)
-        else:
-            os.unlink(path)
+        os.unlink(path)
     except (FileNotFoundError, NotADirectoryError):
         pass
+    except (IsADirectoryError, PermissionError):
+        remove_tree(path)

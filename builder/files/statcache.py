@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from builder.oci.digest import Digest, digest_parts
+from builder.state.schema import FILE_DIGESTS, REF_CHECKSUMS
 
 if TYPE_CHECKING:
     import os
@@ -22,11 +23,6 @@ if TYPE_CHECKING:
     from builder.files.types import ChecksumOptions
     from builder.state.database import Database
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS file_digests (folder BLOB PRIMARY KEY, used INTEGER NOT NULL, files BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS ref_checksums
-    (ref TEXT NOT NULL, what BLOB NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (ref, what)) WITHOUT ROWID
-"""
 _RECORD = struct.Struct("<Qqqq32s")
 _FOLDER = struct.Struct("<QQ?")
 _DAY = 86400
@@ -60,35 +56,31 @@ class StatCache:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        database.schema(_SCHEMA)
 
     def load(self, folders: Iterable[bytes]) -> dict[bytes, Known]:
         """The known files of each folder that has any."""
         keys = list(folders)
         out: dict[bytes, Known] = {}
-        connection = self._database.connection()
-        today = int(time.time()) // _DAY
+        stale = int(time.time()) // _DAY - _REFRESH_DAYS
         aged: list[bytes] = []
         for start in range(0, len(keys), _BATCH):
             part = keys[start : start + _BATCH]
-            marks = ",".join("?" * len(part))
-            for key, used, data in connection.execute(
-                f"SELECT folder, used, files FROM file_digests WHERE folder IN ({marks})", part
-            ):
-                out[key] = {r[0]: r[1:] for r in _RECORD.iter_unpack(data[: len(data) // _RECORD.size * _RECORD.size])}
-                if today - used >= _REFRESH_DAYS:
-                    aged.append(key)
+            among = f"WHERE folder IN ({','.join('?' * len(part))})"
+            for key, data in self._database.select(FILE_DIGESTS, among, part):
+                out[key] = {r[0]: r[1:] for r in _RECORD.iter_unpack(data)}
+            old = self._database.rows(f"SELECT folder FROM file_digests {among} AND used <= ?", [*part, stale])
+            aged += [key for (key,) in old]
         if aged:
-            self._refresh(aged, today)
+            self._refresh(aged, stale + _REFRESH_DAYS)
         return out
 
     def store(self, rows: Mapping[bytes, Known]) -> None:
         """Put folders' rows in one transaction."""
         today = int(time.time()) // _DAY
         pack = _RECORD.pack
-        values = [(k, today, b"".join([pack(ino, *r) for ino, r in known.items()])) for k, known in rows.items()]
+        values = [(k, b"".join([pack(ino, *r) for ino, r in known.items()])) for k, known in rows.items()]
         with self._database.transaction() as c:
-            c.executemany("INSERT OR REPLACE INTO file_digests VALUES (?, ?, ?)", values)
+            self._database.put(c, FILE_DIGESTS, values, free=(today,))
 
     def _refresh(self, keys: list[bytes], today: int) -> None:
         """Mark rows as used, and drop those that nobody asked for in a long time: their folders are gone or forgotten."""
@@ -102,20 +94,15 @@ class RefChecksums:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        database.schema(_SCHEMA)
 
     def get(self, ref: str, path: str, options: ChecksumOptions) -> Digest | None:
         """The checksum, if it was computed before: no mount is needed then."""
-        row = (
-            self._database.connection()
-            .execute("SELECT digest FROM ref_checksums WHERE ref = ? AND what = ?", (ref, _what(path, options)))
-            .fetchone()
-        )
-        return Digest(row[0]) if row else None
+        rows = self._database.find(REF_CHECKSUMS, ref=ref, what=_what(path, options))
+        return Digest(rows[0][2]) if rows else None
 
     def put(self, ref: str, path: str, options: ChecksumOptions, digest: Digest) -> None:
         with self._database.transaction() as c:
-            c.execute("INSERT OR REPLACE INTO ref_checksums VALUES (?, ?, ?)", (ref, _what(path, options), digest))
+            self._database.put(c, REF_CHECKSUMS, [(ref, _what(path, options), digest)])
 
     def forget(self, refs: Iterable[str]) -> None:
         """For records that were deleted."""

@@ -12,6 +12,7 @@ import errno
 import os
 import stat
 import threading
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from builder.errors import PybuildError
@@ -69,11 +70,12 @@ class Node(_Rare):
     @property
     def path(self) -> str:
         """Relative to the root, "" for the root itself."""
-        parent = self.parent
-        if parent is None:
-            return ""
-        above = parent.path
-        return f"{above}/{self.name}" if above else self.name
+        names: list[str] = []
+        node: Node = self
+        while node.parent is not None:
+            names.append(node.name)
+            node = node.parent
+        return "/".join(reversed(names))
 
     @property
     def is_link(self) -> bool:
@@ -149,10 +151,22 @@ class Tree:
         if node.kids is None:
             with self.lock:
                 if node.kids is None:
-                    node.kids = self._scan(node)
+                    self._load(node)
+        assert node.kids is not None
         return node.kids
 
-    def _scan(self, node: Node) -> dict[str, Node]:
+    def _load(self, top: Node) -> None:
+        """Read a folder; whether it has children may depend on what left-out folders in it hold, and so on downwards."""
+        scans = [self._scan(top)]
+        while scans:
+            below = next(scans[-1], None)
+            if below is None:
+                scans.pop()
+            elif below.kids is None:
+                scans.append(self._scan(below))
+
+    def _scan(self, node: Node) -> Iterator[Node]:
+        """Set ``node.kids``; yields folders whose kids have to be set first."""
         fd = self.open_folder(node)
         try:
             found: list[tuple[str, os.stat_result]] = []
@@ -168,14 +182,23 @@ class Tree:
         loose = node.loose or {}
         node.loose = None
         if self.filter is None and not loose:
-            return {name: Node(node, name, st) for name, st in found}
-        prefix = node.path + "/" if node.path else ""
+            node.kids = {name: Node(node, name, st) for name, st in found}
+            return
+        path = node.path
+        prefix = path + "/" if path else ""
         kids: dict[str, Node] = {}
         for name, st in found:
-            kid = loose.get(name) or self._admit(node, name, prefix + name, st)
-            if kid is not None:
-                kids[name] = kid
-        return kids
+            kid = loose.get(name)
+            if kid is None:
+                kid = Node(node, name, st)
+                if self._left_out(kid, prefix + name):
+                    if not self._may_count(kid, prefix + name):
+                        continue
+                    yield kid
+                    if not kid.kids:
+                        continue
+            kids[name] = kid
+        node.kids = kids
 
     def child(self, node: Node, name: str) -> Node | None:
         """One file of a folder, without reading the whole folder."""
@@ -188,25 +211,27 @@ class Tree:
                 node.loose = {}
             kid = node.loose.get(name)
             if kid is None:
-                path = f"{node.path}/{name}" if node.path else name
+                above = node.path
+                path = f"{above}/{name}" if above else name
                 st = self._stat(path)
-                kid = self._admit(node, name, path, st) if st is not None else None
-                if kid is not None:
-                    node.loose[name] = kid
+                if st is None:
+                    return None
+                kid = Node(node, name, st)
+                if self._left_out(kid, path) and not (self._may_count(kid, path) and self.children(kid)):
+                    return None
+                node.loose[name] = kid
             return kid
 
-    def _admit(self, parent: Node, name: str, path: str, st: os.stat_result) -> Node | None:
-        """The node of a path, or None where the filter leaves it out.
-
-        A left-out folder counts after all where something below it does, as the parent that file needs.
-        """
-        node = Node(parent, name, st)
+    def _left_out(self, node: Node, path: str) -> bool:
         if self.filter is None:
-            return node
-        out, node.state = self.filter.match(path, parent.state)
-        if not out or (node.is_dir and self.filter.may_contain(path) and self.children(node)):
-            return node
-        return None
+            return False
+        assert node.parent is not None
+        out, node.state = self.filter.match(path, node.parent.state)
+        return out
+
+    def _may_count(self, node: Node, path: str) -> bool:
+        """A left-out folder counts after all where something below it does, as the parent that file needs."""
+        return node.is_dir and self.filter is not None and self.filter.may_contain(path)
 
     def _stat(self, path: str) -> os.stat_result | None:
         try:
@@ -338,6 +363,44 @@ class Tree:
             os.close(fd)
             raise ChangedError(node.path)
         return fd
+
+
+class OpenFolders:
+    """The folders of a tree from its top down to where a walk is, the deepest few held open. ``fd``: of the one we are in."""
+
+    _MOST = 32
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._way: list[tuple[Node, int]] = []
+
+    @property
+    def fd(self) -> int:
+        node, fd = self._way[-1]
+        if fd < 0:
+            fd = self._tree.open_folder(node)
+            self._way[-1] = node, fd
+        return fd
+
+    def enter(self, node: Node) -> None:
+        """ChangedError."""
+        self._way.append((node, self._tree.open_folder(node)))
+        if len(self._way) > self._MOST:
+            self._close(-self._MOST - 1)
+
+    def leave(self) -> None:
+        self._close(-1)
+        self._way.pop()
+
+    def close(self) -> None:
+        while self._way:
+            self.leave()
+
+    def _close(self, index: int) -> None:
+        node, fd = self._way[index]
+        if fd >= 0:
+            os.close(fd)
+            self._way[index] = node, -1
 
 
 def read_xattrs(file: int | str) -> list[tuple[str, bytes]]:

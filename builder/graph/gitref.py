@@ -41,17 +41,12 @@ class GitRef:
     fetch_by_commit: bool = False
     indistinguishable_from_local: bool = False
     """``github.com/foo/bar``: might as well be a folder. A git reference for build contexts only."""
-    unencrypted: bool = False
     """``http://`` or ``git://``."""
 
     @property
     def url(self) -> str:
         """The remote as git takes it."""
         return "https://" + self.remote if self.indistinguishable_from_local else self.remote
-
-    @property
-    def short_name(self) -> str:
-        return self.remote.rpartition("/")[2].removesuffix(".git")
 
     def source(self, *, keep_git_dir: bool = False, checksum: str = "", mtime_commit: bool = False) -> GitSource:
         """The source operation; the arguments are what an instruction or the build adds to the reference."""
@@ -103,7 +98,7 @@ def _parse_url(text: str, scheme: str) -> tuple[GitRef, str, str] | None:
         return None
     if scheme in ("http", "https") and not _unquote(slash + path).endswith(".git"):
         return None
-    return GitRef(f"{scheme}://{rest}", unencrypted=scheme in ("http", "git")), _unquote(fragment), query
+    return GitRef(f"{scheme}://{rest}"), _unquote(fragment), query
 
 
 def _parse_scp(text: str) -> tuple[GitRef, str, str] | None:

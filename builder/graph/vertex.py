@@ -8,13 +8,18 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from builder.oci.digest import Digest
+from builder.text.redact import redact_text
 from builder.values import dataclass, field, fields, is_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from typing import TypeAlias
 
     from builder.graph.ops import Op
     from builder.oci.platform import Platform
+
+    _Flat: TypeAlias = "tuple[Op, Platform | None, VertexMeta, list[tuple[int, int]]]"
+    """A vertex whose inputs are places in a list, and output indexes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +32,7 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class VertexMeta:
-    """What is said about a vertex without changing what it does; no part of its digest."""
+    """What is said about a vertex without changing what it does; no part of its digest. Credentials of URLs are masked."""
 
     name: str = ""
     """What progress shows: ``[build 2/5] RUN make``."""
@@ -40,6 +45,12 @@ class VertexMeta:
     args: tuple[str, ...] = ()
     """Names of the variables that come from ARG, for explanations."""
     internal: bool = False
+
+    def __post_init__(self) -> None:
+        for field_name in ("name", "instruction"):
+            text = getattr(self, field_name)
+            if "://" in text:
+                object.__setattr__(self, field_name, redact_text(text))
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,10 @@ class Vertex:
     @cached_property
     def digest(self) -> Digest:
         """sha256 of the canonical JSON of op, platform and the inputs' digests."""
+        # Those below first: asking them from within ``definition`` would go as deep as the longest Dockerfile.
+        for vertex in _post_order(self, lambda v: "digest" in v.__dict__):
+            if vertex is not self:
+                _ = vertex.digest
         return Digest.of(canonical_json(self.definition()))
 
     def definition(self, *, full: bool = False) -> dict[str, Any]:
@@ -69,6 +84,15 @@ class Vertex:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Vertex) and other.digest == self.digest
+
+    def __repr__(self) -> str:
+        return f"<Vertex {self.digest[7:19]} {self.meta.name or self.op.kind}>"
+
+    def __reduce__(self) -> tuple[Callable[[list[_Flat]], Vertex], tuple[list[_Flat]]]:
+        """For pickle and copy: all that is below as a list, which needs no stack."""
+        order = list(_post_order(self, lambda _: False))
+        places = {id(v): i for i, v in enumerate(order)}
+        return _unflatten, ([(v.op, v.platform, v.meta, [(places[id(e.vertex)], e.index) for e in v.inputs]) for v in order],)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +123,9 @@ class Graph:
                 stack.extend((e.vertex, False) for e in reversed(vertex.inputs))
 
     def to_json(self) -> str:
-        """Vertices in order, inputs first; ``outputs`` names the edges that are asked for."""
+        """Vertices in order, inputs first; ``outputs`` names the edges that are asked for. Credentials of URLs are masked."""
         vertices = [
-            {"digest": v.digest, **v.definition(full=True), "meta": encode(v.meta, full=True)} for v in self
+            {"digest": v.digest, **_redacted(v.definition(full=True)), "meta": encode(v.meta, full=True)} for v in self
         ]
         outputs = [{"digest": e.vertex.digest, "index": e.index} for e in self.outputs]
         return json.dumps({"vertices": vertices, "outputs": outputs}, indent=2, ensure_ascii=False, sort_keys=True)
@@ -114,6 +138,27 @@ class Graph:
             lines.append(f'  "{v.digest}" [label={json.dumps(label, ensure_ascii=False)}];')
             lines += [f'  "{e.vertex.digest}" -> "{v.digest}" [label="{e.index}"];' for e in v.inputs]
         return "\n".join([*lines, "}"])
+
+
+def _post_order(top: Vertex, skip: Callable[[Vertex], bool]) -> Iterator[Vertex]:
+    """``top`` and all below it, inputs first, each object once; those that ``skip`` names are left out with all below them."""
+    seen: set[int] = set()
+    stack: list[tuple[Vertex, bool]] = [(top, False)]
+    while stack:
+        vertex, expanded = stack.pop()
+        if expanded:
+            yield vertex
+        elif id(vertex) not in seen and not skip(vertex):
+            seen.add(id(vertex))
+            stack.append((vertex, True))
+            stack.extend((e.vertex, False) for e in reversed(vertex.inputs))
+
+
+def _unflatten(flat: list[_Flat]) -> Vertex:
+    made: list[Vertex] = []
+    for op, platform, meta, inputs in flat:
+        made.append(Vertex(op, tuple(Edge(made[place], index) for place, index in inputs), platform, meta))
+    return made[-1]
 
 
 def encode(value: Any, *, full: bool = False) -> Any:
@@ -132,6 +177,14 @@ def encode(value: Any, *, full: bool = False) -> Any:
     if isinstance(value, bytes):
         return {"base64": base64.b64encode(value).decode()}
     return value
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, str):
+        return redact_text(value)
+    if isinstance(value, dict):
+        return {key: _redacted(v) for key, v in value.items()}
+    return [_redacted(v) for v in value] if isinstance(value, list) else value
 
 
 def canonical_json(value: Any) -> bytes:

@@ -13,14 +13,16 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from builder.errors import IntegrityError, NotFoundError, PybuildError
 from builder.oci import manifest as manifests
 from builder.oci.descriptor import Descriptor
 from builder.oci.digest import Digest
 from builder.oci.reference import Reference
+from builder.state.atomic import replacing
+from builder.state.schema import BLOB_SOURCES, COUNTS, IMAGES, RESOLUTIONS
 from builder.values import dataclass
 
 if TYPE_CHECKING:
@@ -28,20 +30,9 @@ if TYPE_CHECKING:
 
     from builder.content.store import ContentStore
     from builder.state.database import Database
+    from builder.state.tables import Row
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS images (
-    name TEXT PRIMARY KEY, media_type TEXT NOT NULL, digest TEXT NOT NULL, manifest_size INTEGER NOT NULL,
-    created TEXT NOT NULL, size INTEGER NOT NULL, stored_at REAL NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS resolutions (
-    name TEXT PRIMARY KEY, media_type TEXT NOT NULL, digest TEXT NOT NULL, size INTEGER NOT NULL, resolved_at REAL NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS blob_sources (
-    digest TEXT NOT NULL, repository TEXT NOT NULL, PRIMARY KEY (digest, repository)
-) WITHOUT ROWID;
-"""
-_SOURCES = "SELECT digest, repository FROM blob_sources"
+_NAMES = "images"
 _MAX_DEPTH = 3
 
 
@@ -64,7 +55,6 @@ class ImageStore:
         self._database = database
         self._content = content
         self._clock = clock
-        database.schema(_SCHEMA)
 
     # ------------------------------------------------------------------------------------------------ images
     def put(self, ref: Reference, target: Descriptor) -> StoredImage:
@@ -80,62 +70,91 @@ class ImageStore:
                 size += document.config.size + sum(layer.size for layer in document.layers)
         image = StoredImage(_tagged(ref), target, created, size, self._clock())
         with self._database.transaction() as c:
-            c.execute(
-                "INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (str(image.ref), target.media_type, target.digest, target.size, created, size, image.stored_at),
-            )
+            self._mend(c)
+            row = (str(image.ref), target.media_type, target.digest, target.size, created, size, image.stored_at)
+            self._database.put(c, IMAGES, [row])
             self._repeat(c)
         return image
 
     def get(self, ref: Reference) -> StoredImage | None:
         """The image with that name and tag; with a digest in ``ref`` only if it is that one."""
-        row = self._database.connection().execute("SELECT * FROM images WHERE name = ?", (str(_tagged(ref)),)).fetchone()
-        image = None if row is None else _image(row)
+        name = str(_tagged(ref))
+        rows = self._database.find(IMAGES, name=name)
+        if not rows and self._has_lost_names():
+            self.restore()
+            rows = self._database.find(IMAGES, name=name)
+        image = _image(rows[0]) if rows else None
         if image is not None and ref.digest and image.target.digest != ref.digest:
             return None
         return image
 
     def list(self) -> tuple[StoredImage, ...]:
         """All, the newest first."""
-        rows = self._database.connection().execute("SELECT * FROM images ORDER BY stored_at DESC, name").fetchall()
-        return tuple(_image(row) for row in rows)
+        if self._has_lost_names():
+            self.restore()
+        return tuple(_image(row) for row in self._database.select(IMAGES, "ORDER BY stored_at DESC, name"))
 
     def remove(self, ref: Reference) -> bool:
         """Take the name away; the blobs go with the next prune. False if there was no such image."""
         with self._database.transaction() as c:
+            self._mend(c)
             removed = bool(c.execute("DELETE FROM images WHERE name = ?", (str(_tagged(ref)),)).rowcount)
             self._repeat(c)
         return removed
 
+    def _has_lost_names(self) -> bool:
+        """Are there fewer sound rows than there should be? A name that is lost would be looked for in a registry: another image."""
+        counted = self._database.find(COUNTS, name=_NAMES)
+        there = len(self._database.select(IMAGES))
+        return there != counted[0][1] if counted else there > 0 or os.path.exists(self._path)
+
+    def _mend(self, c: sqlite3.Connection) -> None:
+        """Before names are written down again: those that the table has lost."""
+        if self._has_lost_names():
+            self._restore(c)
+
+    @property
+    def _path(self) -> str:
+        return self._content.layout.path("images.json")
+
     def _repeat(self, c: sqlite3.Connection) -> None:
         """Write ROOT/images.json, in the transaction that changes names: one writer at a time. An old one must not stay: after a
         loss of the database it would give a name to the image that had it before."""
-        path = self._content.layout.path("images.json")
-        names = {"images": c.execute("SELECT * FROM images").fetchall(), "sources": c.execute(_SOURCES).fetchall()}
+        path = self._path
+        names = {"images": self._database.select(IMAGES), "sources": self._database.select(BLOB_SOURCES)}
+        self._database.put(c, COUNTS, [(_NAMES, len(names["images"]))])
         try:
-            with open(path + ".new", "w", encoding="utf-8") as file:
-                json.dump(names, file)
-            os.rename(path + ".new", path)
+            with replacing(path, sync=False, scratch=self._content.layout.tmp) as write:
+                write(json.dumps(names).encode())
         except OSError:
-            for leftover in (path, path + ".new"):
-                if os.path.lexists(leftover):
-                    os.unlink(leftover)
+            if os.path.lexists(path):
+                os.unlink(path)
 
     def restore(self) -> int:
-        """Name again what ROOT/images.json names, as far as every blob is here or in a known repository; gives the number."""
+        """Name again what ROOT/images.json names and the table does not, as far as every blob is here or in a known repository;
+        gives the number."""
+        with self._database.transaction() as c:
+            return self._restore(c)
+
+    def _restore(self, c: sqlite3.Connection) -> int:
+        known = {row[0] for row in self._database.select(IMAGES)}
         try:
-            with open(self._content.layout.path("images.json"), encoding="utf-8") as file:
+            with open(self._path, encoding="utf-8") as file:
                 names = json.load(file)
-            sources = [(Digest.parse(d), str(Reference.parse(name))) for d, name in names["sources"]]
-            rows = [(str(Reference.parse(row[0])), str(row[1]), Digest.parse(row[2]), *row[3:]) for row in names["images"]]
+            sources = [(Digest.parse(str(d)), str(Reference.parse(str(name)))) for d, name in names["sources"]]
+            rows = [_checked(row) for row in names["images"]]
             elsewhere = {digest for digest, _ in sources}
-            whole = [row for row in rows if self._is_whole(Descriptor(*row[1:4]), elsewhere)]
-            with self._database.transaction() as c:
-                c.executemany("INSERT OR IGNORE INTO blob_sources VALUES (?, ?)", sources)
-                c.executemany("INSERT OR IGNORE INTO images VALUES (?, ?, ?, ?, ?, ?, ?)", whole)
+            whole = [row for row in rows if row[0] not in known and self._is_whole(Descriptor(*row[1:4]), elsewhere)]
         except (OSError, ValueError, TypeError, KeyError, IndexError, RecursionError, PybuildError):
-            return 0  # no file, or as damaged as the database
+            sources, whole = [], []  # no file, or as damaged as the database
+        self._database.put(c, BLOB_SOURCES, sources)
+        self._database.put(c, IMAGES, whole)
+        c.execute("DELETE FROM images WHERE name NOT IN (SELECT value FROM json_each(?))", (json.dumps(self._names()),))
+        self._repeat(c)
         return len(whole)
+
+    def _names(self) -> Sequence[str]:
+        return [row[0] for row in self._database.select(IMAGES)]
 
     def _is_whole(self, target: Descriptor, elsewhere: set[Digest]) -> bool:
         try:
@@ -148,18 +167,15 @@ class ImageStore:
     def remember(self, ref: Reference, target: Descriptor) -> None:
         """The registry said that ``ref`` is ``target`` now."""
         with self._database.transaction() as c:
-            c.execute(
-                "INSERT OR REPLACE INTO resolutions VALUES (?, ?, ?, ?, ?)",
-                (str(_tagged(ref)), target.media_type, target.digest, target.size, self._clock()),
-            )
+            row = (str(_tagged(ref)), target.media_type, target.digest, target.size, self._clock())
+            self._database.put(c, RESOLUTIONS, [row])
 
     def recall(self, ref: Reference) -> Descriptor | None:
         """What ``ref`` was when a registry was asked last; None if it never was, or its manifest is gone."""
-        query = "SELECT media_type, digest, size FROM resolutions WHERE name = ?"
-        row = self._database.connection().execute(query, (str(_tagged(ref)),)).fetchone()
-        if row is None:
+        rows = self._database.find(RESOLUTIONS, name=str(_tagged(ref)))
+        if not rows:
             return None
-        target = Descriptor(row[0], Digest(row[1]), row[2])
+        target = Descriptor(rows[0][1], Digest(rows[0][2]), rows[0][3])
         try:
             self._content.read(target.digest, manifests.MAX_MANIFEST)
         except (NotFoundError, IntegrityError):
@@ -178,26 +194,24 @@ class ImageStore:
         rows = [(digest, ref.name) for digest in digests]
         if rows and not self._known(rows):
             with self._database.transaction() as c:
-                c.executemany("INSERT OR IGNORE INTO blob_sources VALUES (?, ?)", rows)
+                self._database.put(c, BLOB_SOURCES, rows)
 
     def sources(self, digest: Digest) -> tuple[Reference, ...]:
         """Repositories that are known to have the blob, in order of their names."""
-        query = "SELECT repository FROM blob_sources WHERE digest = ? ORDER BY repository"
-        rows = self._database.connection().execute(query, (digest,)).fetchall()
-        return tuple(Reference.parse(name) for (name,) in rows)
+        return tuple(Reference.parse(name) for _, name in self._database.find(BLOB_SOURCES, "repository", digest=digest))
 
     def _known(self, rows: Iterable[tuple[Digest, str]]) -> bool:
-        query = "SELECT 1 FROM blob_sources WHERE digest = ? AND repository = ?"
-        return all(self._database.connection().execute(query, row).fetchone() for row in rows)
+        return all(self._database.find(BLOB_SOURCES, digest=digest, repository=name) for digest, name in rows)
 
     # ------------------------------------------------------------------------------------------------ gc
     def gc_roots(self) -> set[Digest]:
-        """Blobs that gc must keep: all of a named image, manifests and configs of what is remembered."""
+        """Blobs that gc must keep: all of a named image, manifests and configs of what is remembered. It only reads."""
         roots: set[Digest] = set()
-        for image in self.list():
-            roots |= self._reachable(image.target, layers=True)
-        query = "SELECT media_type, digest, size FROM resolutions"
-        for media_type, digest, size in self._database.connection().execute(query).fetchall():
+        if self._has_lost_names():
+            self._database.suspect("names of images are missing")  # so that nothing is deleted
+        for row in self._database.select(IMAGES):
+            roots |= self._reachable(_image(row).target, layers=True)
+        for _, media_type, digest, size, _ in self._database.select(RESOLUTIONS):
             roots |= self._reachable(Descriptor(media_type, Digest(digest), size), layers=False)
         return roots
 
@@ -248,19 +262,18 @@ class ImageStore:
         return created if isinstance(created, str) else ""
 
 
-def gc_roots(database: Database, content: ContentStore) -> set[Digest]:
-    """``ImageStore.gc_roots`` for ``CacheManager.add_gc_root``: it only reads, also where no image was ever stored."""
-    query = "SELECT count(*) FROM sqlite_master WHERE name IN ('images', 'resolutions', 'blob_sources')"
-    if database.connection().execute(query).fetchone()[0] < 3:
-        return set()
-    return ImageStore(database, content).gc_roots()
-
-
 def _tagged(ref: Reference) -> Reference:
     """The name of a row: always with a tag (``latest`` where none is said), never with a digest."""
     return Reference(ref.registry, ref.repository, ref.tag or "latest")
 
 
-def _image(row: tuple[str, str, str, int, str, int, float]) -> StoredImage:
+def _checked(row: Any) -> tuple[str, str, Digest, int, str, int, float]:
+    """A row out of ROOT/images.json; ValueError or TypeError for one that is none."""
+    name, media_type, digest, manifest_size, created, size, stored_at = row
+    parsed = (str(Reference.parse(str(name))), str(media_type), Digest.parse(str(digest)), int(manifest_size))
+    return (*parsed, str(created), int(size), float(stored_at))
+
+
+def _image(row: Row) -> StoredImage:
     name, media_type, digest, manifest_size, created, size, stored_at = row
     return StoredImage(Reference.parse(name), Descriptor(media_type, Digest(digest), manifest_size), created, size, stored_at)

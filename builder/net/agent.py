@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 
 from builder.errors import SourceError
 from builder.net.transport import Request, Response, Transport, TransportError
+from builder.state import cancel
 from builder.text.redact import redact_url
 from builder.values import replace
 
@@ -21,7 +21,7 @@ _PRIVATE = ("authorization", "cookie", "proxy-authorization")
 class Agent:
     """Sends requests over a transport. ``sleep`` takes seconds; tests give their own."""
 
-    def __init__(self, transport: Transport, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, transport: Transport, *, sleep: Callable[[float], None] = cancel.sleep) -> None:
         self.transport = transport
         self.sleep = sleep
 

@@ -290,9 +290,7 @@ class RegistryClient:
         plain = replace(request, url="http" + url.removeprefix("https"))
         return self._authorized(replace(host, scheme="http"), ref, plain, push=push, more=more)
 
-    def _authorized(
-        self, host: Host, ref: Reference, request: Request, *, push: bool, more: tuple[Scope, ...] = ()
-    ) -> Response:
+    def _authorized(self, host: Host, ref: Reference, request: Request, *, push: bool, more: tuple[Scope, ...] = ()) -> Response:
         """Send with the credentials that are known to work; a challenge by the registry itself is answered."""
         authorizer = self._authorizer(host, ref)
         scopes = (Scope(ref.repository, ("pull", "push") if push else ("pull",)), *more)

@@ -6,12 +6,15 @@ httpx is imported at the first request, so that a build that needs no network ne
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from builder.errors import SourceError
+from builder.net.proxy import proxy_for
+from builder.state import trace
 from builder.text.redact import redact_text, redact_url
 from builder.values import dataclass, field
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 30.0
 IDLE_SECONDS = 60.0
 CHUNK = 1 << 18
+_KEPT = 32
 
 Body = bytes | Callable[[], Iterable[bytes]] | None
 """What is sent: bytes, or a function that gives the chunks anew for each try."""
@@ -103,21 +107,26 @@ class Transport(Protocol):
 
 
 class HttpxTransport:
-    """Connections are kept and shared by all threads, one pool for each set of TLS settings."""
+    """Connections are kept and shared by all threads, one pool for each set of TLS settings and each proxy."""
 
-    def __init__(self) -> None:
-        self._clients: dict[tuple[TLS, bool], httpx.Client] = {}
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        """``environ``: where proxies are named; None: this process' own."""
+        self._environ = os.environ if environ is None else environ
+        self._clients: dict[tuple[TLS, str | None], httpx.Client] = {}
         self._lock = threading.Lock()
 
     def send(self, request: Request) -> Response:
+        """CancelledError as soon as the work is called off, in every wait."""
+        import httpcore
         import httpx
 
-        client = self._client(request.tls, direct=_is_loopback(request.url))
+        client = self._client(request.tls, proxy_for(request.url, self._environ))
         body = request.body() if callable(request.body) else request.body
         try:
             built = client.build_request(request.method, request.url, headers=dict(request.headers), content=body)
-            response = client.send(built, stream=True)
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as e:
+            with trace.span("net", request.method, url=request.url):
+                response = client.send(built, stream=True)
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, httpcore.ProxyError, OSError, ValueError) as e:
             raise _translate(e, request) from e
         headers: dict[str, str] = {}
         for name, value in response.headers.multi_items():
@@ -130,26 +139,46 @@ class HttpxTransport:
                 client.close()
             self._clients.clear()
 
-    def _client(self, tls: TLS, *, direct: bool) -> httpx.Client:
-        """``direct``: as Go has it, loopback is never asked through a proxy."""
+    def _client(self, tls: TLS, proxy: str | None) -> httpx.Client:
         import httpx
 
         with self._lock:
-            client = self._clients.get((tls, direct))
+            client = self._clients.get((tls, proxy))
             if client is None:
                 client = httpx.Client(
-                    verify=_ssl_context(tls),
-                    trust_env=not direct,
+                    transport=_transport(tls, proxy),
+                    trust_env=False,
                     follow_redirects=False,
                     timeout=httpx.Timeout(IDLE_SECONDS, connect=CONNECT_SECONDS, pool=None),
-                    limits=httpx.Limits(max_connections=None, max_keepalive_connections=32),
                 )
                 # httpx adds headers of its own; an encoding that nobody asked for would change a blob's bytes.
                 client.headers.clear()
                 client.headers["User-Agent"] = "pybuild"
                 client.headers["Accept-Encoding"] = "identity"
-                self._clients[tls, direct] = client
+                self._clients[tls, proxy] = client
             return client
+
+
+def _transport(tls: TLS, proxy: str | None) -> httpx.BaseTransport:
+    """A pool of connections over our own sockets."""
+    import httpcore
+    import httpx
+
+    from builder.net.sockets import Backend
+
+    context = _ssl_context(tls)
+    pool: httpcore.ConnectionPool
+    if proxy is None:
+        pool = httpcore.ConnectionPool(context, max_connections=None, max_keepalive_connections=_KEPT, network_backend=Backend())
+    else:
+        url = httpx.Proxy(proxy)
+        where = httpcore.URL(scheme=url.url.raw_scheme, host=url.url.raw_host, port=url.url.port, target=url.url.raw_path)
+        kind = httpcore.SOCKSProxy if url.url.scheme in ("socks5", "socks5h") else httpcore.HTTPProxy
+        pool = kind(where, url.raw_auth, ssl_context=context, max_connections=None, network_backend=Backend())
+    transport = httpx.HTTPTransport(verify=context, trust_env=False)
+    # httpx has no argument for the pool: this one attribute is the only way to other sockets. A test holds it.
+    transport._pool = pool
+    return transport
 
 
 def _chunks(response: httpx.Response, request: Request) -> Iterator[bytes]:
@@ -205,7 +234,8 @@ def _translate(error: Exception, request: Request) -> TransportError:
     import httpx
 
     cause: BaseException = error
-    while (inner := cause.__cause__ or cause.__context__) is not None:
+    # httpcore drops the chain of causes; what an error of its own was made of is its argument.
+    while (inner := cause.__cause__ or cause.__context__ or next(iter(cause.args), None)) and isinstance(inner, BaseException):
         cause = inner
     text = str(cause) or str(error) or type(error).__name__
     tls, hint = False, ""
@@ -228,15 +258,6 @@ def _translate(error: Exception, request: Request) -> TransportError:
     return TransportError(
         f"failed to do request: {request.method} {redact_url(request.url)}: {text}", transient=transient, tls=tls, hint=hint
     )
-
-
-def _is_loopback(url: str) -> bool:
-    from urllib.parse import urlsplit
-
-    try:
-        return is_loopback(urlsplit(url).hostname or "")
-    except ValueError:
-        return False
 
 
 def is_loopback(host: str) -> bool:

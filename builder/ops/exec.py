@@ -3,6 +3,7 @@ runtime's."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING
 from builder.errors import CancelledError, StepError, UnsupportedError, UsageError
 from builder.graph.ops import NO_INPUT, Exec
 from builder.oci.platform import host
+from builder.ops.ahead import announce
 from builder.ops.exec_key import cache_map_of
 from builder.progress.events import Log
 from builder.solver.types import CacheMap, OpContext, Result
+from builder.state import trace
 from builder.text.quoting import quote
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ class ExecOp:
         self._worker = worker
         self._session = session
         self._check()
+        announce(vertex, session, self._admit)
 
     def _check(self) -> None:
         op, allow = self._op, self._session.allow
@@ -63,7 +67,8 @@ class ExecOp:
         from builder.ops.mounts import PreparedMounts
         from runtime.errors import RuntimeFault
 
-        with PreparedMounts(self._op, self._worker, self._session, inputs, context.cancelled) as mounts:
+        self._admit()
+        with PreparedMounts(self._op, self._worker, self._session, inputs) as mounts:
             try:
                 mounts.prepare()
                 tail = _Tail()
@@ -75,10 +80,24 @@ class ExecOp:
                 raise StepError(f"{self._failed}: {fault}", hint=fault.hint) from fault
             if context.cancelled.is_set():
                 raise CancelledError("the build was cancelled")
-            if status.code not in (self._op.valid_exit_codes or (0,)):
+            if status.code not in self._valid_codes:
                 hint = "the kernel killed a process of the step: out of memory" if status.oom else ""
                 raise StepError(f"{self._failed}: exit code: {status.code}", hint=hint, output=tail.lines(), code=status.code)
             return mounts.commit()
+
+    def _admit(self) -> None:
+        """StepError if there is no runtime here, or none that can give the step what it asks for; before anything is pulled."""
+        from builder.ops.mounts import PreparedMounts
+        from runtime.errors import RuntimeFault
+
+        try:
+            self._worker.executor.admit(PreparedMounts(self._op, self._worker, self._session, ()).sandbox())
+        except RuntimeFault as fault:
+            raise StepError(f"RUN can't be executed here: {fault}", hint=fault.hint) from fault
+
+    @property
+    def _valid_codes(self) -> Sequence[int]:
+        return self._op.valid_exit_codes or (0,)
 
     @property
     def _failed(self) -> str:
@@ -95,13 +114,23 @@ class ExecOp:
         return Process(op.args, (*env, *secret_env), op.cwd or "/", op.user)
 
     def _run(self, sandbox: Sandbox, process: Process, context: OpContext, tail: _Tail) -> ExitStatus:
+        from builder.progress.clip import LogClip, limits_of
+
         digest = context.vertex.digest
+        clips = {stream: LogClip(*limits_of(os.environ)) for stream in (1, 2)}
 
         def on_output(stream: int, data: bytes) -> None:
             tail.add(data)
-            context.emit(Log(digest, stream, data, time.monotonic()))
+            if shown := clips[stream](data):
+                context.emit(Log(digest, stream, shown, time.monotonic()))
 
-        return self._worker.executor.run(sandbox, process, on_output, context.cancelled)
+        with trace.span("step", "run", args=" ".join(self._op.args), runtime=self._worker.executor.name):
+            status = self._worker.executor.run(sandbox, process, on_output, context.cancelled)
+        if status.code not in self._valid_codes:
+            for stream, clip in clips.items():
+                if rest := clip.rest():
+                    context.emit(Log(digest, stream, rest, time.monotonic()))
+        return status
 
 
 class _Tail:

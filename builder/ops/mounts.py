@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import posixpath
-import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, cast
@@ -41,13 +40,12 @@ class PreparedMounts:
     """Holds the mounts of one step. Leaving the context unmounts and releases all that was not committed."""
 
     def __init__(
-        self, op: Exec, worker: Worker, session: Session, inputs: Sequence[Result], cancelled: threading.Event
+        self, op: Exec, worker: Worker, session: Session, inputs: Sequence[Result]
     ) -> None:
         self._op = op
         self._worker = worker
         self._session = session
         self._inputs = inputs
-        self._cancelled = cancelled
         self._files = ExitStack()
         self._refs = ExitStack()
         self._scratch: str | None = None
@@ -209,7 +207,7 @@ class PreparedMounts:
             if special.id != mount.dest:
                 description += f' with id "{special.id}"'
             ref = self._worker.cache.cache_mount(
-                special.id, special.sharing, base, description=description, cancelled=self._cancelled
+                special.id, special.sharing, base, description=description
             )
             self._refs.callback(ref.release)
             self._caches[key] = ref
@@ -254,11 +252,12 @@ class PreparedMounts:
     def _place(self, *, folder: bool) -> str:
         """A private empty folder or file to mount something on."""
         if self._scratch is None:
-            import shutil
             import tempfile
 
+            from builder.files.trees import remove_tree
+
             self._scratch = tempfile.mkdtemp(prefix="exec-", dir=self._worker.layout.tmp)
-            self._files.callback(shutil.rmtree, self._scratch, ignore_errors=True)
+            self._files.callback(remove_tree, self._scratch, ignore_errors=True)
         path = os.path.join(self._scratch, str(len(os.listdir(self._scratch))))
         if folder:
             os.mkdir(path, 0o700)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from builder.errors import NotFoundError, SourceError
 from builder.graph.ops import GitSource, HTTPSource, ImageSource, LocalSource, OCILayoutSource
 from builder.oci.digest import Digest
 from builder.oci.platform import host
+from builder.ops.ahead import before_work
 from builder.ops.llb_json import manifest_key, source_digest
 from builder.progress.events import Log, Status
 from builder.solver.types import CacheMap, Op, OpContext, Result
@@ -124,24 +125,24 @@ class HTTPOp:
         self._lock = threading.Lock()
 
     def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap, bool]:
-        with self._lock:
-            fetcher = self._fetch(context)
+        with self._lock, _Download(context, redact_url(self._source.url)) as download:
+            fetcher = self._fetch(context, download)
             found = fetcher.resolve()
             parts = (("url", redact_url(self._source.url)), ("file", found.filename), ("digest", found.digest))
             return CacheMap(fetcher.key(), parts=(*parts, ("last-modified", found.last_modified))), True
 
     def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
-        with self._lock:
-            return [self._fetch(context).snapshot()]
+        before_work(context.vertex, self._session)
+        with self._lock, _Download(context, redact_url(self._source.url)) as download:
+            return [self._fetch(context, download).snapshot()]
 
-    def _fetch(self, context: OpContext) -> HTTPFetcher:
+    def _fetch(self, context: OpContext, download: _Download) -> HTTPFetcher:
         if self._fetcher is None:
             from builder.sources.http import HTTPFetcher
 
             self._fetcher = HTTPFetcher(self._worker, self._session, self._source)
         # The context of this call: an op lives for a build, a context for one piece of work.
-        self._fetcher.cancelled = context.cancelled
-        self._fetcher.progress = _throttled(context, redact_url(self._source.url))
+        self._fetcher.progress = download
         return self._fetcher
 
 
@@ -164,6 +165,7 @@ class GitOp:
         return CacheMap(fetcher.key(), parts=parts), True
 
     def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
+        before_work(context.vertex, self._session)
         with self._lock:
             return [self._fetcher(context).snapshot()]
 
@@ -173,7 +175,7 @@ class GitOp:
         def log(data: bytes) -> None:
             context.emit(Log(context.vertex.digest, 2, data, time.monotonic()))
 
-        return GitFetcher(self._worker, self._session, self._source, target=self._target, cancelled=context.cancelled, log=log)
+        return GitFetcher(self._worker, self._session, self._source, target=self._target, log=log)
 
 
 def _download_progress(context: OpContext) -> UnlazyProgress:
@@ -185,18 +187,32 @@ def _download_progress(context: OpContext) -> UnlazyProgress:
     return progress
 
 
-def _throttled(context: OpContext, name: str) -> Callable[[int, int], None]:
-    """At most ten lines a second."""
-    last = 0.0
+class _Download:
+    """A line of progress for a download: told (bytes so far, bytes in all or 0), shown ten times a second at most. It ends with the
+    block, whatever came of it."""
 
-    def progress(done: int, total: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= 0.1 or (total and done == total):
-            last = now
-            context.emit(Status(context.vertex.digest, name, done, total, now, bool(total and done == total)))
+    def __init__(self, context: OpContext, name: str) -> None:
+        self._context = context
+        self._name = name
+        self._done = self._total = 0
+        self._shown = 0.0
 
-    return progress
+    def __call__(self, done: int, total: int) -> None:
+        self._done, self._total = done, total
+        if time.monotonic() - self._shown >= 0.1:
+            self._emit(completed=False)
+
+    def __enter__(self) -> _Download:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._done:
+            self._emit(completed=True)
+
+    def _emit(self, *, completed: bool) -> None:
+        self._shown = time.monotonic()
+        status = Status(self._context.vertex.digest, self._name, self._done, self._total, self._shown, completed)
+        self._context.emit(status)
 
 
 class _status:

@@ -12,6 +12,15 @@ from builder.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class VertexKnown:
+    """A vertex is part of what is solved; whether anything has to be done for it is not known yet. ``inputs``: one an edge."""
+
+    digest: Digest
+    name: str
+    inputs: tuple[Digest, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class VertexStarted:
     """``time`` is time.monotonic()."""
 
@@ -56,15 +65,17 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Warned:
-    """A lint or build warning, shown when the build is over."""
+    """A lint or build warning; about ``lines`` of the Dockerfile ``file`` (name, text), of the vertex ``digest``, if given."""
 
     short: str
     detail: str = ""
     url: str = ""
-    line: int = 0
+    lines: tuple[tuple[int, int], ...] = ()
+    file: tuple[str, bytes] | None = None
+    digest: Digest | None = None
 
 
-Event = VertexStarted | VertexCompleted | Status | Log | Warned
+Event = VertexKnown | VertexStarted | VertexCompleted | Status | Log | Warned
 Sink = Callable[[Event], None]
 
 

@@ -1,14 +1,16 @@
-"""The state that displays draw from: every vertex with its statuses and lines, built up from events. Pure."""
+"""The state that displays draw from: every vertex with its statuses and last lines, built up from events. Pure."""
 
 from __future__ import annotations
 
 from collections import deque
 
 from builder.oci.digest import Digest
-from builder.progress.events import Event, Log, Status, VertexCompleted, VertexStarted, Warned
+from builder.progress.events import Event, Log, Status, VertexCompleted, VertexKnown, VertexStarted, Warned
 from builder.values import dataclass, field
 
 KEPT_LINES = 10
+KEPT_BYTES = 1024
+"""Of a line that is kept: no screen is wider."""
 
 
 @dataclass(slots=True)
@@ -27,7 +29,8 @@ class StatusView:
 
 @dataclass(slots=True)
 class VertexView:
-    """What is known of a vertex. ``pending`` are lines that were not printed yet, ``partial`` the unfinished last one."""
+    """What is known of a vertex that has begun. ``kept`` are the beginnings of its last lines, ``partial`` that of an unfinished
+    one. ``seconds`` is the time of all its runs."""
 
     digest: Digest
     name: str
@@ -39,50 +42,63 @@ class VertexView:
     error: str = ""
     seconds: float = 0.0
     statuses: dict[str, StatusView] = field(default_factory=dict)
-    pending: list[bytes] = field(default_factory=list)
-    partial: bytes = b""
-    partial_at: float = 0.0
+    warnings: list[str] = field(default_factory=list)
     kept: deque[bytes] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
-    active: float = 0.0
-    dirty: bool = True
+    partial: bytes = b""
 
 
 class Trace:
-    """Applies events. ``vertexes`` is in the order of their start."""
+    """Applies events. ``vertexes`` is in the order of their start; ``inputs`` has all that are known, begun or not."""
 
     def __init__(self) -> None:
         self.vertexes: dict[Digest, VertexView] = {}
+        self.inputs: dict[Digest, tuple[Digest, ...]] = {}
         self.warnings: list[Warned] = []
 
+    @property
+    def total(self) -> int:
+        """How many there are, begun or not."""
+        return len(self.vertexes.keys() | self.inputs.keys())
+
     def apply(self, event: Event) -> VertexView | None:
-        """Take an event; gives the vertex that it changed, if it is one's."""
-        if isinstance(event, Warned):
-            self.warnings.append(event)
+        """Take an event; gives the vertex that it changed, if it is one's that has begun."""
+        if isinstance(event, VertexKnown):
+            self.inputs.setdefault(event.digest, event.inputs)
             return None
+        if isinstance(event, Warned):
+            return self._warn(event)
         if isinstance(event, VertexStarted):
             v = self.vertexes.setdefault(event.digest, VertexView(event.digest, event.name, event.time))
             if v.completed is not None:  # a second run of it: BuildKit adds the intervals up
                 v.started, v.completed, v.cached = event.time, None, False
-        elif isinstance(event, VertexCompleted):
+            return v
+        if isinstance(event, VertexCompleted):
             v = self.vertexes.setdefault(event.digest, VertexView(event.digest, event.name, event.time))
             v.completed, v.cached, v.error, v.cancelled = event.time, event.cached, event.error, event.cancelled
             v.seconds += max(0.0, event.time - v.started)
-            self._finish_line(v)
+            if v.partial:
+                v.kept.append(v.partial)
+                v.partial = b""
+            return v
+        known = self.vertexes.get(event.digest)
+        if known is None:
+            return None
+        if isinstance(event, Status):
+            self._status(known, event)
         else:
-            known = self.vertexes.get(event.digest)
-            if known is None:
-                return None
-            v = known
-            if isinstance(event, Status):
-                self._status(v, event)
-            else:
-                self._log(v, event)
-        v.active, v.dirty = event.time, True
-        return v
+            self._log(known, event)
+        return known
 
     def failed(self) -> list[VertexView]:
         """Vertices with an error of their own."""
         return [v for v in self.vertexes.values() if v.error and not v.cancelled]
+
+    def _warn(self, event: Warned) -> VertexView | None:
+        self.warnings.append(event)
+        v = self.vertexes.get(event.digest) if event.digest is not None else None
+        if v is not None:
+            v.warnings.append(event.short)
+        return v
 
     @staticmethod
     def _status(v: VertexView, event: Status) -> None:
@@ -91,29 +107,12 @@ class Trace:
 
     @staticmethod
     def _log(v: VertexView, event: Log) -> None:
-        *lines, rest = (v.partial + event.data).split(b"\n")
-        if not v.partial:
-            v.partial_at = event.time
-        for line in lines:
-            text = _stamp(v.partial_at - v.started) + line.rstrip(b"\r")
-            v.pending.append(text)
-            v.kept.append(text)
-            v.partial_at = event.time
-        v.partial = rest
-
-    @staticmethod
-    def _finish_line(v: VertexView) -> None:
-        if v.partial:
-            text = _stamp(v.partial_at - v.started) + v.partial
-            v.pending.append(text)
-            v.kept.append(text)
-            v.partial = b""
-
-
-def _stamp(seconds: float) -> bytes:
-    """``0.123``, ``12.34``, ``123.4`` and a space: four digits, as BuildKit prints."""
-    precision = 3 if seconds < 10 else 2 if seconds < 100 else 1
-    return f"{seconds:.{precision}f} ".encode()
+        """Only the last lines are cut out of a chunk: the others would not be kept."""
+        *lines, rest = event.data.rsplit(b"\n", KEPT_LINES + 1)
+        if lines and len(lines) <= KEPT_LINES:
+            lines[0] = v.partial + lines[0]
+        v.kept.extend(line[:KEPT_BYTES].rstrip(b"\r") for line in lines[-KEPT_LINES:])
+        v.partial = rest[:KEPT_BYTES] if lines else (v.partial + rest)[:KEPT_BYTES]
 
 
 def format_bytes(n: int) -> str:

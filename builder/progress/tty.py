@@ -63,7 +63,7 @@ class TTYDisplay:
                 self._printed.add(v.digest)
                 above += self._finished(v, width)
         running = [v for v in self.trace.vertexes.values() if v.completed is None]
-        total = len(self.trace.vertexes)
+        total = self.trace.total
         state = "FINISHED" if final and not running else ""
         head = f"[+] {self._title} {now - self._begin:.1f}s ({len(done)}/{total}) {state}".rstrip()
         live = [head] + [line for v in running for line in self._running(v, now, width)]
@@ -87,7 +87,8 @@ class TTYDisplay:
         for s in list(v.statuses.values())[-TAIL:]:
             took = (s.updated if s.completed else now) - s.started
             rows.append(self._row(f" => => {s.id}{amount(s)}", took, width, ""))
-        tail = [line.decode("utf-8", "replace") for line in list(v.kept)[-TAIL:]]
+        lines = [*v.kept, v.partial] if v.partial else list(v.kept)
+        tail = [line.decode("utf-8", "replace") for line in lines[-TAIL:]]
         rows += [self._paint(_DIM, f" => => # {_printable(line)}"[: width - 1]) for line in tail]
         return rows
 

@@ -15,7 +15,7 @@ from builder.remotecache.imported import load_layers
 from builder.remotecache.places import writer
 from builder.remotecache.types import RemoteLayer
 from builder.solver.exporter import export_chains
-from builder.state.parallel import run
+from builder.state.threads import run
 from builder.values import replace
 
 if TYPE_CHECKING:

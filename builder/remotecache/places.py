@@ -15,7 +15,9 @@ from builder.oci.descriptor import Descriptor
 from builder.oci.digest import Digest
 from builder.oci.documents import OCI_INDEX, descriptor_json
 from builder.remotecache.types import LocalPlace, Place, RegistryPlace, RemoteLayer
-from builder.sources.providers import LAYOUT_PREFIX, LayoutBlobs, RegistryBlobs, blob_path, registry_client
+from builder.sources.providers import LAYOUT_PREFIX, LayoutBlobs, RegistryBlobs, blob_path
+from builder.state.atomic import replacing
+from builder.state.locks import locked_folder
 from builder.text import gojson
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ def writer(worker: Worker, place: Place, *, reset: bool) -> Writer:
 class RegistryReader:
     def __init__(self, worker: Worker, place: RegistryPlace) -> None:
         self._worker, self._ref = worker, place.ref
-        self._client = registry_client(worker)
+        self._client = worker.registry
         self.source = place.ref.name
 
     def top(self) -> Descriptor:
@@ -116,7 +118,7 @@ class LocalReader:
 class RegistryWriter:
     def __init__(self, worker: Worker, place: RegistryPlace) -> None:
         self._content, self._ref = worker.content, place.ref
-        self._client = registry_client(worker)
+        self._client = worker.registry
 
     def layer(self, remote: RemoteLayer) -> None:
         descriptor = remote.layer.descriptor
@@ -149,7 +151,7 @@ class LocalWriter:
     def finish(self, descriptor: Descriptor, data: bytes) -> None:
         self._put(descriptor, [data])
         folder = self._place.folder
-        with self._writing(), _folder_lock(folder):
+        with self._writing(), locked_folder(folder):
             try:
                 index = _read_index(folder)
             except NotFoundError:
@@ -236,34 +238,9 @@ def _read_file(path: str, limit: int) -> bytes:
 
 
 def _replace(path: str, chunks: Iterable[bytes]) -> None:
-    """The file appears whole or not at all."""
-    import tempfile
-
-    fd, temp = tempfile.mkstemp(prefix=".pybuild-", dir=os.path.dirname(path))
-    try:
-        with os.fdopen(fd, "wb") as f:
-            for chunk in chunks:
-                f.write(chunk)
-            f.flush()
-            os.fchmod(f.fileno(), 0o644)
-            os.fsync(f.fileno())
-        os.rename(temp, path)
-    except BaseException:
-        os.unlink(temp)
-        raise
-
-
-@contextmanager
-def _folder_lock(folder: str) -> Iterator[None]:
-    """On the folder itself: no lock file is left in what is the user's."""
-    import fcntl
-
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
+    with replacing(path) as write:
+        for chunk in chunks:
+            write(chunk)
 
 
 def _delete_unreferenced(folder: str, index: dict[str, Any]) -> None:

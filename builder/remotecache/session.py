@@ -6,11 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from builder.errors import CancelledError, PybuildError
 from builder.oci.digest import digest_parts
-from builder.progress.events import Sink, Status, VertexCompleted, VertexStarted, Warned
+from builder.progress.events import Sink, Status, VertexCompleted, VertexKnown, VertexStarted, Warned
+from builder.state.threads import start
 
 if TYPE_CHECKING:
     from builder.content.types import Compression, Layer
@@ -32,11 +34,8 @@ class RemoteCaches:
         self._found: list[list[KeyCache]] = [[] for _ in imports]
         self.warnings: list[str] = []
         self._threads = [
-            threading.Thread(target=self._import, args=(i, place), name="cache-import", daemon=True)
-            for i, place in enumerate(dict.fromkeys(imports))
+            start(partial(self._import, i, place), "cache-import") for i, place in enumerate(dict.fromkeys(imports))
         ]
-        for thread in self._threads:
-            thread.start()
         self._inline = next((e for e in self._exports if e.place is None), None)
         if self._inline is not None and not images:
             self._warn("inline cache is not exported: no output is an image")
@@ -128,6 +127,7 @@ class RemoteCaches:
         def report(text: str) -> None:
             self._sink(Status(digest, text, 0, 0, time.monotonic(), completed=True))
 
+        self._sink(VertexKnown(digest, title))
         self._sink(VertexStarted(digest, title, time.monotonic()))
         try:
             yield report

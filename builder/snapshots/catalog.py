@@ -2,35 +2,33 @@
 
 A snapshot is its row together with its folder ROOT/snapshots/KEY. A folder is made under a temp name that the maker holds
 locked, renamed, and then entered; it leaves in the opposite order. So whatever a crash leaves behind has no row, or is no
-longer locked, and ``sweep`` takes it.
+longer locked, and ``sweep`` takes it. Beside its files a folder has the symbolic link ``id``, whose target is the key: files that
+bear another name are not the snapshot's, however they came there.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from builder.errors import StoreError
+from builder.files import trees
 from builder.snapshots.types import Applied
+from builder.state import locks
 from builder.state.disk import store_error, store_errors
-from builder.values import dataclass
+from builder.state.schema import SNAPSHOTS
+from builder.values import dataclass, replace
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from builder.state.database import Database
     from builder.state.layout import Layout
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS snapshots (
-    key TEXT PRIMARY KEY, driver TEXT NOT NULL, kind TEXT NOT NULL, parent TEXT, layers TEXT,
-    explicit INTEGER NOT NULL, size INTEGER, inodes INTEGER
-) WITHOUT ROWID
-"""
-
 ACTIVE, COMMITTED = "active", "committed"
-_COLUMNS = "key, kind, parent, layers, explicit, size, inodes"
+_MARK = "id"
 _ALPHABET = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 
 
@@ -54,7 +52,6 @@ class Catalog:
         self._layout = layout
         self._database = database
         self._driver = driver
-        database.schema(SCHEMA)
 
     def folder(self, key: str, *names: str) -> str:
         if not key or key[0] == "." or not _ALPHABET.issuperset(key):
@@ -62,16 +59,18 @@ class Catalog:
         return os.path.join(self._layout.snapshots, key, *names)
 
     def find(self, key: str) -> Row | None:
-        row = (
-            self._database.connection()
-            .execute(f"SELECT {_COLUMNS} FROM snapshots WHERE key = ? AND driver = ?", (key, self._driver))
-            .fetchone()
-        )
-        if row is None:
-            return None
-        name, kind, parent, layers, explicit, size, inodes = row
-        usage = None if size is None else Applied(size, inodes)
-        return Row(name, kind, parent, tuple(layers.split()) if layers is not None else None, bool(explicit), usage)
+        for name, driver, kind, parent, layers, explicit, size, inodes in self._database.find(SNAPSHOTS, key=key):
+            if driver == self._driver:
+                usage = None if size is None else Applied(size, inodes)
+                return Row(name, kind, parent, tuple(layers.split()) if layers is not None else None, bool(explicit), usage)
+        return None
+
+    def has_files(self, key: str) -> bool:
+        """Are the snapshot's own files there, and are they its own?"""
+        try:
+            return os.readlink(self.folder(key, _MARK)) == key and os.path.isdir(self.folder(key, "fs"))
+        except OSError:
+            return False
 
     def get(self, key: str) -> Row:
         row = self.find(key)
@@ -86,26 +85,32 @@ class Catalog:
         return row
 
     def keys(self) -> Iterator[str]:
-        rows = self._database.connection().execute("SELECT key FROM snapshots WHERE driver = ?", (self._driver,)).fetchall()
-        return iter([row[0] for row in rows])
+        return iter([key for key, driver, *_ in self._database.select(SNAPSHOTS) if driver == self._driver])
 
     def mark_committed(self, key: str, *, explicit: bool) -> None:
-        with self._database.transaction() as c:
-            c.execute("UPDATE snapshots SET kind = ?, explicit = ? WHERE key = ?", (COMMITTED, explicit, key))
+        self._change(key, kind=COMMITTED, explicit=explicit)
 
     def mark_explicit(self, key: str) -> None:
-        with self._database.transaction() as c:
-            c.execute("UPDATE snapshots SET explicit = 1 WHERE key = ?", (key,))
+        self._change(key, explicit=True)
 
     def store_usage(self, key: str, usage: Applied) -> None:
+        self._change(key, usage=usage)
+
+    def _change(self, key: str, **changes: Any) -> None:
         with self._database.transaction() as c:
-            c.execute("UPDATE snapshots SET size = ?, inodes = ? WHERE key = ?", (usage.size, usage.inodes, key))
+            self._put(c, replace(self.get(key), **changes))
+
+    def _put(self, c: sqlite3.Connection, row: Row) -> None:
+        layers = None if row.layers is None else " ".join(row.layers)
+        size, inodes = (row.usage.size, row.usage.inodes) if row.usage else (None, None)
+        values = (row.key, self._driver, row.kind, row.parent, layers, row.explicit, size, inodes)
+        self._database.put(c, SNAPSHOTS, [values])
 
     @contextmanager
     def making(self) -> Iterator[Making]:
         """A folder on its way; deleted when the block ends without ``enter``."""
         with store_errors("can't make a snapshot"):
-            path, fd = locked_folder(self._layout.snapshots, ".new-")
+            path, fd = locks.new_folder(self._layout.snapshots, ".new-")
         making = Making(path)
         try:
             yield making
@@ -117,30 +122,17 @@ class Catalog:
     def enter(self, making: Making, row: Row) -> None:
         """Rename the folder to its key and add the row; StoreError if the key is taken."""
         target = self.folder(row.key)
-        usage = row.usage
         old = None
         with self._database.transaction() as c:
-            taken = c.execute("SELECT 1 FROM snapshots WHERE key = ?", (row.key,)).fetchone()
-            if taken:
+            if self._known(row.key):
                 raise StoreError(f"snapshot {row.key} is there already")
             if os.path.lexists(target):
                 old = self._set_aside(target)  # its row is gone: a removal that was cut short
             with store_errors(f"can't make snapshot {row.key}"):
+                os.symlink(row.key, os.path.join(making.path, _MARK))
                 os.rename(making.path, target)
             making.entered = True
-            c.execute(
-                f"INSERT INTO snapshots (driver, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    self._driver,
-                    row.key,
-                    row.kind,
-                    row.parent,
-                    None if row.layers is None else " ".join(row.layers),
-                    row.explicit,
-                    usage.size if usage else None,
-                    usage.inodes if usage else None,
-                ),
-            )
+            self._put(c, row)
         _delete_aside(old)
 
     def remove(self, key: str) -> None:
@@ -161,7 +153,7 @@ class Catalog:
     def _set_aside(self, path: str) -> tuple[str, int] | None:
         """Take ``path`` away at once; deleting comes later and takes its time."""
         with store_errors("can't remove a snapshot"):
-            aside, fd = locked_folder(self._layout.snapshots, ".gone-")
+            aside, fd = locks.new_folder(self._layout.snapshots, ".gone-")
             try:
                 os.rename(path, os.path.join(aside, "snapshot"))
             except FileNotFoundError:
@@ -174,17 +166,7 @@ class Catalog:
             folders = [(entry.name, entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
         for name, path in folders:
             if name.startswith((".new-", ".gone-")):
-                try:
-                    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                except FileNotFoundError:
-                    continue
-                try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    delete_tree(path)
-                except BlockingIOError:
-                    pass
-                finally:
-                    os.close(fd)
+                _delete_aside(_left(path))
             elif name[0] != "." and not self._known(name):
                 # Inside a write transaction nobody can be between the rename and the row.
                 with self._database.transaction():
@@ -192,8 +174,7 @@ class Catalog:
                 _delete_aside(aside)
 
     def _known(self, key: str) -> bool:
-        row = self._database.connection().execute("SELECT 1 FROM snapshots WHERE key = ?", (key,)).fetchone()
-        return row is not None
+        return bool(self._database.rows("SELECT 1 FROM snapshots WHERE key = ?", (key,)))
 
 
 @dataclass(slots=True)
@@ -210,20 +191,9 @@ class Making:
         return path
 
 
-def locked_folder(parent: str, prefix: str) -> tuple[str, int]:
-    """A new folder and the fd that holds its lock. A sweep may take the folder before it is locked: then another one."""
-    import tempfile
-
-    while True:
-        path = tempfile.mkdtemp(prefix=prefix, dir=parent)
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        if os.path.isdir(path):
-            return path, fd
-        os.close(fd)
+def _left(path: str) -> tuple[str, int] | None:
+    fd = locks.try_lock_left(path)
+    return None if fd is None else (path, fd)
 
 
 def _delete_aside(aside: tuple[str, int] | None) -> None:
@@ -236,46 +206,13 @@ def _delete_aside(aside: tuple[str, int] | None) -> None:
 
 
 def delete_tree(path: str) -> None:
-    """Delete without following links; folders that forbid it are opened up first. What is gone already is fine."""
-    import shutil
-    import stat
-
-    def open_up(function: object, name: str, info: object) -> None:
-        error = info[1] if isinstance(info, tuple) else info
-        if isinstance(error, FileNotFoundError):
-            return
-        if not isinstance(error, PermissionError):
-            raise error if isinstance(error, BaseException) else OSError(str(error))
-        for folder in (os.path.dirname(name), name):
-            if stat.S_ISDIR(os.lstat(folder).st_mode):
-                os.chmod(folder, 0o700)
-        if stat.S_ISDIR(os.lstat(name).st_mode):
-            shutil.rmtree(name)
-        else:
-            os.unlink(name)
-
+    """``remove_tree`` as StoreError."""
     try:
-        shutil.rmtree(path, onerror=open_up)
+        trees.remove_tree(path)
     except OSError as e:
         raise store_error(f"can't delete {path}", e) from e
 
 
 def disk_usage(folder: str) -> Applied:
-    """Bytes on disk and inodes below ``folder``, itself included; hard links count once."""
-    seen: set[int] = set()
-    status = os.lstat(folder)
-    size, inodes = status.st_blocks * 512, 1
-    stack = [folder]
-    while stack:
-        with os.scandir(stack.pop()) as entries:
-            for entry in entries:
-                status = entry.stat(follow_symlinks=False)
-                if entry.is_dir(follow_symlinks=False):
-                    stack.append(entry.path)
-                elif status.st_nlink > 1:
-                    if status.st_ino in seen:
-                        continue
-                    seen.add(status.st_ino)
-                size += status.st_blocks * 512
-                inodes += 1
-    return Applied(size, inodes)
+    """Bytes on disk and inodes of ``folder`` and all below it; hard links count once. OSError."""
+    return Applied(*trees.disk_usage(folder))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -10,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from builder.errors import StoreError
-from builder.snapshots.catalog import locked_folder
+from builder.state import locks
 from builder.state.disk import store_errors
 from builder.values import dataclass, field
 from runtime.linux.mounts import MountError, unmount
@@ -100,7 +99,7 @@ class MountTable:
         with self._lock:
             if not self._base:
                 with store_errors("can't make a mount point"):
-                    self._base, self._held = locked_folder(self._tmp, _PREFIX)
+                    self._base, self._held = locks.new_folder(self._tmp, _PREFIX)
             self._number += 1
             target = os.path.join(self._base, str(self._number))
             with store_errors("can't make a mount point"):
@@ -125,11 +124,12 @@ def sweep(layout: Layout) -> None:
         bases = [entry.path for entry in entries if entry.name.startswith(_PREFIX)]
     for base in bases:
         try:
-            fd = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fd = locks.try_lock_left(base)
         except OSError:
             continue
+        if fd is None:
+            continue
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for name in os.listdir(base):
                 os.rmdir(os.path.join(base, name))
             os.rmdir(base)

@@ -120,7 +120,7 @@ class NativeSnapshotter:
         self._catalog.remove(key)
 
     def exists(self, key: str) -> bool:
-        return self._catalog.find(key) is not None and os.path.isdir(self._fs(key))
+        return self._catalog.find(key) is not None and self._catalog.has_files(key)
 
     def keys(self) -> Iterator[str]:
         return self._catalog.keys()
@@ -152,13 +152,18 @@ class NativeSnapshotter:
 
     def _replay(self, tree: str, key: str, below: str | None) -> None:
         """Do in ``tree`` what leads from the snapshot ``below`` to ``key``."""
+        from contextlib import ExitStack
+
         from builder.files.differ import tree_changes
         from builder.files.replay import Player
+        from builder.files.trees import held
 
-        upper, lower = self._fs(key), None if below is None else self._fs(below)
         try:
-            player = Player(upper, tree)
-            tree_changes(upper, lower, player)
-            player.finish()
+            with ExitStack() as stack:
+                upper, into = stack.enter_context(held(self._fs(key))), stack.enter_context(held(tree))
+                lower = None if below is None else stack.enter_context(held(self._fs(below)))
+                player = Player(upper, into)
+                tree_changes(upper, lower, player)
+                player.finish()
         except OSError as e:
             raise store_error(f"can't copy snapshot {key}", e) from e

@@ -214,7 +214,7 @@ class OverlaySnapshotter:
         row = self._catalog.find(key)
         if row is None:
             return False
-        return all(os.path.isdir(self._fs(layer)) for layer in ([key] if row.layers is None else row.layers))
+        return all(self._catalog.has_files(layer) for layer in ([key] if row.layers is None else row.layers))
 
     def keys(self) -> Iterator[str]:
         return self._catalog.keys()
@@ -271,12 +271,16 @@ class OverlaySnapshotter:
 
     def _make_explicit(self, key: str) -> None:
         """Replace opaque marks in the folder of ``key`` by whiteouts for the names they hide in its own chain."""
+        from builder.files.trees import held
+
         row = self._catalog.get(key)
         if row.explicit:
             return
         with self._lower(row.parent) as lower:
             try:
-                _explicit(self._fs(key), lower, self._opaque)
+                with ExitStack() as stack:
+                    below = None if lower is None else stack.enter_context(held(lower))
+                    _explicit(stack.enter_context(held(self._fs(key))), below, self._opaque)
             except OSError as e:
                 raise store_error(f"can't rework snapshot {key}", e) from e
         self._catalog.mark_explicit(key)

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from builder.errors import StoreError, UsageError
+from builder.state.atomic import replacing
 from runtime.linux.userns import in_user_namespace
 
 if TYPE_CHECKING:
@@ -60,10 +61,8 @@ def _cached_probe(layout: Layout, userxattr: bool) -> str | None:
     reason = overlay_supported(layout.snapshots, userxattr=userxattr)
     if reason is None:
         try:
-            temp = f"{note}.{os.getpid()}"
-            with open(temp, "w", encoding="utf-8") as file:
-                file.write(stamp)
-            os.rename(temp, note)
+            with replacing(note, sync=False, scratch=layout.tmp) as write:
+                write(stamp.encode())
         except OSError:
             pass  # only speed is lost
     return reason

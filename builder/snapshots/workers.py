@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import os
-import shutil  # noqa: F401  the applier's lazy import: see _child
 import signal
 import threading
 from collections.abc import Iterable, Iterator
@@ -88,7 +87,7 @@ def _child(tar: int, answer: int, folder: str, bottom: bool, lower: str | None) 
     gc.disable()
     try:
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
     except ValueError:
         pass  # not forked from the main thread: Python calls no handlers here then

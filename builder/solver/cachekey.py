@@ -93,6 +93,9 @@ class CacheKey:
         """The slow key: content itself, wherever it came from."""
         return cls.new(digest, "", CONTENT_OUTPUT)
 
+    def __repr__(self) -> str:
+        return f"<CacheKey {self.id[:19]}@{self.output} of {len(self.deps)} inputs>"
+
     @property
     def is_root(self) -> bool:
         """Of a source: named by its own digest."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from builder.solver.result import SharedResult
     from builder.solver.scheduler import Scheduler
-    from builder.solver.types import CacheMap
+    from builder.solver.types import CacheMap, Result
     from builder.solver.vertexstate import VertexState
 
 
@@ -46,7 +46,7 @@ class EdgeState:
 
     def __init__(self) -> None:
         self.status = _INITIAL
-        self.result: SharedResult | None = None
+        self.result: SharedResult[Result] | None = None
         self.cache_map: CacheMap | None = None
         self.keys: list[ExportableKey] = []
 

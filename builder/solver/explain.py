@@ -187,7 +187,7 @@ def explain(step: StepRecord, past: Sequence[Past], *, ignored: bool = False, fa
 class Explanations(Protocol):
     """Keeps steps' records and explains misses by them. Called from several threads."""
 
-    def ran(self, step: StepRecord, *, ignored: bool, failed: bool) -> None:
+    def ran(self, vertex: Digest, step: StepRecord, *, ignored: bool, failed: bool) -> None:
         """A step was executed, and came to an end or failed: keep its record."""
         ...
 

@@ -152,6 +152,7 @@ class CombinedKeyCache:
 
     def __init__(self, main: KeyCache, imported: Sequence[KeyCache] = ()) -> None:
         self.main = main
+        self.imported = tuple(imported)
         self._caches = (main, *imported)
 
     def query(self, deps: Sequence[KeyWithSelector], input: int, digest: str, output: int) -> list[CacheKey]:

@@ -9,10 +9,11 @@ A key exists while it has a result or leads to one. Releasing a result takes awa
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Protocol
 
 from builder.solver.cachekey import Link, StoredResult
+from builder.state.schema import SOLVER_LINKS, SOLVER_RESULTS
 
 if TYPE_CHECKING:
     import sqlite3
@@ -42,8 +43,6 @@ class KeyStore(Protocol):
     def release(self, result_id: str) -> None:
         """Forget the result under every key, and the keys that lead nowhere any more."""
         ...
-
-    def keys_of(self, result_id: str) -> list[str]: ...
 
     def backlinks(self, key: str) -> list[tuple[str, Link]]:
         """(key, link) that lead to ``key``."""
@@ -107,10 +106,6 @@ class MemoryKeyStore:
                         del links[link]
                 keys.append(parent)
 
-    def keys_of(self, result_id: str) -> list[str]:
-        with self._lock:
-            return sorted(key for key, results in self._results.items() if result_id in results)
-
     def backlinks(self, key: str) -> list[tuple[str, Link]]:
         with self._lock:
             return sorted(
@@ -125,96 +120,54 @@ class MemoryKeyStore:
             return sorted({id for results in self._results.values() for id in results})
 
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS solver_results (
-    key TEXT NOT NULL, result TEXT NOT NULL, created REAL NOT NULL, PRIMARY KEY (key, result)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS solver_results_by_result ON solver_results (result);
-CREATE TABLE IF NOT EXISTS solver_links (
-    key TEXT NOT NULL, input INTEGER NOT NULL, output INTEGER NOT NULL, digest TEXT NOT NULL, selector TEXT NOT NULL,
-    target TEXT NOT NULL, PRIMARY KEY (key, digest, input, output, selector, target)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS solver_links_by_target ON solver_links (target)
-"""
 _USED = "SELECT 1 WHERE EXISTS (SELECT 1 FROM solver_results WHERE key = ?) OR EXISTS (SELECT 1 FROM solver_links WHERE key = ?)"
-_LINK = "key = ? AND digest = ? AND input = ? AND output = ? AND selector = ?"
 
 
 class SqliteKeyStore:
     """The store of a state root."""
 
     def __init__(self, database: Database) -> None:
-        database.schema(_SCHEMA)
         self._database = database
 
     def exists(self, key: str) -> bool:
-        row = self._query(
-            _USED,
-            (key, key),
-        )
-        return bool(row)
+        return bool(self._database.rows(_USED, (key, key)))
 
     def results(self, key: str) -> list[StoredResult]:
-        rows = self._query("SELECT result, created FROM solver_results WHERE key = ?", (key,))
-        return [StoredResult(id, created) for id, created in rows]
+        return [StoredResult(id, created) for _, id, created in self._database.find(SOLVER_RESULTS, key=key)]
 
     def targets(self, key: str, link: Link) -> list[str]:
-        rows = self._query(
-            f"SELECT target FROM solver_links WHERE {_LINK} ORDER BY target",
-            (key, link.digest, link.input, link.output, link.selector),
-        )
-        return [row[0] for row in rows]
+        return [row[-1] for row in self._database.find(SOLVER_LINKS, "target", key=key, **link._asdict())]
 
     def has_link(self, key: str, link: Link, target: str) -> bool:
-        values = (key, link.digest, link.input, link.output, link.selector, target)
-        return bool(self._query(f"SELECT 1 FROM solver_links WHERE {_LINK} AND target = ?", values))
+        return bool(self._database.find(SOLVER_LINKS, key=key, **link._asdict(), target=target))
 
     def write(self, results: Iterable[tuple[str, StoredResult]] = (), links: Iterable[tuple[str, Link, str]] = ()) -> None:
         with self._database.transaction() as c:
-            c.executemany("INSERT OR IGNORE INTO solver_results VALUES (?, ?, ?)", [(key, r.id, r.created) for key, r in results])
-            c.executemany(
-                "INSERT OR IGNORE INTO solver_links (key, input, output, digest, selector, target) VALUES (?, ?, ?, ?, ?, ?)",
-                [(key, *link, target) for key, link, target in links],
-            )
+            # What is there stays as it was, unless it is damaged.
+            new = [(key, r.id, r.created) for key, r in results if r.id not in [there.id for there in self.results(key)]]
+            self._database.put(c, SOLVER_RESULTS, new)
+            rows = [(key, k.digest, k.input, k.output, k.selector, target) for key, k, target in links]
+            self._database.put(c, SOLVER_LINKS, rows)
 
     def release(self, result_id: str) -> None:
         with self._database.transaction() as c:
-            holders = [row[0] for row in c.execute("SELECT key FROM solver_results WHERE result = ?", (result_id,))]
+            holders = [key for key, _, _ in self._database.find(SOLVER_RESULTS, "key", result=result_id)]
             c.execute("DELETE FROM solver_results WHERE result = ?", (result_id,))
-            _drop_empty(c, holders)
-
-    def keys_of(self, result_id: str) -> list[str]:
-        return [row[0] for row in self._query("SELECT key FROM solver_results WHERE result = ? ORDER BY key", (result_id,))]
+            self._drop_empty(c, holders)
 
     def backlinks(self, key: str) -> list[tuple[str, Link]]:
-        rows = self._query(
-            "SELECT key, input, output, digest, selector FROM solver_links WHERE target = ? ORDER BY 1, 2, 3, 4, 5", (key,)
-        )
-        return [(source, Link(input, output, digest, selector)) for source, input, output, digest, selector in rows]
+        rows = self._database.find(SOLVER_LINKS, target=key)
+        return sorted((source, Link(input, output, digest, selector)) for source, digest, input, output, selector, _ in rows)
 
     def result_ids(self) -> list[str]:
-        return [row[0] for row in self._query("SELECT DISTINCT result FROM solver_results ORDER BY result", ())]
+        return sorted({id for _, id, _ in self._database.select(SOLVER_RESULTS)})
 
-    def _query(self, sql: str, values: Sequence[str | int]) -> list[Any]:
-        import sqlite3
-
-        try:
-            rows: list[Any] = self._database.connection().execute(sql, values).fetchall()
-        except sqlite3.Error as e:
-            from builder.errors import StoreError
-
-            raise StoreError(f"metadata database: {e}", hint="move the file away; the cache starts anew") from e
-        return rows
-
-
-def _drop_empty(c: sqlite3.Connection, keys: list[str]) -> None:
-    while keys:
-        key = keys.pop()
-        used = c.execute(
-            _USED,
-            (key, key),
-        ).fetchone()
-        if not used:
-            keys += [row[0] for row in c.execute("SELECT DISTINCT key FROM solver_links WHERE target = ?", (key,))]
-            c.execute("DELETE FROM solver_links WHERE target = ?", (key,))
+    def _drop_empty(self, c: sqlite3.Connection, keys: list[str]) -> None:
+        while keys:
+            key = keys.pop()
+            if not self.exists(key):
+                keys += sorted({source for source, _ in self.backlinks(key)})
+                c.execute("DELETE FROM solver_links WHERE target = ?", (key,))
 
 
 def release_unreferenced(store: KeyStore, alive: Callable[[], Iterable[str]]) -> int:

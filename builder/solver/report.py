@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from builder.errors import CancelledError
 from builder.oci.digest import Digest
-from builder.progress.events import Sink, VertexCompleted, VertexStarted
+from builder.progress.events import Sink, VertexCompleted, VertexKnown, VertexStarted
+from builder.text.redact import redact_text
 
 if TYPE_CHECKING:
     from builder.solver.vertexstate import VertexState
@@ -28,6 +29,11 @@ class Reporter:
         self._lock = threading.Lock()
         self._seen: set[Digest] = set()
 
+    def known(self, state: VertexState) -> None:
+        """It is part of what is solved."""
+        inputs = tuple(s.vertex.digest for s, _ in state.inputs)
+        self._sink(VertexKnown(state.vertex.digest, state.name, inputs))
+
     def started(self, state: VertexState) -> None:
         now = time.monotonic()
         with self._lock:
@@ -40,7 +46,7 @@ class Reporter:
 
     def completed(self, state: VertexState, error: BaseException | None = None, *, cached: bool = False) -> None:
         cancelled = isinstance(error, CancelledError)
-        text = "" if error is None else str(error).partition("\n")[0] or type(error).__name__
+        text = "" if error is None else redact_text(str(error)).partition("\n")[0] or type(error).__name__
         with self._lock:
             self._sink(
                 VertexCompleted(

@@ -1,17 +1,21 @@
-"""Results with their keys."""
+"""Results with their keys. ``R`` is what the results are: refs in a build, numbers in a test."""
 
 from __future__ import annotations
+
+from typing import Generic, TypeVar
 
 from builder.solver.cachekey import ExportableKey
 from builder.solver.types import Result
 from builder.values import dataclass
 
+R = TypeVar("R", bound=Result)
+
 
 @dataclass(frozen=True, slots=True)
-class CachedResult:
+class CachedResult(Generic[R]):
     """A result, the caller's to release, and the keys it can be found by again (with the exporters of the chain below)."""
 
-    result: Result
+    result: R
     keys: tuple[ExportableKey, ...]
 
     @property
@@ -23,16 +27,13 @@ class CachedResult:
 
 
 @dataclass(frozen=True, slots=True)
-class SharedResult:
+class SharedResult(Generic[R]):
     """A result that an edge holds until the solver is closed; others clone it.
 
-    ``novel``: it comes of a step that ignored the cache, so that its definition leads to records of what was before it: nothing
-    that is made of it may be looked up by definition.
+    ``novel``: it comes of a step that ignored the cache. Its definition leads to records of what was before it, so nothing that is
+    made of it may be looked up by definition.
     """
 
-    result: Result
+    result: R
     keys: tuple[ExportableKey, ...]
     novel: bool = False
-
-    def clone(self) -> CachedResult:
-        return CachedResult(self.result.clone(), self.keys)

@@ -14,6 +14,7 @@ from builder.errors import CancelledError
 from builder.solver.edge import ActiveEdge, EdgeState, EdgeStatus
 from builder.solver.errors import SchedulerError
 from builder.solver.requests import EdgeRequest, Known, Work
+from builder.state import trace
 
 if TYPE_CHECKING:
     from builder.solver.index import EdgeIndex
@@ -83,6 +84,7 @@ class Scheduler:
 
     def _dispatch(self, edge: ActiveEdge) -> None:
         self.steps += 1
+        before = edge.state.status if trace.is_on() else None
         incoming = list(self._incoming.get(edge, ()))
         outgoing = list(self._outgoing.get(edge, ()))
         updates = [out for out in outgoing if out.news]
@@ -90,6 +92,8 @@ class Scheduler:
             out.news = False
         edge.has_active_outgoing = any(not out.completed for out in outgoing)
         edge.unpark(incoming, updates, outgoing, self)
+        if before is not None:
+            self._trace(edge, before, incoming, updates)
         open_in = self._keep_open(self._incoming, edge)
         open_out = self._keep_open(self._outgoing, edge)
         if edge.keys_did_change:
@@ -99,6 +103,13 @@ class Scheduler:
         if bool(open_in) != bool(open_out):
             kind = "incoming" if open_in else "outgoing"
             raise SchedulerError(f"{edge!r} left {kind} requests open: this is a bug")
+
+    @staticmethod
+    def _trace(edge: ActiveEdge, before: EdgeStatus, incoming: Sequence[EdgeRequest], news: Sequence[object]) -> None:
+        wanted = max((r.desired.name for r in incoming), default="nothing")
+        now = edge.state.status
+        status = now.name if now == before else f"{before.name} -> {now.name}"
+        trace.event("solver", "edge", edge=edge, status=status, wanted=wanted, news=len(news), keys=len(edge.state.keys))
 
     @staticmethod
     def _keep_open(requests: dict[ActiveEdge, list[Any]], edge: ActiveEdge) -> list[Any]:

@@ -10,19 +10,21 @@ from builder.errors import CancelledError
 from builder.graph.vertex import Edge, Vertex
 from builder.oci.digest import Digest
 from builder.progress.events import Sink, ignore
+from builder.solver.flight import Flights
 from builder.solver.index import EdgeIndex
 from builder.solver.keycache import CombinedKeyCache, KeyCache
 from builder.solver.keystore import KeyStore
 from builder.solver.report import Reporter
 from builder.solver.result import CachedResult, SharedResult
 from builder.solver.scheduler import Scheduler
-from builder.solver.types import Op, ResultStore
+from builder.solver.types import Op, Result, ResultStore
 from builder.solver.vertexstate import Surroundings, VertexState
 from builder.solver.workers import Workers
+from builder.values import replace
 
 if TYPE_CHECKING:
     from builder.solver.explain import Explanations
-    from builder.solver.plan import Plan, Planner
+    from builder.solver.plan import Plan
 
 
 class Solver:
@@ -50,13 +52,13 @@ class Solver:
         self._resolve_op = resolve_op
         self._caches = CombinedKeyCache(KeyCache(keys, results), imported)
         self._sink = sink
-        self._parallelism = parallelism
         self._locks = locks
         self._explanations = explanations
         self._interrupted = threading.Event()
-        self._around = self._surroundings(None)
+        self._workers = Workers(parallelism)
+        self._around = self._surroundings()
         self._states: dict[str, VertexState] = {}
-        self._finished: tuple[SharedResult, ...] = ()
+        self._finished: tuple[SharedResult[Result], ...] = ()
 
     def __enter__(self) -> Solver:
         return self
@@ -69,7 +71,7 @@ class Solver:
         """Edges looked at so far: what solving cost, without the work."""
         return self._around.scheduler.steps
 
-    def build(self, edges: Sequence[Edge]) -> list[CachedResult]:
+    def build(self, edges: Sequence[Edge]) -> list[CachedResult[Result]]:
         """A result for each edge, the caller's to release. The first error ends it: SolveError with the vertex, or CancelledError.
 
         What was executed until then stays cached. When this returns or raises, nothing it started is running any more.
@@ -88,11 +90,12 @@ class Solver:
         results = []
         for edge in solved:
             assert edge.state.result is not None
-            results.append(edge.state.result.clone())
+            shared = edge.state.result
+            results.append(CachedResult(shared.result.clone(), shared.keys))
         return results
 
     @property
-    def finished(self) -> tuple[SharedResult, ...]:
+    def finished(self) -> tuple[SharedResult[Result], ...]:
         """After a ``build`` that failed: what was finished until then, consumers before their inputs. For their keys: the results
         are given back already."""
         return self._finished
@@ -100,15 +103,28 @@ class Solver:
     def plan(self, edges: Sequence[Edge]) -> Plan:
         """What ``build`` would execute, without executing it. Keys of sources are asked for, and content of what is there is
         hashed."""
-        from builder.solver.plan import Planner
+        from builder.solver.plan import PlannedCaches, PlannedExplanations, PlannedOp, PlannedReporter, Planner
 
-        planner = Planner()
-        around, states = self._around, self._states
-        self._around, self._states = self._surroundings(planner), {}
+        planner = Planner(edges)
+        around, states, caches = self._around, self._states, self._caches
+        explanations = self._explanations
+        self._around, self._states = (
+            replace(
+                self._surroundings(),
+                resolve_op=lambda vertex: PlannedOp(self._resolve_op(vertex), vertex, planner),
+                caches=PlannedCaches(caches.main, caches.imported),
+                reporter=PlannedReporter(planner),
+                sink=ignore,
+                locks=None,
+                explanations=None if explanations is None else lambda: PlannedExplanations(explanations()),
+                planning=True,
+            ),
+            {},
+        )
         try:
             for result in self.build(edges):
                 result.release()
-            return planner.plan([e.vertex for e in edges])
+            return planner.plan()
         finally:
             self.close()
             self._around, self._states = around, states
@@ -116,43 +132,40 @@ class Solver:
     def cancel(self) -> None:
         """Stop: a ``build`` under way ends with CancelledError, once what it runs has stopped. Later builds fail at once."""
         self._interrupted.set()
-        self._around.workers.wake()
+        self._workers.wake()
 
     def close(self) -> None:
         """Release every result of the builds so far, but those that callers hold."""
         states, self._states = self._states, {}
         for state in states.values():
             state.op.release()
-        self._around.workers.close()
+        self._workers.close()
 
-    def _surroundings(self, planner: Planner | None) -> Surroundings:
-        workers = Workers(self._parallelism)
+    def _surroundings(self) -> Surroundings:
+        scheduler = Scheduler(self._workers, EdgeIndex())
         return Surroundings(
             resolve_op=self._resolve_op,
             caches=self._caches,
-            scheduler=Scheduler(workers, EdgeIndex()),
-            workers=workers,
-            reporter=Reporter(ignore if planner else self._sink),
-            sink=ignore if planner else self._sink,
+            scheduler=scheduler,
+            flights=Flights(scheduler, self._workers),
+            reporter=Reporter(self._sink),
+            sink=self._sink,
             locks=self._locks,
             explanations=self._explanations,
-            planner=planner,
         )
 
     def _stop(self) -> None:
         """After an interrupt the edges are left as they are; only what runs is stopped, and waited for."""
-        around = self._around
-        for flight in around.flights:
-            flight.cancelled.set()
-        around.workers.drain()
+        self._around.flights.stop()
+        self._workers.drain()
         # Nothing may go on from half-done decisions; a later build of this solver starts from the stores.
         states, self._states = self._states, {}
         by_depth = sorted(states.values(), key=lambda s: -s.depth)
         self._finished = tuple(result for state in by_depth for result in state.results())
         for state in states.values():
             state.op.release()
-        around.workers.close()
-        self._around = self._surroundings(around.planner)
+        self._workers.close()
+        self._around = self._surroundings()
 
     def _load(self, vertex: Vertex) -> VertexState:
         """The vertex and all below it, each once by digest.
@@ -183,4 +196,5 @@ class Solver:
                 key, state = forced_key, None
         if state is None:
             state = self._states[key] = VertexState(vertex, inputs, self._around)
+            self._around.reporter.known(state)
         return state

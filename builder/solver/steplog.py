@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from builder.solver.explain import InputRecord, Miss, Past, StepRecord, explain
+from builder.state.schema import SOLVER_STEPS
 from builder.values import dataclass, field
 
 if TYPE_CHECKING:
@@ -21,15 +22,6 @@ KEPT = 8
 _CANDIDATES = 64
 _DAYS = 35
 _BYTES = 32 << 20
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS solver_steps (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, build TEXT NOT NULL, scope TEXT NOT NULL, kind TEXT NOT NULL, stage TEXT NOT NULL,
-    title TEXT NOT NULL, created REAL NOT NULL, ignored INTEGER NOT NULL, failed INTEGER NOT NULL, record BLOB NOT NULL);
-CREATE INDEX IF NOT EXISTS solver_steps_by_title ON solver_steps (kind, title);
-CREATE INDEX IF NOT EXISTS solver_steps_by_scope ON solver_steps (scope, kind, stage)
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class LoggedBuild:
@@ -51,18 +43,12 @@ class StepLog:
     planned: dict[Digest, Miss] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def __post_init__(self) -> None:
-        self.database.schema(_SCHEMA)
-
-    def ran(self, step: StepRecord, *, ignored: bool, failed: bool) -> None:
+    def ran(self, vertex: Digest, step: StepRecord, *, ignored: bool, failed: bool) -> None:
         place = (self.scope, step.kind, step.stage, step.title)
-        row = (self.build, *place, time.time(), ignored, failed, encode_step(step))
         with self.database.transaction() as c:
-            c.execute(
-                "INSERT INTO solver_steps (build, scope, kind, stage, title, created, ignored, failed, record)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                row,
-            )
+            (last,) = c.execute("SELECT coalesce(max(id), 0) FROM solver_steps").fetchone()
+            row = (last + 1, self.build, *place, time.time(), ignored, failed, encode_step(step))
+            self.database.put(c, SOLVER_STEPS, [row])
             c.execute(
                 "DELETE FROM solver_steps WHERE id IN (SELECT id FROM solver_steps WHERE scope = ? AND kind = ? AND stage = ?"
                 " AND title = ? ORDER BY id DESC LIMIT -1 OFFSET ?)",
@@ -77,26 +63,20 @@ class StepLog:
     def misses(self, build: LoggedBuild | None = None) -> list[Miss]:
         """Why the steps of a build ran, in their order; of this one, if none is given."""
         id, scope = (build.id, build.scope) if build is not None else (self.build, self.scope)
-        rows = self.database.connection().execute(
-            "SELECT id, ignored, failed, record FROM solver_steps WHERE build = ? ORDER BY id", (id,)
-        )
-        steps = [(row, ignored, failed, decode_step(record)) for row, ignored, failed, record in rows]
+        steps = [_Logged(*row) for row in self.database.select(SOLVER_STEPS, "WHERE build = ? ORDER BY id", (id,))]
         return [
-            explain(step, self._past(scope, step, before=row, build=id), ignored=bool(ignored), failed=bool(failed))
-            for row, ignored, failed, step in steps
+            explain(s.step, self._past(scope, s.step, before=s.id, build=id), ignored=bool(s.ignored), failed=bool(s.failed))
+            for s in steps
         ]
 
     def last(self) -> LoggedBuild | None:
         """The last build that executed anything."""
-        row = (
-            self.database.connection()
-            .execute("SELECT build, scope FROM solver_steps ORDER BY id DESC LIMIT 1")
-            .fetchone()
-        )
-        if row is None:
+        newest = self.database.select(SOLVER_STEPS, "ORDER BY id DESC LIMIT 1")
+        if not newest:
             return None
-        (first,) = self.database.connection().execute("SELECT MIN(created) FROM solver_steps WHERE build = ?", row[:1]).fetchone()
-        return LoggedBuild(row[0], row[1], first)
+        build = _Logged(*newest[0]).build
+        steps = [_Logged(*row) for row in self.database.select(SOLVER_STEPS, "WHERE build = ? ORDER BY id", (build,))]
+        return LoggedBuild(build, steps[0].scope, min(s.created for s in steps))
 
     def trim(self) -> None:
         """Drop what is old, and the oldest of what is too much."""
@@ -104,9 +84,9 @@ class StepLog:
 
     def _past(self, scope: str, step: StepRecord, *, before: int = 2**62, build: str = "") -> list[Past]:
         """Earlier executions of steps that may be compared with ``step``: those of the same scope first, newest first."""
-        rows = self.database.connection().execute(
-            "SELECT scope = :scope, created, failed, record FROM solver_steps WHERE id IN ("
-            " SELECT id FROM solver_steps WHERE kind = :kind AND title = :title"
+        rows = self.database.select(
+            SOLVER_STEPS,
+            "WHERE id IN (SELECT id FROM solver_steps WHERE kind = :kind AND title = :title"
             " UNION SELECT id FROM solver_steps WHERE scope = :scope AND kind = :kind AND stage = :stage)"
             " AND id < :before AND build <> :build ORDER BY scope = :scope DESC, id DESC LIMIT :limit",
             {
@@ -119,12 +99,30 @@ class StepLog:
                 "limit": _CANDIDATES,
             },
         )
-        return [Past(decode_step(record), created, bool(failed), bool(here)) for here, created, failed, record in rows]
+        return [Past(s.step, s.created, bool(s.failed), s.scope == scope) for s in (_Logged(*row) for row in rows)]
+
+
+class _Logged(NamedTuple):
+    """A row of the table."""
+
+    id: int
+    build: str
+    scope: str
+    kind: str
+    stage: str
+    title: str
+    created: float
+    ignored: int
+    failed: int
+    record: bytes
+
+    @property
+    def step(self) -> StepRecord:
+        return decode_step(self.record)
 
 
 def trim(database: Database) -> None:
     """See ``StepLog.trim``."""
-    database.schema(_SCHEMA)
     with database.transaction() as c:
         c.execute("DELETE FROM solver_steps WHERE created < ?", (time.time() - _DAYS * 86400,))
         c.execute(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -10,6 +9,7 @@ from builder.errors import PybuildError
 from builder.graph.vertex import Vertex
 from builder.oci.digest import Digest
 from builder.progress.events import Event, Sink
+from builder.state.cancel import Token
 from builder.values import dataclass, field
 
 
@@ -68,13 +68,14 @@ class CacheMap:
 
 @dataclass(frozen=True, slots=True)
 class OpContext:
-    """What an op may use while it works. ``cancelled`` is set when the result is not wanted any more: stop at once.
+    """What an op may use while it works. ``cancelled`` is set when the result is not wanted any more: stop at once. It is the
+    current token (builder.state.cancel) of the thread that the op is called on.
 
     ``planning``: nothing will be executed. Nothing may be mounted, unpacked or fetched to answer.
     """
 
     vertex: Vertex
-    cancelled: threading.Event = field(default_factory=threading.Event)
+    cancelled: Token = field(default_factory=Token)
     progress: Sink = field(default=lambda _: None)
     planning: bool = False
 

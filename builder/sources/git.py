@@ -8,32 +8,32 @@ How ROOT/git names things: refs of the remote are kept as tags (``main`` as refs
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from builder.errors import AuthError, IntegrityError, NotFoundError, SourceError, StoreError
+from builder.files.trees import remove_tree
 from builder.graph.gitref import is_commit, parse_git_ref
 from builder.graph.ops import GitSource
 from builder.oci.digest import Digest, digest_parts
+from builder.sources.gitauth import GitAuth
 from builder.sources.gitcli import Git
 from builder.sources.gitfiles import anchor_git_files, move_up, redact_configs, set_times, unlink
 from builder.state.locks import locked
+from builder.state.schema import GIT_SNAPSHOTS
 from builder.text.paths import rooted
 from builder.text.quoting import quote
 from builder.text.redact import redact_url
 from builder.values import dataclass
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
 
     from builder.cache.refs import ImmutableRef
     from builder.session import Session
     from builder.worker import Worker
 
-_SCHEMA = "CREATE TABLE IF NOT EXISTS git_snapshots (key TEXT PRIMARY KEY, ref TEXT NOT NULL) WITHOUT ROWID"
 _REMOTE = "pybuild"
 _SSH_ID = "default"
 
@@ -58,7 +58,6 @@ class GitFetcher:
         source: GitSource,
         *,
         target: GitTarget | None = None,
-        cancelled: threading.Event | None = None,
         log: Callable[[bytes], None] = lambda data: None,
     ) -> None:
         """``target``: what the remote was found to say before. SourceError for a remote or ref that git would misunderstand."""
@@ -66,7 +65,6 @@ class GitFetcher:
         self._session = session
         self._source = source
         self._shown = redact_url(source.remote)
-        self._cancelled = cancelled
         self._log = log
         self._target = target
         self._git: Git | None = None
@@ -147,17 +145,15 @@ class GitFetcher:
     def snapshot(self) -> ImmutableRef:
         """The files as a ref; the caller releases it. The same commit of the same remote is checked out once."""
         database, key = self._worker.database, self.key()
-        database.schema(_SCHEMA)
-        row = database.connection().execute("SELECT ref FROM git_snapshots WHERE key = ?", (key,)).fetchone()
-        if row is not None:
+        for _, known in database.find(GIT_SNAPSHOTS, key=key):
             try:
-                return self._worker.cache.get(row[0])
+                return self._worker.cache.get(known)
             except KeyError:
                 pass
         with self._repository() as git:
             ref = self._checkout(git)
         with database.transaction() as c:
-            c.execute("INSERT OR REPLACE INTO git_snapshots VALUES (?, ?)", (key, ref.id))
+            database.put(c, GIT_SNAPSHOTS, [(key, ref.id)])
         return ref
 
     def commit_time(self) -> int:
@@ -203,7 +199,7 @@ class GitFetcher:
                 return
         import tempfile
 
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder, ignore_errors=True)
         temp = tempfile.mkdtemp(prefix="git-", dir=self._worker.layout.tmp)
         try:
             bare = os.path.join(temp, "bare")
@@ -212,7 +208,7 @@ class GitFetcher:
         except OSError as e:
             raise StoreError(f"failed to init repo at {folder}: {e.strerror}") from e
         finally:
-            shutil.rmtree(temp, ignore_errors=True)
+            remove_tree(temp, ignore_errors=True)
 
     def _fetch(self, git: Git, folder: str, target: GitTarget) -> None:
         ref = self._wanted(git)
@@ -306,10 +302,10 @@ class GitFetcher:
             if not self._source.skip_submodules:
                 anchor_git_files(work, git.git_dir)
                 # Kept submodule repositories would hold their URLs, and state that the next checkout trips over.
-                shutil.rmtree(os.path.join(git.git_dir, "modules"), ignore_errors=True)
+                remove_tree(os.path.join(git.git_dir, "modules"), ignore_errors=True)
                 _forget_submodules(git)
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            remove_tree(scratch, ignore_errors=True)
         if subdir:
             move_up(work, subdir, folder)
 
@@ -362,48 +358,21 @@ class GitFetcher:
         """Git with the remote's URL and its credentials."""
         if self._git is None:
             source = self._source
-            config = {f"remote.{_REMOTE}.url": source.remote}
-            secrets: list[str] = []
-            header = self._authorization()
-            if header:
-                config[f"http.{_token_scope(source.remote)}.extraheader"] = f"Authorization: {header}"
-                secrets += [header, header.partition(" ")[2]]
+            auth = GitAuth(source, self._session)
             socket = ""
             if not source.remote.startswith(("http://", "https://", "git://")):
                 socket = self._session.ssh.get(_SSH_ID, "")
                 if not socket:
                     raise AuthError(f'no SSH key "{_SSH_ID}" forwarded from the client', hint="build with --ssh default")
             self._git = Git(
-                config=config,
+                remote=lambda: auth.config(_REMOTE),
+                redirected=auth.learn,
                 ssh_auth_sock=socket,
                 known_hosts=os.path.join(self._worker.layout.git, "known_hosts"),
-                secrets=tuple(secrets),
-                cancelled=self._cancelled,
+                secrets=auth.secrets,
                 log=self._log,
             )
         return self._git
-
-    def _authorization(self) -> str:
-        """From the secrets, those for the host first; a header's value as it is, a token as GitHub and GitLab take it."""
-        import base64
-        from urllib.parse import urlsplit
-
-        source = self._source
-        if not source.remote.startswith(("http://", "https://")):
-            return ""
-        host = urlsplit(source.remote).netloc.rpartition("@")[2]
-        for suffix in ("." + host, ""):
-            for name, token in ((source.auth_header_secret, False), (source.auth_token_secret, True)):
-                value = self._session.secret(name + suffix) if name else None
-                if value is None:
-                    continue
-                if token:
-                    return "basic " + base64.b64encode(b"x-access-token:" + value).decode()
-                text = value.decode("utf-8", "replace").strip()
-                if any(c in text for c in "\r\n\0"):
-                    raise AuthError("the git auth secret holds a line break")
-                return text
-        return ""
 
 
 def _check(source: GitSource) -> None:
@@ -439,16 +408,6 @@ def _is_outdated(text: str) -> bool:
         or "cannot lock ref" in text
         or "some local refs could not be updated" in text
     )
-
-
-def _token_scope(remote: str) -> str:
-    """Which URLs a token is for: the remote alone; all of GitHub for a remote there, where its submodules mostly are too."""
-    for prefix in ("https://github.com/", "https://www.github.com/"):
-        if remote.startswith(prefix):
-            return prefix
-    scheme, _, rest = remote.partition("://")
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
 
 
 def _forget_submodules(git: Git) -> None:

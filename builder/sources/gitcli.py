@@ -10,12 +10,12 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from builder.errors import AuthError, CancelledError, NotFoundError, SourceError, UnsupportedError
+from builder.errors import AuthError, NotFoundError, SourceError, UnsupportedError
 from builder.graph.gitref import is_commit
+from builder.state import cancel, trace
 from builder.text.redact import redact_text
 from builder.values import dataclass, field, replace
 
@@ -45,17 +45,22 @@ _POLL_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Git:
-    """Settings for a few calls; ``with_`` gives a variant. ``secrets`` are masked in all output."""
+    """Settings for a few calls; ``with_`` gives a variant. ``secrets`` are masked in all output.
+
+    ``remote`` gives the settings of the remote, asked at every call; ``redirected``, told what git said when it failed, says if
+    these have changed by it: then the same call is worth another try.
+    """
 
     git_dir: str = ""
     work_tree: str = ""
     index_file: str = ""
     protocols: str = NETWORK
     config: Mapping[str, str] = field(default_factory=dict)
+    remote: Callable[[], Mapping[str, str]] = dict
+    redirected: Callable[[str], bool] = lambda stderr: False
     ssh_auth_sock: str = ""
     known_hosts: str = ""
     secrets: tuple[str, ...] = ()
-    cancelled: threading.Event | None = None
     log: Callable[[bytes], None] = lambda data: None
 
     def with_(
@@ -85,6 +90,8 @@ class Git:
             code, out, err = self._once(args)
             if code == 0:
                 return out
+            if self.redirected(err):
+                continue
             fewer = _simpler(args, err)
             if fewer == args:
                 raise self._error(args, err)
@@ -120,7 +127,8 @@ class Git:
         except FileNotFoundError as e:
             raise UnsupportedError("git sources need git, which is not installed", hint="apt-get install git") from e
         try:
-            out, err = self._communicate(process)
+            with trace.span("process", "git", args=" ".join(args)):
+                out, err = self._communicate(process)
         except BaseException:
             self._kill(process)
             raise
@@ -130,14 +138,21 @@ class Git:
         return process.returncode, out.decode("utf-8", "surrogateescape"), stderr
 
     def _communicate(self, process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
-        import subprocess
-
-        while True:
-            try:
-                return process.communicate(timeout=_POLL_SECONDS if self.cancelled is not None else None)
-            except subprocess.TimeoutExpired:
-                if self.cancelled is not None and self.cancelled.is_set():
-                    raise CancelledError("git was cancelled") from None
+        """What it prints on both streams, until it has closed both. CancelledError."""
+        assert process.stdout is not None
+        assert process.stderr is not None
+        printed: dict[int, list[bytes]] = {process.stdout.fileno(): [], process.stderr.fileno(): []}
+        out, err = printed.values()
+        with process.stdout, process.stderr:
+            while printed:
+                for fd in cancel.readable_of(printed):
+                    data = os.read(fd, 1 << 16)
+                    if data:
+                        printed[fd].append(data)
+                    else:
+                        del printed[fd]
+        process.wait()
+        return b"".join(out), b"".join(err)
 
     @staticmethod
     def _kill(process: subprocess.Popen[bytes]) -> None:
@@ -166,7 +181,7 @@ class Git:
             env["SSH_AUTH_SOCK"] = self.ssh_auth_sock
         if self.index_file:
             env["GIT_INDEX_FILE"] = self.index_file
-        config = {**_CONFIG, **self.config}
+        config = {**_CONFIG, **self.remote(), **self.config}
         env["GIT_CONFIG_COUNT"] = str(len(config))
         for i, (key, value) in enumerate(config.items()):
             env[f"GIT_CONFIG_KEY_{i}"] = key

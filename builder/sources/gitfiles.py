@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 
 from builder.errors import NotFoundError, SourceError
+from builder.files.trees import remove_tree, walk
 from builder.text.redact import redact_text
 
 
@@ -27,7 +27,7 @@ def move_up(work: str, subdir: str, folder: str) -> None:
             raise SourceError(f'invalid subdir {subdir}: git subpath "{subdir}" contains non-directory "{shown}"')
     temp = f"{folder}/{os.path.basename(work)}.moved"
     os.rename(path, temp)
-    shutil.rmtree(work)
+    remove_tree(work)
     for name in sorted(os.listdir(temp)):
         os.rename(os.path.join(temp, name), os.path.join(folder, name))
     os.rmdir(temp)
@@ -35,23 +35,21 @@ def move_up(work: str, subdir: str, folder: str) -> None:
 
 def set_times(folder: str, seconds: int) -> None:
     """mtime and atime of everything in the folder and of itself; links are not followed."""
-    for path, _, names in os.walk(folder, topdown=False):
-        for name in names:
-            os.utime(os.path.join(path, name), (seconds, seconds), follow_symlinks=False)
-        for entry in os.scandir(path):
-            if entry.is_symlink():
-                os.utime(entry.path, (seconds, seconds), follow_symlinks=False)
-        os.utime(path, (seconds, seconds))
+    for here in walk(folder):
+        for name in here.files:
+            os.utime(name, (seconds, seconds), dir_fd=here.fd, follow_symlinks=False)
+        os.utime(here.fd, (seconds, seconds))
 
 
 def anchor_git_files(work: str, git_dir: str) -> None:
     """The ``.git`` files of submodules lead to a folder of the state root: let them lead to where a clone would have it, below
     ``work/.git``. They stay, as in BuildKit, where they name a folder of its state."""
     modules = os.path.realpath(git_dir)
-    for path, folders, names in os.walk(work):
-        if path == work:
-            folders[:] = [f for f in folders if f != ".git"]
-        elif ".git" in names:
+    for here in walk(work):
+        if not here.path:
+            here.folders[:] = [f for f in here.folders if f != ".git"]
+        elif ".git" in here.files:
+            path = os.path.join(work, here.path)
             name = os.path.join(path, ".git")
             with open(name, encoding="utf-8", errors="surrogateescape") as file:
                 target = file.read().removeprefix("gitdir:").strip()
@@ -64,9 +62,9 @@ def anchor_git_files(work: str, git_dir: str) -> None:
 
 def redact_configs(dot_git: str) -> None:
     """Relative submodule URLs were made absolute with the remote's credentials in them."""
-    for path, _, names in os.walk(dot_git):
-        if "config" in names and "HEAD" in names:
-            name = os.path.join(path, "config")
+    for here in walk(dot_git):
+        if "config" in here.files and "HEAD" in here.files:
+            name = os.path.join(dot_git, here.path, "config")
             with open(name, encoding="utf-8", errors="surrogateescape") as file:
                 text = file.read()
             if redact_text(text) != text:

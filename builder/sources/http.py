@@ -13,15 +13,16 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from builder.errors import AuthError, CancelledError, IntegrityError, NotFoundError, SourceError, StoreError
+from builder.errors import AuthError, IntegrityError, NotFoundError, SourceError, StoreError
 from builder.graph.ops import HTTPSource
 from builder.net.transport import Request, Response
 from builder.oci.digest import Digest, digest_parts
+from builder.state.cancel import checkpoint
+from builder.state.schema import HTTP_FILES
 from builder.text.redact import redact_url
 from builder.values import dataclass, field
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
 
     from builder.cache.refs import ImmutableRef
@@ -29,12 +30,6 @@ if TYPE_CHECKING:
     from builder.session import Session
     from builder.worker import Worker
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS http_files (
-    url_key TEXT NOT NULL, etag TEXT NOT NULL, digest TEXT NOT NULL, last_modified TEXT NOT NULL, ref TEXT NOT NULL,
-    PRIMARY KEY (url_key, etag)
-) WITHOUT ROWID
-"""
 _AUTH_HEADER = "HTTP_AUTH_HEADER_"
 _AUTH_TOKEN = "HTTP_AUTH_TOKEN_"
 
@@ -63,7 +58,6 @@ class HTTPFetcher:
     session: Session
     source: HTTPSource
     agent: Agent | None = None
-    cancelled: threading.Event | None = None
     progress: Callable[[int, int], None] = lambda done, total: None
     _found: HTTPFile | None = field(default=None)
     _held: ImmutableRef | None = field(default=None)
@@ -121,15 +115,8 @@ class HTTPFetcher:
             from builder.net.agent import Agent
             from builder.net.transport import HttpxTransport
 
-            self.agent = Agent(HttpxTransport(), sleep=self._sleep)
+            self.agent = Agent(HttpxTransport())
         return self.agent.send(request)
-
-    def _sleep(self, seconds: float) -> None:
-        """The wait between two tries ends at once when the build does."""
-        import threading
-
-        if (self.cancelled or threading.Event()).wait(seconds):
-            raise CancelledError("download was cancelled")
 
     def _ask(self) -> HTTPFile:
         known = {etag: f for etag, f in self._remembered().items() if etag and self._exists(f.ref)}
@@ -240,8 +227,7 @@ class HTTPFetcher:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(fd, "wb") as file:
             for chunk in _decoded(response):
-                if self.cancelled is not None and self.cancelled.is_set():
-                    raise CancelledError("download was cancelled")
+                checkpoint()
                 file.write(chunk)
                 h.update(chunk)
                 done += len(chunk)
@@ -254,19 +240,14 @@ class HTTPFetcher:
         return Digest(f"{algorithm}:{h.hexdigest()}")
 
     def _remembered(self) -> dict[str, HTTPFile]:
-        database = self.worker.database
-        database.schema(_SCHEMA)
-        query = "SELECT etag, digest, last_modified, ref FROM http_files WHERE url_key = ? ORDER BY etag"
-        rows = database.connection().execute(query, (self._url_key(),)).fetchall()
+        rows = self.worker.database.find(HTTP_FILES, "etag", url_key=self._url_key())
         name = file_name(self.source, {})
-        return {etag: HTTPFile(Digest(digest), name, modified, ref) for etag, digest, modified, ref in rows}
+        return {etag: HTTPFile(Digest(digest), name, modified, ref) for _, etag, digest, modified, ref in rows}
 
     def _remember(self, etag: str, found: HTTPFile) -> None:
         database = self.worker.database
-        database.schema(_SCHEMA)
         with database.transaction() as c:
-            row = (self._url_key(), etag, found.digest, found.last_modified, found.ref)
-            c.execute("INSERT OR REPLACE INTO http_files VALUES (?, ?, ?, ?, ?)", row)
+            database.put(c, HTTP_FILES, [(self._url_key(), etag, found.digest, found.last_modified, found.ref)])
 
     def _exists(self, ref: str) -> bool:
         try:

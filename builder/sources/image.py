@@ -17,7 +17,7 @@ from builder.oci.descriptor import Descriptor
 from builder.oci.digest import Digest
 from builder.oci.reference import Reference
 from builder.sources.platform_image import PlatformImage, find_platform
-from builder.sources.providers import RegistryBlobs, registry_client
+from builder.sources.providers import RegistryBlobs
 from builder.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _target(worker: Worker, images: ImageStore, ref: Reference, mode: ResolveMod
     if ref.digest:
         if worker.content.has(ref.digest):
             return Descriptor("", ref.digest, worker.content.size(ref.digest))
-        return registry_client(worker).resolve(ref)
+        return worker.registry.resolve(ref)
     if mode != "pull":
         stored = images.get(ref)
         if stored is not None and worker.content.has(stored.target.digest):
@@ -102,7 +102,7 @@ def _target(worker: Worker, images: ImageStore, ref: Reference, mode: ResolveMod
         remembered = images.recall(ref)
         if remembered is not None:
             return remembered
-    target = registry_client(worker).resolve(ref)
+    target = worker.registry.resolve(ref)
     # Remembered only once the document is here and can be read: a half-made answer must not stick.
     _Documents(worker, ref).manifest(target)
     images.remember(ref, target)
@@ -139,7 +139,7 @@ class _Documents:
         return data
 
     def _client(self) -> RegistryClient:
-        return registry_client(self._worker)
+        return self._worker.registry
 
 
 def _layers(worker: Worker, images: ImageStore, ref: Reference, image: PlatformImage) -> tuple[Layer, ...]:

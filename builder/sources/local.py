@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 _ALL = ChecksumOptions()
 _PATTERN_CHARS = frozenset("*[]?^\\")
-# Part of the key of every local source: what a folder holds is known only while this process looks at it.
-_PROCESS = os.urandom(16)
 
 
 class IgnoreFilter:
@@ -172,7 +170,7 @@ class LocalSourceOp:
     def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap, bool]:
         """``include`` and ``follow_paths`` only spare BuildKit transfers; here nothing is transferred."""
         source = self._source
-        digest = digest_parts(_PROCESS, "local", source.name, *source.exclude)
+        digest = digest_parts(self._session.id, "local", source.name, *source.exclude)
         return CacheMap(digest, parts=(("context", source.name),), ephemeral=True), True
 
     def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:

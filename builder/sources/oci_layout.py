@@ -15,6 +15,8 @@ from builder.oci.digest import Digest
 from builder.sources.image import ResolvedImage
 from builder.sources.platform_image import find_platform
 from builder.sources.providers import LAYOUT_PREFIX, LayoutBlobs, blob_path
+from runtime.errors import UnsafePathError
+from runtime.linux.safepath import read_named
 
 if TYPE_CHECKING:
     from builder.oci.platform import Platform
@@ -92,16 +94,15 @@ class _Documents:
 
 
 def _read(path: str, limit: int, folder: str) -> bytes:
+    """Links are followed wherever they lead: build systems make layouts of links. What is no regular file is refused unopened."""
     name = os.path.relpath(path, folder)
     try:
-        with open(path, "rb") as file:
-            data = file.read(limit + 1)
+        return read_named(path, limit)
     except (FileNotFoundError, NotADirectoryError):
         if not os.path.isfile(f"{folder}/index.json"):
             raise NotFoundError(f"{folder} is not an OCI layout: it has no index.json") from None
         raise NotFoundError(f"OCI layout {folder}: {name}: not found") from None
     except OSError as e:
         raise SourceError(f"OCI layout {folder}: {name}: {e.strerror}") from e
-    if len(data) > limit:
-        raise IntegrityError(f"OCI layout {folder}: {name} has more than {limit} bytes")
-    return data
+    except UnsafePathError as e:
+        raise IntegrityError(f"OCI layout {folder}: {e}") from e

@@ -4,45 +4,23 @@
 from __future__ import annotations
 
 import os
-import threading
-import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 from builder.errors import NotFoundError, SourceError
+from runtime.errors import UnsafePathError
+from runtime.linux.safepath import open_named
 
 if TYPE_CHECKING:
     from builder.content.types import BlobProvider
     from builder.net.client import RegistryClient
     from builder.oci.descriptor import Descriptor
     from builder.oci.digest import Digest
-    from builder.state.database import Database
     from builder.worker import Worker
 
 LAYOUT_PREFIX = "oci-layout:"
 _CHUNK = 1 << 20
-_lock = threading.Lock()
-_clients: weakref.WeakKeyDictionary[Database, RegistryClient] = weakref.WeakKeyDictionary()
-
-
-def registry_client(worker: Worker) -> RegistryClient:
-    """The worker's one client: tokens and connections are shared by all that it does."""
-    with _lock:
-        client = _clients.get(worker.database)
-        if client is None:
-            from builder.net.client import RegistryClient
-
-            client = _clients[worker.database] = RegistryClient(worker.config)
-        return client
-
-
-def use_registry_client(worker: Worker, client: RegistryClient) -> None:
-    """Make ``client`` the worker's own: tests bring one with another transport."""
-    with _lock:
-        _clients[worker.database] = client
-
-
 def connect(worker: Worker) -> None:
     """Tell the cache manager where lazy layers that an earlier process left come from."""
 
@@ -73,7 +51,7 @@ class RegistryBlobs:
     @contextmanager
     def open(self, descriptor: Descriptor, offset: int = 0) -> Iterator[Iterator[bytes]]:
         """See BlobProvider.open."""
-        client = registry_client(self._worker)
+        client = self._worker.registry
         with _first(client, self._repositories, descriptor, offset) as chunks:
             yield chunks
 
@@ -97,11 +75,13 @@ def blob_path(folder: str, digest: Digest) -> str:
 @contextmanager
 def _file_chunks(path: str, digest: Digest, offset: int) -> Iterator[Iterator[bytes]]:
     try:
-        file = open(path, "rb")  # noqa: SIM115 (closed below, after the reader is done)
+        file = os.fdopen(open_named(path), "rb")
     except (FileNotFoundError, NotADirectoryError):
         raise NotFoundError(f"blob {digest} is not in the OCI layout") from None
     except OSError as e:
         raise SourceError(f"can't read {path}: {e.strerror}") from e
+    except UnsafePathError as e:
+        raise SourceError(f"can't read the OCI layout: {e}") from e
     with file:
         file.seek(offset)
         yield iter(lambda: file.read(_CHUNK), b"")

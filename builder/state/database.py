@@ -1,29 +1,47 @@
 """The metadata database: one SQLite file in WAL mode, shared by threads and processes.
 
-Each part of the engine brings its own tables (``Database.schema``). Reads run on a connection of the calling thread without
-any lock; writes go through ``transaction``, which takes SQLite's write lock at once: read-then-write is atomic across processes.
+Reads run on a connection of the calling thread without any lock; writes go through ``transaction``, which takes SQLite's write
+lock at once: read-then-write is atomic across processes. Rows are read and written by their ``Table`` (``find``, ``select``,
+``put``): it seals them, and a row that does not fit its seal is as good as absent. The first such row is told, once, and the next
+process that has the state folder to itself writes the database anew without it (``recovery``).
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sqlite3
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from builder.errors import StoreError
+from builder.state import migrations
+from builder.state.tables import SEAL, Row, Table, normal, sealer
 
 BUSY_SECONDS = 60.0
+Arguments = Sequence[Any] | Mapping[str, Any]
+"""What takes the place of ``?`` or of ``:name`` in SQL."""
+SUSPECT, ASIDE = ".suspect", ".damaged"
+"""Names beside the database end in these: of the file that says that it is damaged (see ``mark``), and of a damaged one that was
+moved aside."""
 
 
 class Database:
-    """Connections to one database file; thread-safe. Errors of SQLite come out as StoreError."""
+    """Connections to one database file; thread-safe. Errors of SQLite come out as StoreError.
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    The first connection makes the tables of an empty file and refuses one of another version (``migrations.settle``). ``warn`` is
+    told of damage.
+    """
+
+    def __init__(self, path: str, *, warn: Callable[[str], None] | None = None) -> None:
+        self.path = path
+        self.warn = warn or (lambda text: print(f"warning: {text}", file=sys.stderr))
+        self._settled = False
+        self._suspect = False
+        self._shapes: dict[tuple[str, str, tuple[str, ...]], _Shape] = {}
         self._local = threading.local()
         self._lock = threading.Lock()
         # By thread: one that another thread still works with must not be closed under it. A forked child keeps its parent's:
@@ -31,27 +49,127 @@ class Database:
         self._open: dict[threading.Thread, sqlite3.Connection] = {}
         self._inherited: list[sqlite3.Connection] = []
 
-    def schema(self, script: str) -> None:
-        """Make tables and indexes, ``CREATE ... IF NOT EXISTS``, separated by semicolons. Free where this was done before.
+    # ---------------------------------------------------------------------------------------------------------- reading
+    def find(self, table: Table, order: str = "", /, **match: object) -> list[Row]:
+        """The sound rows whose columns have the values of ``match``, as tuples of the table's ``columns``.
 
-        What was done is remembered in the table ``made``: one read for each part instead of one for each statement.
+        ``order``: columns to sort by. An index that is damaged may lead to other rows: those are left out, too.
         """
-        name = hashlib.sha256(script.encode()).hexdigest()
+        names = tuple(match)
+        shape = self._shape(table, order, names)
+        values = tuple(match.values())
+        rows = self.rows(shape.sql, values)
+        if not rows:
+            return rows
+        sound = self._sound(table, shape, rows)
+        at = shape.positions
+        if len(at) == 1:
+            (n,), (value,) = at, values
+            return [row for row in sound if row[n] == value] if sound else sound
+        return [row for row in sound if all(row[n] == value for n, value in zip(at, values, strict=True))]
+
+    def select(self, table: Table, tail: str = "", arguments: Arguments = ()) -> list[Row]:
+        """The sound rows of ``SELECT ... FROM table`` followed by ``tail``, which may be WHERE, ORDER BY, LIMIT. What an index
+        says is taken for true here: use ``find`` where a row that does not fit would do harm."""
+        shape = self._shape(table, tail, None)
+        return self._sound(table, shape, self.rows(shape.sql, arguments))
+
+    def rows(self, sql: str, arguments: Arguments = ()) -> list[Row]:
+        """Any query, outside of a transaction or inside the calling thread's one. Nothing is verified: for counts, and for what
+        may be wrong."""
         connection = self.connection()
         try:
-            if connection.execute("SELECT 1 FROM made WHERE script = ?", (name,)).fetchone():
-                return
-        except sqlite3.OperationalError:
-            pass  # the first part of the first process: the table comes with the transaction below
-        with self.transaction() as c:
-            c.execute("CREATE TABLE IF NOT EXISTS made (script TEXT PRIMARY KEY) WITHOUT ROWID")
-            for statement in script.split(";"):
-                if statement.strip():
-                    c.execute(statement)
-            c.execute("INSERT OR IGNORE INTO made VALUES (?)", (name,))
+            return connection.execute(sql, arguments).fetchall()
+        except sqlite3.OperationalError as e:
+            if "decode" not in str(e):
+                raise self._error(e) from e
+        except (sqlite3.Error, UnicodeDecodeError) as e:
+            raise self._error(e) from e
+        # A text that is none. Only its row is damaged: read the others.
+        connection.text_factory = _lenient
+        try:
+            return connection.execute(sql, arguments).fetchall()
+        except (sqlite3.Error, UnicodeDecodeError) as e:
+            raise self._error(e) from e
+        finally:
+            connection.text_factory = str
 
+    def _sound(self, table: Table, shape: _Shape, rows: list[Row]) -> list[Row]:
+        """Those that fit their seals, without them."""
+        seal = shape.seal
+        out = [values for row in rows if row[-1] == seal(values := row[:-1])]
+        if len(out) != len(rows):
+            self.suspect(f"rows of its table {table.name} do not fit their checksums")
+        return out
+
+    def _shape(self, table: Table, tail: str, names: tuple[str, ...] | None) -> _Shape:
+        key = (table.name, tail, names if names is not None else ("*",))
+        shape = self._shapes.get(key)
+        if shape is None:
+            shape = self._shapes[key] = _Shape(table, tail, names)
+        return shape
+
+    # ---------------------------------------------------------------------------------------------------------- writing
+    def put(self, c: sqlite3.Connection, table: Table, rows: Iterable[Sequence[object]], *, free: Sequence[object] = ()) -> None:
+        """Insert rows, or replace those of the same keys; ``rows`` have the table's ``columns``, ``free`` its free ones."""
+        shape = self._shape(table, "", None)
+        seal = shape.seal
+        c.executemany(shape.insert, [(*values, *free, seal(values)) for values in map(normal, rows)])
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """A write transaction: committed when the block ends, rolled back when it raises. Not to be nested."""
+        connection = self.connection()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+        except (sqlite3.Error, UnicodeDecodeError) as e:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise self._error(e) from e
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """The queries of the block see one state of the database, whatever others write meanwhile."""
+        connection = self.connection()
+        if connection.in_transaction:
+            yield
+            return
+        try:
+            connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                connection.execute("ROLLBACK")
+        except (sqlite3.Error, UnicodeDecodeError) as e:
+            raise self._error(e) from e
+
+    # ----------------------------------------------------------------------------------------------------------- damage
+    def suspect(self, why: str) -> None:
+        """The database is damaged; what is lost is made anew. Told once, and marked for the next process."""
+        with self._lock:
+            if self._suspect:
+                return
+            self._suspect = True
+        self.warn(f"the metadata database {self.path} is damaged ({why}): what it has lost is made anew")
+        mark(self.path, inode(self.path), alone=False)
+
+    @property
+    def is_suspect(self) -> bool:
+        """Was damage found by this process? Then nothing may be deleted because no row names it."""
+        return self._suspect
+
+    def _error(self, e: Exception) -> StoreError:
+        return StoreError(f"metadata database {self.path}: {e}", hint=_hint(e))
+
+    # ------------------------------------------------------------------------------------------------------ connections
     def connection(self) -> sqlite3.Connection:
-        """The calling thread's connection, for reads."""
+        """The calling thread's connection. StoreError if the file can't be used, or is of another version."""
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None or self._local.pid != os.getpid():
             if connection is not None:
@@ -66,23 +184,6 @@ class Database:
         self._lock = threading.Lock()
         self._inherited += self._open.values()
         self._open = {}
-
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """A write transaction: committed when the block ends, rolled back when it raises. Not to be nested."""
-        connection = self.connection()
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
-            connection.execute("COMMIT")
-        except sqlite3.Error as e:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise StoreError(f"metadata database {self._path}: {e}", hint=_hint(e)) from e
 
     def close(self) -> None:
         """Close the calling thread's connection and those of threads that have ended. One that a running thread may be working
@@ -100,20 +201,70 @@ class Database:
             self._open.pop(thread).close()
 
     def _connect(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = None
         try:
             connection = sqlite3.connect(
-                self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
+                self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
             )
+            if not self._settled:
+                migrations.settle(connection, self.path)
+                self._settled = True
             _use_wal(connection)
             # WAL with NORMAL survives kill -9 whole; a power cut may lose the newest transactions, which then are cache misses.
             connection.execute("PRAGMA synchronous=NORMAL")
-            connection.execute("PRAGMA foreign_keys=ON")
-        except sqlite3.Error as e:
-            raise StoreError(f"metadata database {self._path}: {e}", hint=_hint(e)) from e
+        except (sqlite3.Error, UnicodeDecodeError) as e:
+            if connection is not None:
+                connection.close()
+            raise self._error(e) from e
+        except BaseException:
+            if connection is not None:
+                connection.close()
+            raise
         with self._lock:
             self._forget_threads()
             self._open[threading.current_thread()] = connection
         return connection
+
+
+class _Shape:
+    """What is the same for every query of one form: its SQL, and how its rows are verified."""
+
+    __slots__ = ("insert", "positions", "seal", "sql")
+
+    def __init__(self, table: Table, tail: str, names: tuple[str, ...] | None) -> None:
+        columns = table.columns
+        self.sql = f"SELECT {', '.join(columns)}, {SEAL} FROM {table.name}"
+        if names is None:
+            self.sql += f" {tail}"
+        else:
+            self.sql += f" WHERE {' AND '.join(f'{name} = ?' for name in names)}" if names else ""
+            self.sql += f" ORDER BY {tail}" if tail else ""
+        self.insert = f"INSERT OR REPLACE INTO {table.name} VALUES ({', '.join('?' * len(table.all_columns))})"
+        self.positions = tuple(columns.index(name) for name in names or ())
+        self.seal = sealer(table)
+
+
+def inode(path: str) -> str:
+    """Tells one file from the one that takes its place; empty if there is none."""
+    try:
+        return str(os.stat(path).st_ino)
+    except FileNotFoundError:
+        return ""
+
+
+def mark(path: str, file: str, *, alone: bool) -> None:
+    """Say beside the database at ``path`` that it is damaged, if it still is the one with the inode ``file``; in any case that the
+    store has to be looked over. ``alone``: nobody can work with it before it is written anew; otherwise that waits for a process
+    that has it to itself."""
+    try:
+        with open(path + SUSPECT, "w", encoding="ascii") as mark_file:
+            mark_file.write(f"{file or 'none'} {'alone' if alone else 'rows'}")
+    except OSError:
+        pass  # a full disk: whoever reads the damaged rows next finds them again
+
+
+def _lenient(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
@@ -129,7 +280,7 @@ def _use_wal(connection: sqlite3.Connection) -> None:
             time.sleep(0.005)
 
 
-def _hint(e: sqlite3.Error) -> str:
+def _hint(e: Exception) -> str:
     if "full" in str(e) or "I/O error" in str(e):
         return "is the disk full? free space, or run `pybuild prune`"
     if "malformed" in str(e) or "not a database" in str(e):

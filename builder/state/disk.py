@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 from builder.errors import StoreError
 
+_DISK_FULL = "the disk is full: free space, or run `pybuild prune`"
+
 
 @contextmanager
 def store_errors(what: str) -> Iterator[None]:
@@ -24,7 +26,7 @@ def store_error(what: str, e: OSError) -> StoreError:
 
     hint = ""
     if e.errno in (errno.ENOSPC, errno.EDQUOT):
-        hint = "the disk is full: free space, or run `pybuild prune`"
+        hint = _DISK_FULL
     elif e.errno in (errno.EACCES, errno.EPERM):
         hint = "run as the owner of the state folder, or name another one with --root or PYBUILD_ROOT"
     elif e.errno == errno.EROFS:
@@ -32,6 +34,15 @@ def store_error(what: str, e: OSError) -> StoreError:
     elif e.errno == errno.EMFILE:
         hint = "raise the limit of open files (ulimit -n)"
     return StoreError(f"{what}: {e.strerror or e}", hint=hint)
+
+
+def check_room(fd: int, size: int, what: str) -> None:
+    """StoreError if ``size`` bytes can't fit on an open file's file system: before the disk is filled to the brim with what will
+    not be whole. ``what`` is what failed."""
+    status = os.fstatvfs(fd)
+    free = status.f_bavail * status.f_frsize
+    if size > free:
+        raise StoreError(f"{what}: no space left on device: it has {size} bytes, {free} are free", hint=_DISK_FULL)
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:

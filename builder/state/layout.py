@@ -1,15 +1,15 @@
 """The one place that knows the state root's layout.
 
-    ROOT/metadata.db          SQLite, WAL: records, leases, blobs, keys, images, history
-    ROOT/content/sha256/HEX   blobs by digest, read-only once there
-    ROOT/ingest/              blobs on their way in (resumable); renamed into content/
-    ROOT/snapshots/ID/fs      a snapshot's own files (an overlay upperdir, or a full copy with the native snapshotter)
-    ROOT/snapshots/ID/work    overlay workdir while it is mutable
-    ROOT/git/                 bare repositories, one a remote
-    ROOT/locks/               flock files: cache keys, leases, remotes
-    ROOT/images.json          names of stored images once more, should the database be damaged
-    ROOT/reserve              a megabyte for ``pybuild prune`` on a full disk (see ``reserve``)
-    ROOT/tmp/p-ID/            scratch of one process; swept when it is gone (see ``scratch``)
+ROOT/metadata.db          SQLite, WAL: records, leases, blobs, keys, images, history
+ROOT/content/sha256/HEX   blobs by digest, read-only once there
+ROOT/ingest/              blobs on their way in (resumable); renamed into content/
+ROOT/snapshots/ID/fs      a snapshot's own files (an overlay upperdir, or a full copy with the native snapshotter)
+ROOT/snapshots/ID/work    overlay workdir while it is mutable
+ROOT/git/                 bare repositories, one a remote
+ROOT/locks/               flock files: cache keys, leases, remotes
+ROOT/images.json          names of stored images once more, should the database be damaged
+ROOT/reserve              a megabyte for ``pybuild prune`` on a full disk (see ``reserve``)
+ROOT/tmp/p-ID/            scratch of one process; swept when it is gone (see ``scratch``)
 """
 
 from __future__ import annotations

@@ -1,8 +1,11 @@
-"""A damaged metadata database is moved aside and the store starts anew: what is lost is a cache miss, not an error.
+"""Opening the metadata database, and what becomes of a damaged one: it is written anew with every row that is sound.
 
-SQLite tells of damage in the middle of anything. The command then starts itself again, once (``restart``), and the new process
-moves the file aside before it opens it (``enter``). It is alone while it does: every process holds ROOT/locks/database, shared,
-while it has the database open.
+A row that does not fit its seal counts as absent, so that a process that finds one goes on (``Database.suspect``). It leaves a mark
+beside the file, and the next process that has the state folder to itself writes the database anew. Where SQLite can't go on, the
+command starts itself again, once (``restart``), and its successor waits until it is alone. All know of one another by a lock: every
+process holds ROOT/locks/database, shared, while it has the database open.
+
+The mark goes when the store has been looked over too (``done``): a crash anywhere in between is gone on from by the next process.
 """
 
 from __future__ import annotations
@@ -11,47 +14,100 @@ import fcntl
 import os
 import sys
 
+from builder.errors import DamagedStoreError, PybuildError, StoreError
+from builder.state.database import ASIDE, SUSPECT, Database, inode, mark
 from builder.state.layout import Layout
+from builder.state.migrations import OlderStoreError, migrate
+from builder.values import dataclass
 
 _VARIABLE = "PYBUILD_DAMAGED"
-"""Inode of the database that a process found damaged, told to its successor."""
-_PARTS = ("", "-wal", "-shm")
-ASIDE = ".damaged"
+"""Inode of the database that a process found damaged, told to its successor; a sign behind it says that it was one itself."""
+_AGAIN = "+"
 _OTHER_CAUSES = frozenset({3, 4, 5, 6, 7, 8, 9, 10, 13, 14, 23, 28})
 """SQLite's codes for a file that is fine: no permission, busy, no memory, read-only, interrupted, I/O error, full, can't open..."""
 _HEADER = 100
 """Bytes: SQLite takes any shorter file for a new one."""
-_CORRUPT, _NOT_A_DATABASE = 11, 26
+_CORRUPT, _TOO_BIG, _NOT_A_DATABASE = 11, 18, 26
+_PATIENCE_SECONDS = 1.0
+_TRIES = 4
 
 
-def enter(layout: Layout) -> tuple[int, bool]:
-    """(fd that says that this process has the database open, was the store's memory lost). Moves a damaged database aside, with
-    a warning on standard error."""
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """``lock``: an fd that says that this process has the database open. ``look_over``: rows may be missing that others build on,
+    and names of images: mend that, then call ``done``."""
+
+    database: Database
+    lock: int
+    look_over: bool
+
+
+def enter(layout: Layout) -> Entered:
+    """Open the database; writes a damaged one anew, with a warning on standard error, and brings an older one to this version.
+
+    Waits for other processes where it must be alone for that. StoreError if the database can't be used.
+    """
+    path = layout.database
     fd = os.open(layout.path("locks", "database"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        lost = ""
-        if _is_doomed(layout) or _is_emptied(layout):
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            if _is_doomed(layout):
-                lost = "is damaged"
-            elif _is_emptied(layout):
-                lost = "is empty"
-            if lost:
-                _move_aside(layout.database)
-                sys.stderr.write(
-                    f"warning: the metadata database {layout.database} {lost}: moved to {layout.database}{ASIDE}."
-                    " The cache starts anew; whole images keep their names\n"
-                )
         fcntl.flock(fd, fcntl.LOCK_SH)
+        database = Database(path)
+        patient = True
+        for _ in range(_TRIES):
+            need = _need(layout, database, patient=patient)
+            if not need:
+                break
+            if need == _SOME_ROWS:
+                patient = _alone_now(fd)  # others work on, and so do we: the damaged rows count as absent meanwhile
+            else:
+                _be_alone(fd, layout)
+            database.close()
+            if patient and _need(layout, database, patient=True) == need:
+                database.close()
+                _mend(layout, need)
+            # To share a lock that one has alone is no single step: others may have come in between. So look again.
+            fcntl.flock(fd, fcntl.LOCK_SH)
+        return Entered(database, fd, os.path.exists(path + SUSPECT))
     except BaseException:
         os.close(fd)
         raise
-    return fd, bool(lost)
 
 
-def _is_doomed(layout: Layout) -> bool:
-    told = os.environ.get(_VARIABLE)
-    return told is not None and told == _inode(layout.database)
+def done(layout: Layout) -> None:
+    """The store has been looked over."""
+    try:
+        os.unlink(layout.database + SUSPECT)
+    except FileNotFoundError:
+        pass
+
+
+_SOME_ROWS, _DAMAGED, _LOST, _OLD = "has damaged rows", "is damaged", "is empty", "is of an older version"
+
+
+def _need(layout: Layout, database: Database, *, patient: bool) -> str:
+    """Why the database can't be worked with as it is, or "". ``patient``: nor while some of its rows are damaged."""
+    path = layout.database
+    file = inode(path)
+    if os.path.exists(path + SUSPECT):
+        with open(path + SUSPECT, encoding="ascii", errors="replace") as f:
+            told, _, how = f.read().partition(" ")
+        if told == file and (patient or how != "rows"):
+            return _SOME_ROWS if how == "rows" else _DAMAGED
+    if file and os.environ.get(_VARIABLE, "").rstrip(_AGAIN) == file:
+        return _DAMAGED
+    if _is_emptied(layout):
+        return _LOST
+    try:
+        database.connection()
+    except DamagedStoreError:
+        return _DAMAGED
+    except OlderStoreError:
+        return _OLD
+    except StoreError as e:
+        if is_damaged(e, path):
+            return _DAMAGED
+        raise
+    return ""
 
 
 def _is_emptied(layout: Layout) -> bool:
@@ -64,37 +120,68 @@ def _is_emptied(layout: Layout) -> bool:
     return any(not name.startswith(".") for name in os.listdir(layout.snapshots))
 
 
-def _move_aside(path: str) -> None:
-    # The main file last: a crash in between leaves what is found damaged again.
-    for part in reversed(_PARTS):
+def _mend(layout: Layout, need: str) -> None:
+    path = layout.database
+    if need == _OLD:
         try:
-            os.rename(path + part, path + ASIDE + part)
-        except FileNotFoundError:
-            pass
+            migrate(path)
+        except DamagedStoreError:
+            need = _DAMAGED
+        else:
+            mark(path, "", alone=False)
+            return
+    from builder.state import salvage
+
+    mark(path, inode(path), alone=True)
+    # Where a crash came between the two renames the new file is all there is.
+    if os.path.exists(path) or not salvage.finish(path):
+        salvage.write_anew(path, salvage=not os.environ.get(_VARIABLE, "").endswith(_AGAIN))
+    if need != _SOME_ROWS:  # of those the process that found them has told
+        sys.stderr.write(
+            f"warning: the metadata database {path} {need}: moved to {path}{ASIDE}."
+            " What it has lost is made anew; whole images keep their names\n"
+        )
 
 
-def _inode(path: str) -> str:
+def _alone_now(fd: int) -> bool:
     try:
-        return str(os.stat(path).st_ino)
-    except FileNotFoundError:
-        return ""
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        fcntl.flock(fd, fcntl.LOCK_SH)  # a conversion that fails gives the lock up
+        return False
+    return True
+
+
+def _be_alone(fd: int, layout: Layout) -> None:
+    """Wait until no other process has the database open; say so if that takes a while."""
+    import time
+
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while time.monotonic() < end:
+        if _alone_now(fd):
+            return
+        time.sleep(0.02)
+    sys.stderr.write(f"waiting for other pybuild processes that use {layout.root} to end\n")
+    fcntl.flock(fd, fcntl.LOCK_EX)
 
 
 def restart(error: BaseException, database: str) -> None:
-    """If ``error`` comes of a damaged database: replace this process with the same command, which moves it aside. Returns if it
-    does not, if this process is such a successor already."""
-    if _VARIABLE in os.environ or not os.path.exists(database) or not is_damaged(error, database):
+    """If ``error`` comes of a damaged database: replace this process with the same command, which writes it anew first. Returns if
+    it does not, or if this process is such a successor of a successor: the first one saves what is sound, the second starts with
+    nothing."""
+    before = os.environ.get(_VARIABLE, "")
+    if before.endswith(_AGAIN) or not os.path.exists(database) or not is_damaged(error, database):
         return
-    os.environ[_VARIABLE] = _inode(database)
+    os.environ[_VARIABLE] = inode(database) + (_AGAIN if before else "")
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def is_damaged(error: BaseException, database: str) -> bool:
-    """Does SQLite say so, or is the error an odd one and the file turns out to be damaged?"""
+    """Does SQLite say so, or may the error come of lost rows, and the file turns out to be damaged?"""
     import sqlite3
 
-    from builder.errors import PybuildError
+    from builder.errors import CancelledError, StepError, UsageError
 
     chain: list[BaseException] = []
     at: BaseException | None = error
@@ -102,23 +189,18 @@ def is_damaged(error: BaseException, database: str) -> bool:
         chain.append(at)
         at = at.__cause__ or at.__context__
     for e in chain:
+        if isinstance(e, DamagedStoreError):
+            return True
         if isinstance(e, sqlite3.Error):
             code = getattr(e, "sqlite_errorcode", 0) & 0xFF
-            if code in (_CORRUPT, _NOT_A_DATABASE):
+            if code in (_CORRUPT, _TOO_BIG, _NOT_A_DATABASE):
                 return True
-            return code not in _OTHER_CAUSES and not _is_intact(database)
-    expected = any(isinstance(e, (PybuildError, OSError)) for e in chain)
-    return not expected and not _is_intact(database)
-
-
-def _is_intact(database: str) -> bool:
-    import sqlite3
-
-    try:
-        connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
-        try:
-            return [text for (text,) in connection.execute("PRAGMA quick_check")] == ["ok"]
-        finally:
-            connection.close()
-    except sqlite3.Error:
+            if code in _OTHER_CAUSES:
+                return False
+    if any(isinstance(e, (UsageError, StepError, CancelledError)) for e in chain):
         return False
+    if any(isinstance(e, OSError) for e in chain) and not any(isinstance(e, PybuildError) for e in chain):
+        return False
+    from builder.state.salvage import unsound
+
+    return bool(unsound(database))

@@ -5,12 +5,11 @@ Nothing in it needs an owner, a name or a sweep of its own.
 
 from __future__ import annotations
 
-import fcntl
 import os
 
 from builder.errors import StoreError
 from builder.state.layout import Layout
-from builder.state.locks import try_lock_folder
+from builder.state.locks import new_folder, try_lock_left
 from builder.values import dataclass
 
 _PREFIX = "p-"
@@ -34,18 +33,8 @@ def enter(layout: Layout) -> Scratch:
     base = layout.path("tmp")
     try:
         _sweep(base)
-        while True:
-            path = os.path.join(base, _PREFIX + os.urandom(4).hex())
-            try:
-                os.mkdir(path, 0o700)
-                fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            except (FileExistsError, FileNotFoundError):
-                continue
-            # A sweep may take the folder before it is locked: then another one.
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            if os.path.isdir(path):
-                return Scratch(Layout(layout.root, path), fd)
-            os.close(fd)
+        path, fd = new_folder(base, _PREFIX)
+        return Scratch(Layout(layout.root, path), fd)
     except OSError as e:
         raise StoreError(f"can't make a scratch folder in {base}: {e.strerror}") from e
 
@@ -54,7 +43,7 @@ def _sweep(base: str) -> None:
     for name in os.listdir(base):
         if name.startswith(_PREFIX):
             path = os.path.join(base, name)
-            fd = try_lock_folder(path)
+            fd = try_lock_left(path)
             if fd is not None:
                 _delete(path)
                 os.close(fd)
@@ -65,6 +54,6 @@ def _delete(path: str) -> None:
     try:
         os.rmdir(path)
     except OSError:
-        import shutil
+        from builder.files.trees import remove_tree
 
-        shutil.rmtree(path, ignore_errors=True)
+        remove_tree(path, ignore_errors=True)

@@ -12,7 +12,7 @@ from typing import Any
 _ESCAPED = "<>&\u2028\u2029"
 
 
-def text(value: Any, indent: int | None = None) -> str:
+def text(value: Any, *, indent: int | None = None) -> str:
     """``json.Marshal``, or with ``indent`` ``json.MarshalIndent``. A byte that is no UTF-8 is a lone surrogate still."""
     out = json.dumps(value, indent=indent, separators=(",", ":" if indent is None else ": "), ensure_ascii=False)
     for char in _ESCAPED:
@@ -21,9 +21,9 @@ def text(value: Any, indent: int | None = None) -> str:
     return out
 
 
-def encode(value: Any, indent: int | None = None) -> bytes:
+def encode(value: Any, *, indent: int | None = None) -> bytes:
     """The bytes. For each that is no UTF-8 Go writes the six characters ``\\ufffd``."""
-    out = text(value, indent)
+    out = text(value, indent=indent)
     try:
         return out.encode()
     except UnicodeEncodeError:

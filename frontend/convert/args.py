@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from builder.text.strconv import truth_of
 from builder.values import dataclass, replace
-from frontend.convert.state import with_variable
 from frontend.errors import ConvertError, ShellError
 
 if TYPE_CHECKING:
@@ -72,7 +71,8 @@ def global_args(
                     deps |= infos[definition.key].deps if definition.key in infos else set()
                 info = replace(info, deps=frozenset(deps))
             if value is not None:
-                values = with_variable(values, definition.key, value)
+                values.pop(definition.key, None)  # the last one of a name stands last
+                values[definition.key] = value
                 info = replace(info, value=value)
             infos[definition.key] = info
     return values, infos

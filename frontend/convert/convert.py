@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from builder.graph.ops import LocalSource
-from builder.oci.platform import Platform
+from builder.oci.platform import Platform, normalize
 from builder.values import dataclass, replace
 from frontend.convert import args, epoch, lintrules
 from frontend.convert.context import ConvertContext
 from frontend.convert.contexts import NamedContexts, main_edge
 from frontend.convert.dispatch import dispatch
 from frontend.convert.dispatch.workdir import set_workdir
-from frontend.convert.image import DEFAULT_PATH, env_of, for_platform, set_labels
+from frontend.convert.image import DEFAULT_PATH, for_platform
 from frontend.convert.imageconfigs import ImageConfigs
 from frontend.convert.options import Converted, ResolveError, SourceFile, TargetResult
 from frontend.convert.resolve import resolve_stages
@@ -26,9 +26,10 @@ from frontend.instructions.types import ArgCommand
 from frontend.lint import Linter, linter_for
 from frontend.lint.checks import check_empty_continuations, check_instruction_casing, check_stage_names
 from frontend.parser import parse
-from frontend.shell import Lex
+from frontend.shell import Budget, Lex
 
 if TYPE_CHECKING:
+    from builder.oci.image import ImageConfig
     from builder.text.patterns import PatternMatcher
     from frontend.convert.args import ArgInfo
     from frontend.convert.options import ConvertOptions, MetaResolver
@@ -50,6 +51,7 @@ class ConvertedFile:
     """One platform's conversion: the target's state, and all that it was made with."""
 
     target: StageState
+    config: ImageConfig
     context: ConvertContext
 
 
@@ -114,6 +116,7 @@ def convert_file(
     all_stages: bool = False,
 ) -> ConvertedFile:
     """Convert for one platform; None: the one that is built on. Raises ``FrontendError``."""
+    asked = None if asked is None else normalize(asked)
     context, infos = _context(file, asked, options, resolver, images, lint)
     context = replace(context, all_stages=all_stages)
     make_stages(file.stages, infos, context)
@@ -123,12 +126,11 @@ def convert_file(
     for stage in list(context.stages.items):
         if all_stages or (stage in reachable and not stage.dispatched):
             _dispatch_stage(stage, context)
-    target.configure(labels=set_labels(target.image.config.labels, options.labels))
+    target.draft.labels.update(options.labels)
     error = lint.error()
     if error is not None:
         raise error
-    target.image = for_platform(target.image, asked)
-    return ConvertedFile(target, context)
+    return ConvertedFile(target, for_platform(target.draft.finished(), asked), context)
 
 
 def _context(
@@ -142,10 +144,11 @@ def _context(
     given = dict(options.build_args)
     if options.epoch:
         given.setdefault(epoch.NAME, options.epoch)
-    platform = asked or options.build_platform
+    platform = asked or normalize(options.build_platform)
+    lex = replace(file.lex, budget=Budget())
     predefined = args.default_args(options.build_platform, platform, given, options.target or file.stages[-1].name)
     lintrules.default_args_in_from(file.stages, file.lex, predefined, file.global_commands, lint)
-    values, infos = args.global_args(predefined, file.global_commands, given, file.lex)
+    values, infos = args.global_args(predefined, file.global_commands, given, lex)
     contexts = NamedContexts(options.named_contexts, options.build_platform)
     seconds = _resolve_epoch(file, options, given, values, contexts, resolver)
     ignore = options.ignore if isinstance(options.main_context, LocalSource) else ()
@@ -156,7 +159,7 @@ def _context(
         target_platform=platform,
         implicit=asked is None,
         multi_platform=args.multi_platform(given, options.multi_platform, len(options.target_platforms)),
-        lex=file.lex,
+        lex=lex,
         lint=lint,
         images=images,
         contexts=contexts,
@@ -219,12 +222,11 @@ def _dispatch_stage(stage: StageState, context: ConvertContext) -> None:
 
 def _start_state(stage: StageState) -> None:
     """What a stage has from its base: variables, folder, user; PATH is always set."""
-    env = dict(env_of(stage.image))
-    if "PATH" not in env and stage.platform is not None and stage.platform.os != "windows":
-        stage.configure(env=(*stage.image.config.env, f"PATH={DEFAULT_PATH}"))
-    for name, value in env_of(stage.image):
-        stage.state = stage.state.add_env(name, value)
-    config = stage.image.config
+    if not stage.draft.has_env("PATH") and stage.platform is not None and stage.platform.os != "windows":
+        stage.draft.set_env("PATH", DEFAULT_PATH)
+    for name, value in stage.draft.variables():
+        stage.set_variable(name, value)
+    config = stage.config
     if config.working_dir:
         set_workdir(stage, config.working_dir)
     if config.user:
@@ -240,12 +242,13 @@ def _is_scanned(stage: StageState, name: str, global_args: Mapping[str, str]) ->
 def _result(converted: ConvertedFile) -> TargetResult:
     target, context = converted.target, converted.context
     scan = [("context", context.main)] if target.scan_context else []
-    others = [stage for stage in context.stages.items if stage in reachable_from(target) and stage is not target]
+    needed = reachable_from(target)
+    others = [stage for stage in context.stages.items if stage in needed and stage is not target]
     scanned = [stage for stage in others if stage.scan_stage]
     return TargetResult(
         platform=context.target_platform,
         edge=target.state.edge,
-        config=target.image,
+        config=converted.config,
         base_config=target.base_image,
         epoch=context.epoch,
         stage=target.stage.name,

@@ -9,7 +9,6 @@ from builder.graph.ops import GitSource, HTTPSource
 from builder.graph.vertex import Edge
 from builder.values import replace
 from frontend.convert.remote import git_ref, http_source, is_http_source
-from frontend.convert.state import with_variable
 from frontend.errors import ConvertError, FrontendError
 from frontend.instructions.types import AddCommand, ArgCommand
 
@@ -75,6 +74,7 @@ def _source_of(stage: Stage, given: Mapping[str, str], env: Mapping[str, str], l
     if lex.process_word(stage.base_name, env) != "scratch":
         raise ConvertError(f"{NAME} stage must use FROM scratch")
     found: GitSource | HTTPSource | None = None
+    env = dict(env)
     for command in stage.commands:
         if isinstance(command, ArgCommand):
             for arg in command.args:
@@ -82,7 +82,7 @@ def _source_of(stage: Stage, given: Mapping[str, str], env: Mapping[str, str], l
                 if value is None and arg.value is not None:
                     value = lex.process_word(arg.value, env)
                 if value is not None:
-                    env = with_variable(env, arg.key, value)
+                    env[arg.key] = value
         elif not isinstance(command, AddCommand):
             what = f"unsupported {command.name} instruction"
             raise ConvertError(f"{NAME} stage does not meet source-only requirements: {what}")

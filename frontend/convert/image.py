@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from builder.oci.image import ContainerConfig, ImageConfig
@@ -25,28 +24,9 @@ def default_shell(os: str) -> tuple[str, ...]:
     return ("cmd", "/S", "/C") if os == "windows" else ("/bin/sh", "-c")
 
 
-def with_shell(image: ImageConfig, args: tuple[str, ...]) -> tuple[str, ...]:
-    """The command line of a shell form."""
-    return (*(image.config.shell or default_shell(image.platform.os)), " ".join(args))
-
-
-def env_of(image: ImageConfig) -> list[tuple[str, str]]:
-    """``Env`` as pairs; a name without ``=`` has an empty value."""
-    pairs = (entry.partition("=") for entry in image.config.env)
-    return [(name, value) for name, _, value in pairs]
-
-
-def set_env(env: tuple[str, ...], name: str, value: str) -> tuple[str, ...]:
-    """``Env`` with ``name`` set in its place, or at the end."""
-    entry = f"{name}={value}"
-    for index, old in enumerate(env):
-        if old.partition("=")[0] == name:
-            return (*env[:index], entry, *env[index + 1 :])
-    return (*env, entry)
-
-
-def set_labels(labels: tuple[tuple[str, str], ...], more: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted({**dict(labels), **more}.items()))
+def with_shell(config: ContainerConfig, os: str, args: tuple[str, ...]) -> tuple[str, ...]:
+    """The command line of a shell form, in an image of ``os``."""
+    return (*(config.shell or default_shell(os)), " ".join(args))
 
 
 def for_platform(image: ImageConfig, asked: Platform | None) -> ImageConfig:

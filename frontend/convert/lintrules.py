@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from builder.oci.platform import Platform, normalize
@@ -26,6 +26,7 @@ _SECRET_WORDS = frozenset(
 )
 _HARMLESS_WORDS = frozenset(("public", "file", "version"))
 _ALL = frozenset(("*", "**", "**/*"))
+_MANY = 1 << 18
 
 
 def default_args_in_from(
@@ -47,7 +48,7 @@ def undefined_args_in_from(known: Iterable[str], missing: Iterable[str], locatio
     known = set(known)
     for name in sorted(missing):
         if name not in known:
-            lint.run(rules.UNDEFINED_ARG_IN_FROM, location, name, suggest.search(name, known))
+            lint.run(rules.UNDEFINED_ARG_IN_FROM, location, name, _near(name, known, lint))
 
 
 def redundant_target_platform(
@@ -87,7 +88,7 @@ def undefined_variables(
     """UndefinedVar. An ARG without a value declares its name."""
     names = set(missing).difference((arg.key for arg in declared), NOT_IN_ENVIRONMENT)
     for name in sorted(names):
-        lint.run(rules.UNDEFINED_VAR, location, name, suggest.search(name, env))
+        lint.run(rules.UNDEFINED_VAR, location, name, _near(name, env, lint))
 
 
 def secret_name(instruction: str, key: str, location: Sequence[Range], lint: Linter) -> None:
@@ -106,6 +107,11 @@ def ignored_source(command: str, source: str, matcher: PatternMatcher | None, lo
         return  # a context's root is no path that a pattern can mean, unless it takes all
     if matcher.matches_or_parent_matches(path):
         lint.run(rules.COPY_IGNORED_FILE, location, command, path)
+
+
+def _near(name: str, known: Collection[str], lint: Linter) -> str:
+    """What may have been meant; not looked for any more where there are so many findings that nobody reads the hints."""
+    return suggest.search(name, known) if len(lint.warnings) * len(known) < _MANY else ""
 
 
 def _is_reference(text: str) -> bool:

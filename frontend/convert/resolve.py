@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from builder.graph.ops import ImageSource
 from builder.graph.vertex import Edge, Vertex, VertexMeta
-from builder.oci.platform import Platform
+from builder.oci.platform import Platform, normalize
 from builder.oci.reference import Reference
 from builder.text.quoting import quote
 from builder.values import replace
@@ -50,7 +50,7 @@ def _resolve_bases(reachable: set[StageState], context: ConvertContext) -> None:
         stage.resolved = context.all_stages or stage in reachable
         if stage.base_name == SCRATCH and stage.named_context is None:
             stage.state = State()
-            stage.image = empty_image(context.target_platform)
+            stage.start_from(empty_image(context.target_platform))
             stage.platform = context.target_platform
             stage.dispatched = stage.unregistered
         else:
@@ -106,8 +106,8 @@ def _resolve_base(stage: StageState, context: ConvertContext) -> None:
         return
     state, image = contexts.load(named, context.images)
     stage.base_image = image
-    stage.image = image or empty_image(platform)
-    stage.state = replace(state, platform=platform)
+    stage.start_from(image or empty_image(platform))
+    stage.state = replace(state, platform=normalize(platform))
     stage.platform = platform
 
 
@@ -118,9 +118,9 @@ def _take_context(stage: StageState, context: ConvertContext) -> None:
     stage.dispatched = True
     if image is None:
         # A folder has no config and so no architecture; the stage, or one on it, makes files but no image.
-        stage.image = replace(stage.image, platform=Platform(context.target_platform.os, ""))
+        stage.draft.image = replace(stage.draft.image, platform=Platform(context.target_platform.os, ""))
         return
-    stage.image = image
+    stage.start_from(image)
     if image.platform.architecture and image.platform.os:
         stage.platform = image.platform
 
@@ -130,7 +130,7 @@ def _take_image(stage: StageState, context: ConvertContext) -> None:
     stage.base_name = _reference(stage)
     base = _base_image(stage, written, platform, context)
     stage.base_image = base.config
-    stage.image = replace(base.config, created="")
+    stage.start_from(replace(base.config, created=""))
     stage.base_name = base.ref
     if stage.platform is None and context.implicit:
         platform = _detected(base.config, platform, context)
@@ -146,8 +146,9 @@ def _take_image(stage: StageState, context: ConvertContext) -> None:
         instruction=stage.stage.source_code,
     )
     source = ImageSource(stage.base_name, context.options.image_resolve_mode)
-    stage.state = State(Edge(Vertex(source, platform=platform, meta=meta)), platform=platform)
-    base_image_platform(written, platform, stage.image.platform, stage.stage.location, context.lint)
+    normal = normalize(platform)  # names say what was written; the solver knows one spelling of a platform
+    stage.state = State(Edge(Vertex(source, platform=normal, meta=meta)), platform=normal)
+    base_image_platform(written, platform, base.config.platform, stage.stage.location, context.lint)
 
 
 def _base_image(stage: StageState, written: str, platform: Platform, context: ConvertContext) -> BaseImage:
@@ -174,7 +175,7 @@ def _detected(image: ImageConfig, target: Platform, context: ConvertContext) -> 
 def _take_triggers(stage: StageState, context: ConvertContext) -> bool:
     """Put the triggers of the base in front of the stage's commands. True if they read stages."""
     stage.inherit()
-    triggers = list(stage.image.config.onbuild)
+    triggers = list(stage.draft.onbuild)
     if stage.base is not None and not stage.triggers_taken:
         commands = (linked.command for linked in stage.base.commands)
         triggers += [command.expression for command in commands if isinstance(command, OnbuildCommand)]
@@ -187,7 +188,7 @@ def _take_triggers(stage: StageState, context: ConvertContext) -> bool:
         e.ranges = stage.stage.location
         raise
     finally:
-        stage.configure(onbuild=())
+        stage.draft.onbuild = []
 
 
 def _add_triggers(stage: StageState, triggers: list[str], context: ConvertContext) -> bool:

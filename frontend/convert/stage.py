@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from builder.oci.image import History, ImageConfig
+from builder.oci.image import ContainerConfig, History, ImageConfig
 from builder.oci.platform import Platform
+from builder.text.redact import redact_history
 from builder.text.times import NS, format_rfc3339
 from builder.values import dataclass, field, replace
+from frontend.convert.draft import ImageDraft
 from frontend.convert.history import COMMENT
 from frontend.convert.outline_capture import OutlineCapture
 from frontend.convert.state import State
@@ -40,7 +42,8 @@ class StageState:
     ``base``           the stage it continues, if it does
     ``deps``           stages that its commands read, with one command that does
     ``unregistered``   an image that --from names: no stage of the file, nothing to dispatch
-    ``dispatched``     ``state`` and ``image`` are final
+    ``dispatched``     ``state`` and ``draft`` are final
+    ``draft``          the image config as far as it has come
     ``total, index``   steps of the stage that progress counts, and the number of the last one
     """
 
@@ -59,7 +62,7 @@ class StageState:
     index: int = 0
     in_trigger: bool = False
     state: State = field(default_factory=State)
-    image: ImageConfig = field(default_factory=lambda: ImageConfig(Platform("", "")))
+    draft: ImageDraft = field(default_factory=lambda: ImageDraft(ImageConfig(Platform("", ""))))
     base_image: ImageConfig | None = None
     base: StageState | None = None
     deps: dict[StageState, Command] = field(default_factory=dict)
@@ -80,23 +83,42 @@ class StageState:
         base = self.base
         if base is None:
             return
-        self.state = base.state
+        self.state = replace(base.state, env=dict(base.state.env))
         self.platform = base.platform
-        self.image = base.image
-        self.configure(onbuild=())
+        self.draft = base.draft.copy()
+        self.draft.onbuild = []
         self.base_image = base.base_image
         self.workdir_set = base.workdir_set
         self.build_args += base.build_args
 
+    @property
+    def config(self) -> ContainerConfig:
+        """Fields of the container config that do not grow; env, labels, ports, volumes and triggers are in ``draft``."""
+        return self.draft.image.config
+
+    @property
+    def image_os(self) -> str:
+        """Of the image, which says how its paths and shells are."""
+        return self.draft.image.platform.os
+
+    def start_from(self, image: ImageConfig) -> None:
+        """Take ``image`` for the config to change."""
+        self.draft = ImageDraft(image)
+
+    def set_variable(self, name: str, value: str) -> None:
+        """For the commands that follow; the last one of a name counts, and stands last."""
+        self.state.env.pop(name, None)
+        self.state.env[name] = value
+
     def configure(self, **fields: Any) -> None:
-        """Change fields of the container config."""
-        self.image = replace(self.image, config=replace(self.image.config, **fields))
+        """Change fields of the container config that do not grow."""
+        self.draft.configure(**fields)
 
     def commit(self, created_by: str, *, layer: bool = False) -> None:
-        """Add a line to the history; ``layer``: the step may give a layer."""
+        """Add a line to the history, without credentials of URLs; ``layer``: the step may give a layer."""
         created = "" if self.epoch is None else format_rfc3339(self.epoch * NS)
-        entry = History(created, created_by, "", COMMENT, not layer)
-        self.image = replace(self.image, history=(*self.image.history, entry))
+        entry = History(created, redact_history(created_by), "", COMMENT, not layer)
+        self.draft.history.append(entry)
 
 
 class Stages:
@@ -154,23 +176,25 @@ def reachable_from(target: StageState) -> set[StageState]:
 def check_circular(stages: Iterable[StageState]) -> None:
     """Raise ``ConvertError`` at the commands that make stages need each other."""
     visited: set[StageState] = set()
-    path: set[StageState] = set()
-
-    def visit(stage: StageState, commands: list[Command]) -> list[Command]:
-        if stage in visited:
-            return []
-        visited.add(stage)
-        path.add(stage)
-        for dep, command in stage.deps.items():
-            so_far = [*commands, command]
-            if dep in path:
-                return so_far
-            if found := visit(dep, so_far):
-                return found
-        path.remove(stage)
-        return []
-
-    for stage in stages:
-        if commands := visit(stage, []):
-            ranges = tuple(item for command in commands for item in command.location)
-            raise ConvertError(f"circular dependency detected on stage: {stage.name}", ranges)
+    for start in stages:
+        if start in visited:
+            continue
+        visited.add(start)
+        path = {start}
+        # The way down: where the command stands that led to each stage, and what the stage still has to show. No recursion: files
+        # have as many stages as somebody generates.
+        way: list[tuple[tuple[Range, ...], StageState, Iterator[tuple[StageState, Command]]]]
+        way = [((), start, iter(start.deps.items()))]
+        while way:
+            _, stage, rest = way[-1]
+            dep, command = next(rest, (None, None))
+            if dep is None or command is None:
+                way.pop()
+                path.remove(stage)
+            elif dep in path:
+                ranges = tuple(item for location, _, _ in way for item in location) + command.location
+                raise ConvertError(f"circular dependency detected on stage: {start.name}", ranges)
+            elif dep not in visited:
+                visited.add(dep)
+                path.add(dep)
+                way.append((command.location, dep, iter(dep.deps.items())))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from builder.graph.ops import NO_INPUT, CopyAction, File, MkdirAction, MkfileAction
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 class State:
     """A root filesystem (None: empty) with the settings that commands on it run with (BuildKit's llb.State).
 
-    ``env`` holds ENV and ARG alike, in the order they were last set. ``platform`` is known where an image lies below.
+    ``env`` holds ENV and ARG alike, in the order they were last set; it is the stage's own, which writes into it.
+    ``platform`` is known where an image lies below.
     """
 
     edge: Edge | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
     dir: str = "/"
     user: str = ""
     platform: Platform | None = None
@@ -31,16 +32,6 @@ class State:
     def on(self, edge: Edge | None) -> State:
         """The same settings on another root filesystem."""
         return replace(self, edge=edge)
-
-    def add_env(self, name: str, value: str) -> State:
-        return replace(self, env=with_variable(self.env, name, value))
-
-
-def with_variable(env: Mapping[str, str], name: str, value: str) -> dict[str, str]:
-    """``env`` with ``name`` set, as the last one also if it was there before."""
-    changed = {key: old for key, old in env.items() if key != name}
-    changed[name] = value
-    return changed
 
 
 def locations(ranges: Sequence[Range]) -> tuple[Location, ...]:
@@ -57,18 +48,20 @@ def locations(ranges: Sequence[Range]) -> tuple[Location, ...]:
 class Inputs:
     """Collects the inputs of a vertex, each edge once."""
 
-    __slots__ = ("edges",)
+    __slots__ = ("_places", "edges")
 
     def __init__(self) -> None:
         self.edges: list[Edge] = []
+        self._places: dict[Edge, int] = {}
 
     def index(self, edge: Edge | None) -> int:
         """Number of the input, NO_INPUT for an empty root."""
         if edge is None:
             return NO_INPUT
-        if edge not in self.edges:
+        place = self._places.setdefault(edge, len(self.edges))
+        if place == len(self.edges):
             self.edges.append(edge)
-        return self.edges.index(edge)
+        return place
 
 
 @dataclass(frozen=True, slots=True)

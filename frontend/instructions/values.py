@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builder.text.chars import byte_length
+from builder.text import fields
 from builder.text.quoting import quote
 from frontend.errors import ParseError
 
@@ -56,47 +56,8 @@ def parse_ram_in_bytes(text: str) -> int:
 
 
 def csv_fields(line: str) -> list[str]:
-    """One line of CSV (tonistiigi/go-csvvalue): comma-separated, ``"..."`` with ``""`` for a quote."""
-    if line.endswith("\n"):
-        line = line[:-2] if line.endswith("\r\n") else line[:-1]
-    if not line:
-        raise ParseError("EOF")
-    fields: list[str] = []
-    pos = 0
-    while True:
-        if line.startswith('"', pos):
-            field, pos = _quoted_field(line, pos)
-        else:
-            end = line.find(",", pos)
-            end = len(line) if end < 0 else end
-            field = line[pos:end]
-            bare = field.find('"')
-            if bare >= 0:
-                raise _csv_error(line[: pos + bare], 'bare " in non-quoted field')
-            pos = end
-        fields.append(field)
-        if pos == len(line):
-            return fields
-        pos += 1  # the comma
-
-
-def _quoted_field(line: str, pos: int) -> tuple[str, int]:
-    parts: list[str] = []
-    pos += 1
-    while True:
-        end = line.find('"', pos)
-        if end < 0:
-            raise _csv_error(line[:pos], 'extraneous or missing " in quoted-field')
-        parts.append(line[pos:end])
-        pos = end + 1
-        if not line.startswith('"', pos):
-            break
-        parts.append('"')
-        pos += 1
-    if pos < len(line) and line[pos] != ",":
-        raise _csv_error(line[: pos - 1], 'extraneous or missing " in quoted-field')
-    return "".join(parts), pos
-
-
-def _csv_error(before: str, cause: str) -> ParseError:
-    return ParseError(f"parse error on line 1, column {byte_length(before) + 1}: {cause}")
+    """One line of CSV, as ``builder.text.fields``."""
+    try:
+        return fields.csv_fields(line)
+    except ValueError as e:
+        raise ParseError(str(e)) from None

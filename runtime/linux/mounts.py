@@ -189,9 +189,7 @@ def _bind_old(source: str | int, target: str | int, attributes: int, *, recursiv
         raise MountError(_text(f"bind of {from_name}", to_name, error, ""), code=error.errno or 0) from None
 
 
-def tmpfs(
-    target: str | int, *, size: int | None = None, mode: int = 0o1777, readonly: bool = False, noexec: bool = False
-) -> None:
+def tmpfs(target: str | int, *, size: int | None = None, mode: int = 0o1777, readonly: bool = False, noexec: bool = False) -> None:
     """Mount an empty tmpfs (nosuid, nodev) of at most ``size`` bytes (None: the kernel's default, half of memory)."""
     options = [("mode", f"{mode:o}")]
     if size is not None:

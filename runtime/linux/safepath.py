@@ -88,15 +88,16 @@ def _read_link(name: str, dir_fd: int) -> str | None:
         raise
 
 
-def resolve_in_root(root: str, path: str, *, follow_last: bool = True) -> str:
+def resolve_in_root(root: str, path: str, *, follow_last: bool = True, known: str = "") -> str:
     """``path`` with every symbolic link resolved inside ``root``; relative, no leading slash, "" for the root itself.
 
     Components that do not exist are kept as they are, as continuity's ``fs.RootPath`` does. With ``follow_last`` false
     a link in the last place stays. UnsafePathError for a chain of links that does not end; NotADirectoryError where a
-    component is a file.
+    component is a file. ``known``: a beginning of ``path`` that is known to hold no links; deep paths are not looked at
+    from the top each time then.
     """
-    rest = [part for part in reversed(path.split("/")) if part not in ("", ".")]
-    done: list[str] = []
+    rest = [part for part in reversed(path[len(known) :].split("/")) if part not in ("", ".")]
+    done = known.split("/") if known else []
     prefix = root.rstrip("/") + "/"
     links = 0
     while rest:
@@ -127,16 +128,38 @@ def resolve_in_root(root: str, path: str, *, follow_last: bool = True) -> str:
 def read_regular(root_fd: int, path: str, limit: int) -> bytes:
     """The bytes of the regular file ``path`` inside the root, links resolved inside. OSError where it can't be had.
 
-    UnsafePathError for a fifo, device, folder or more than ``limit`` bytes. The file is looked at with O_PATH before it
-    is opened for reading: opening a device can already do harm, opening a fifo can hang (CVE-2024-9676).
+    UnsafePathError for a fifo, device, folder or more than ``limit`` bytes.
     """
-    handle = open_in_root(root_fd, path, os.O_PATH)
+    return _read_all(open_regular(root_fd, path), path, limit)
+
+
+def read_named(path: str, limit: int) -> bytes:
+    """As ``read_regular``, for a path of somebody we trust: links lead wherever they do."""
+    return _read_all(open_named(path), path, limit)
+
+
+def open_regular(root_fd: int, path: str) -> int:
+    """A descriptor to read the regular file ``path`` inside the root with. OSError; UnsafePathError for anything else."""
+    return _readable(open_in_root(root_fd, path, os.O_PATH), path)
+
+
+def open_named(path: str) -> int:
+    """As ``open_regular``, for a path of somebody we trust: links lead wherever they do."""
+    return _readable(os.open(path, os.O_PATH | os.O_CLOEXEC), path)
+
+
+def _readable(handle: int, path: str) -> int:
+    """The file is looked at with O_PATH before it is opened for reading: opening a device can already do harm, opening a fifo can
+    hang (CVE-2024-9676)."""
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise UnsafePathError(f"{path} is not a regular file")
-        fd = os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     finally:
         os.close(handle)
+
+
+def _read_all(fd: int, path: str, limit: int) -> bytes:
     try:
         chunks: list[bytes] = []
         room = limit + 1

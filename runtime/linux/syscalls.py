@@ -74,7 +74,12 @@ PR_CAP_AMBIENT = 47
 
 FICLONE = 0x4004_9409
 
-_PIVOT_ROOT_NUMBER = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "ppc64le": 203, "s390x": 217}
+BPF_PROG_LOAD = 5
+BPF_PROG_ATTACH = 8
+BPF_PROG_TYPE_CGROUP_DEVICE = 15
+BPF_CGROUP_DEVICE = 6
+
+_BPF_NUMBER = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
 
 _calls: dict[str, Callable[..., int]] = {}
 _library: Any = None
@@ -197,15 +202,28 @@ def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 
     return _get("prctl", None, "iUUUU")(option, arg2, arg3, arg4, arg5)
 
 
-def sethostname(name: str) -> None:
-    """``sethostname(2)``."""
-    raw = os.fsencode(name)
-    _get("sethostname", None, "sU")(raw, len(raw))
+def bpf_load_device_program(instructions: bytes) -> int:
+    """``bpf(2)``: a file descriptor (close-on-exec) of a cgroup device program. OSError, ENOSYS where there is no number for it."""
+    import ctypes
+
+    code, license = ctypes.create_string_buffer(instructions), ctypes.create_string_buffer(b"GPL")
+    count = len(instructions) // 8
+    attributes = struct.pack("IIQQ", BPF_PROG_TYPE_CGROUP_DEVICE, count, ctypes.addressof(code), ctypes.addressof(license))
+    return _bpf(BPF_PROG_LOAD, attributes + bytes(24))
 
 
-def pivot_root(new_root: str, put_old: str) -> None:
-    """``pivot_root(2)``."""
-    _get("pivot_root", _PIVOT_ROOT_NUMBER[os.uname().machine], "ss")(_path(new_root), _path(put_old))
+def bpf_attach_device_program(program_fd: int, cgroup_fd: int) -> None:
+    """``bpf(2)``: the program decides for the v2 group from now on."""
+    _bpf(BPF_PROG_ATTACH, struct.pack("IIII", cgroup_fd, program_fd, BPF_CGROUP_DEVICE, 0))
+
+
+def _bpf(command: int, attributes: bytes) -> int:
+    import errno
+
+    number = _BPF_NUMBER.get(os.uname().machine)
+    if number is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), "bpf")
+    return _get("bpf", number, "ipU")(command, attributes, len(attributes))
 
 
 def reflink(source_fd: int, target_fd: int) -> None:

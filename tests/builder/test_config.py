@@ -72,10 +72,10 @@ def test_buildkitds_form_is_read() -> None:
     ("text", "named"),
     [
         ("[worker.oci]\nmax-paralelism = 1", "worker.oci.max-paralelism"),
-        ("[worker.containerd]\nenabled = true", "worker.containerd"),
-        ("[grpc]\naddress = []", "grpc"),
+        ("[worker.containerdd]\nenabled = true", "worker.containerdd"),
+        ("[grcp]\naddress = []", "grcp"),
         ('[registry."docker.io"]\nmirror = []', 'registry."docker.io".mirror'),
-        ("[[worker.oci.gcpolicy]]\nkeepBytes = 1", "worker.oci.gcpolicy.keepBytes"),
+        ("[[worker.oci.gcpolicy]]\nkeepByte = 1", "worker.oci.gcpolicy.keepByte"),
         ('[registry."a"]\nhttp = "yes"', 'registry."a".http: is not true or false'),
         ('[worker.oci]\nreservedSpace = "much"', "worker.oci.reservedSpace: invalid disk space much"),
         ('[[worker.oci.gcpolicy]]\nkeepDuration = "1 year"', "worker.oci.gcpolicy.keepDuration: invalid duration 1 year"),
@@ -90,6 +90,40 @@ def test_what_is_not_understood_is_named(text: str, named: str) -> None:
         Config.parse(text.encode(), "pybuild.toml")
     assert named in str(e.value)
     assert "\n" not in str(e.value)
+
+
+DAEMON = """
+debug = true
+root = "/var/lib/buildkit"
+insecure-entitlements = ["network.host"]
+[grpc]
+  address = ["tcp://0.0.0.0:1234"]
+  [grpc.tls]
+    cert = "/etc/buildkit/tls.crt"
+[history]
+  maxAge = 172800
+[worker.containerd]
+  enabled = false
+[worker.oci]
+  enabled = true
+  rootless = true
+  max-parallelism = 3
+  gckeepstorage = 9000
+  [[worker.oci.gcpolicy]]
+    keepBytes = 512000000
+[frontend."gateway.v0"]
+  enabled = false
+"""
+
+
+def test_the_file_of_a_daemon_can_be_used_and_what_means_nothing_is_named() -> None:
+    config = Config.parse(DAEMON.encode())
+    assert (config.max_parallelism, config.reserved_space.bytes) == (3, 9000)
+    assert config.gc_policy[0].reserved_space.bytes == 512000000
+    assert sorted(config.ignored) == [
+        *["debug", "frontend", "grpc", "history", "insecure-entitlements", "root"],
+        *["worker.containerd", "worker.oci.enabled", "worker.oci.rootless"],
+    ]
 
 
 def test_a_missing_file_is_a_usage_error() -> None:

@@ -112,6 +112,10 @@ def test_unknown_instruction_is_shown_with_a_suggestion(refused: Callable[..., D
     assert re.search(r"Dockerfile:2\n-+\n.*1 \| .*\n +2 \| >>> RNU echo hi\n", done.err)
 
 
+def test_a_fifo_for_the_accounts_of_an_image_is_refused_and_not_waited_for(refused: Callable[..., Done]) -> None:
+    refused("FROM BASE\nRUN rm /etc/passwd && mkfifo /etc/passwd\nRUN true\n", "/etc/passwd is not a regular file")
+
+
 def test_unknown_flag_of_an_instruction(refused: Callable[..., Done]) -> None:
     refused("FROM BASE\nCOPY --form=x a b\n", "unknown flag: --form", "did you mean from?", "Dockerfile:2")
 
@@ -322,9 +326,17 @@ def test_a_disk_full_in_the_pull(context: Context, busybox: str, small_disk: str
 
 
 def test_an_output_that_cannot_be_written(refused: Callable[..., Done], tmp_path: Path) -> None:
-    out = tmp_path / "no/such/folder/i.tar"
-    refused("FROM BASE\nRUN true\n", str(out.parent), flags=("-o", f"type=oci,dest={out}"))
-    assert not out.parent.exists()
+    (tmp_path / "file").write_text("kept")
+    out = tmp_path / "file" / "i.tar"
+    refused("FROM BASE\nRUN true\n", str(out), "Not a directory", flags=("-o", f"type=oci,dest={out}"))
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_folders_above_an_output_are_made(pybuild: Pybuild, context: Context, tmp_path: Path) -> None:
+    """As buildx does it."""
+    folder = context({"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"})
+    pybuild.ok("-o", f"type=oci,dest={tmp_path}/no/such/folder/i.tar", folder)
+    assert (tmp_path / "no/such/folder/i.tar").exists()
 
 
 def test_a_failed_export_leaves_no_half_file(context: Context, pybuild: Pybuild, small_disk: str) -> None:

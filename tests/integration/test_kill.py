@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
+import select
 import signal
 import subprocess
+import termios
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -134,12 +138,16 @@ def interruptible(context: Context, busybox: str) -> Callable[[Beacon], str]:
     return make
 
 
-def interrupt(pybuild: Pybuild, folder: str, beacon: Beacon, number: signal.Signals) -> tuple[int, str, int]:
-    """(exit code, standard error, pid) of a build that got a signal while both steps ran; nothing of it may be left."""
-    build = pybuild.start(folder, stderr=subprocess.PIPE)
+def interrupt(
+    pybuild: Pybuild, folder: str, beacon: Beacon, number: signal.Signals, *args: str, again: signal.Signals | None = None
+) -> tuple[int, str, int]:
+    """(exit code, standard error, pid) of a build that got a signal (or two) while both steps ran; nothing of it may be left."""
+    build = pybuild.start(*args, folder, stderr=subprocess.PIPE)
     beacon.wait_for_calls(2)
     pids = descendants(build.pid)
     build.send_signal(number)
+    if again is not None:
+        build.send_signal(again)
     _, err = build.communicate(timeout=WAIT)
     nothing_left(pybuild.root, pids)
     pybuild.fsck()
@@ -161,11 +169,68 @@ def test_ctrl_c_stops_running_steps_and_keeps_the_finished(
     assert pybuild.ok(folder).ending("RUN echo first") == "CACHED"
 
 
-def test_sigterm_leaves_nothing(pybuild: Pybuild, interruptible: Callable[[Beacon], str]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("runtime", ["runc", "crun", "bwrap"])
+def test_sigterm_and_hang_up_end_as_ctrl_c_does(
+    pybuild: Pybuild, interruptible: Callable[[Beacon], str], number: signal.Signals, runtime: str
+) -> None:
+    """Not only processes and mounts are gone, which the kernel sees to: also scratch folders, and the groups of steps."""
     with Beacon() as beacon:
-        code, err, _ = interrupt(pybuild, interruptible(beacon), beacon, signal.SIGTERM)
-    assert code in (-signal.SIGTERM, 128 + signal.SIGTERM), err
+        code, err, pid = interrupt(pybuild, interruptible(beacon), beacon, number, "--runtime", runtime)
+    assert code == 128 + number, err
     assert "Traceback" not in err
+    assert "CANCELED" in err
+    assert re.search(r"^ERROR: .*cancell?ed", err, re.MULTILINE)
+    assert cgroups_of(pid) == []
+    assert os.listdir(f"{pybuild.root}/tmp") == []
+
+
+def test_the_signal_may_come_twice(pybuild: Pybuild, interruptible: Callable[[Beacon], str]) -> None:
+    """A shell that hangs up tells its jobs once more; systemd sends SIGHUP after SIGTERM."""
+    with Beacon() as beacon:
+        code, err, pid = interrupt(pybuild, interruptible(beacon), beacon, signal.SIGTERM, again=signal.SIGHUP)
+    assert code in (128 + signal.SIGTERM, 128 + signal.SIGHUP), err  # they may be pending both, and then the lower one is first
+    assert "Traceback" not in err
+    assert cgroups_of(pid) == []
+    assert os.listdir(f"{pybuild.root}/tmp") == []
+
+
+def test_a_signal_that_the_caller_ignores_does_not_end_the_build(pybuild: Pybuild, context: Context, busybox: str) -> None:
+    """nohup. The step's own processes have the signal as ever."""
+    with Beacon() as beacon:
+        folder = context({"Dockerfile": f"FROM {busybox}\nRUN {beacon.call} ; sh -c 'kill -HUP $$' ; test $? = 129\n"})
+        build = pybuild.start(folder, before=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+        beacon.wait_for_calls()
+        build.send_signal(signal.SIGHUP)
+        beacon.hang_up()
+        assert build.wait(WAIT) == 0
+
+
+def test_a_terminal_that_is_gone_is_no_obstacle(pybuild: Pybuild, interruptible: Callable[[Beacon], str]) -> None:
+    """The kernel hangs the session up when nobody holds the terminal's other end any more; what is written then is an error."""
+    ours, theirs = os.openpty()
+    seen = threading.Event()
+
+    def read() -> None:
+        while not seen.is_set():
+            if select.select([ours], [], [], 0.05)[0]:
+                os.read(ours, 1 << 16)
+
+    reader = threading.Thread(target=read)
+    with Beacon() as beacon:
+        folder = interruptible(beacon)
+        build = pybuild.start("--progress", "tty", folder, stderr=theirs, before=lambda: fcntl.ioctl(2, termios.TIOCSCTTY, 0))
+        os.close(theirs)
+        reader.start()
+        beacon.wait_for_calls(2)
+        pids = descendants(build.pid)
+        seen.set()
+        reader.join(WAIT)
+        os.close(ours)
+        assert build.wait(WAIT) == 128 + signal.SIGHUP
+        nothing_left(pybuild.root, pids)
+    assert cgroups_of(build.pid) == []
+    assert os.listdir(f"{pybuild.root}/tmp") == []
 
 
 def test_a_failing_step_stops_its_siblings(pybuild: Pybuild, context: Context, busybox: str) -> None:

@@ -67,3 +67,25 @@ def test_every_snapshotter_makes_the_same_layers(
         )  # fmt: skip
         images.append(out)
     assert read_image(images[0]).manifest == read_image(images[1]).manifest
+
+
+def test_a_dockerfile_may_have_as_many_steps_as_layers_fit(
+    pybuild: Pybuild, context: Context, busybox_layout: str, tmp_path: Path
+) -> None:
+    """300 RUN steps in stages that stand on one another, 2000 settings between them, and folders."""
+    lines = ["FROM base AS s0"]
+    for i in range(300):
+        lines += [f"RUN echo {i} >> /count", *(f"ENV A{i}_{n}={n}" for n in range(7))]
+        lines += [f"WORKDIR /w{i}"] * (i % 10 == 0) + [f"FROM s{i // 50} AS s{i // 50 + 1}"] * (i % 50 == 49)
+    folder = context({"Dockerfile": "\n".join(lines)})
+    base = ("--build-context", f"base=oci-layout://{busybox_layout}")
+    for stage in range(7):
+        done = pybuild.ok(*base, "--target", f"s{stage}", "-o", f"type=oci,dest={tmp_path}/i.tar", folder)
+        assert len(done.not_cached()) == (55 if stage < 6 else 0)
+    assert read_image(tmp_path / "i.tar").files()["count"].text == "".join(f"{i}\n" for i in range(300))
+
+
+def test_a_plan_and_a_graph_of_thousands_of_steps(pybuild: Pybuild, context: Context) -> None:
+    folder = context({"Dockerfile": "FROM scratch\n" + "".join(f"WORKDIR /w{i}\nENV A{i}={i}\n" for i in range(2000))})
+    assert "2000 of 2000 steps would run" in pybuild("plan", folder).out
+    assert pybuild.ok("graph", folder).out.count('"make_parents"') == 2000

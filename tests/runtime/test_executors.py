@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import struct
 import threading
 
 import pytest
 
-from runtime import executor
+from runtime import executor, trampoline
 from runtime.errors import RuntimeFault
-from runtime.spec import BindMount, TmpfsMount
+from runtime.spec import BindMount, Sandbox, TmpfsMount
 from tests.runtime.conftest import Runner, make_rootfs
 
 pytestmark = pytest.mark.integration
+
+
+def calling_program(number: int, argument: int) -> bytes:
+    """An ELF file that makes one system call with one argument, the others 0; the exit code is its errno."""
+    code = b"\x48\xbf" + struct.pack("<Q", argument)  # mov rdi, argument
+    code += b"\x31\xf6\x31\xd2\x45\x31\xd2\x45\x31\xc0"  # rsi, rdx, r10, r8 = 0
+    code += b"\x48\xb8" + struct.pack("<Q", number) + b"\x0f\x05"  # mov rax, number; syscall
+    code += b"\x31\xff\x48\x85\xc0\x79\x05\x48\x89\xc7\xf7\xdf"  # edi = 0; if rax < 0: edi = -rax
+    code += b"\xb8\xe7\x00\x00\x00\x0f\x05"  # exit_group(edi)
+    return trampoline.header("x86_64", len(code)) + code
 
 
 def status_fields(text: str) -> dict[str, str]:
@@ -51,11 +63,44 @@ class TestProcess:
         assert run("cat").out == ""
         assert run.run(("cat",), stdin=b"a heredoc\n").out == "a heredoc\n"
 
-    def test_a_missing_command_is_the_steps_failure(self, run) -> None:
-        result = run.run(("nonsense",))
-        assert result.code != 0
-        assert 'nonsense' in result.err
-        assert "not found" in result.err
+    @pytest.mark.parametrize(
+        ("args", "said"),
+        [
+            (("nonsense",), 'exec: "nonsense": executable file not found in $PATH'),
+            (("",), 'exec: "": executable file not found in $PATH'),
+            (("plain",), 'exec: "plain": executable file not found in $PATH'),
+            (("/x/y",), 'exec: "/x/y": stat /x/y: no such file or directory'),
+            (("./y",), 'exec: "./y": stat ./y: no such file or directory'),
+            (("/bin/sh/x",), 'exec: "/bin/sh/x": stat /bin/sh/x: not a directory'),
+            (("/etc/passwd",), 'exec: "/etc/passwd": permission denied'),
+            (("/bin/garbage",), "exec /bin/garbage: exec format error"),
+            (("/bin/script",), "exec /bin/script: no such file or directory"),
+            (("echo", "x" * 200_000), "exec /bin/echo: argument list too long"),
+        ],
+        ids=lambda value: value[0] if isinstance(value, tuple) else "",
+    )
+    def test_a_command_that_can_not_be_executed_is_the_steps_failure_in_one_line(self, run, args, said: str) -> None:
+        for name, mode, text in (("garbage", 0o755, "x"), ("script", 0o755, "#!/no/such\n"), ("plain", 0o644, "")):
+            with open(f"{run.rootfs}/bin/{name}", "w") as file:
+                file.write(text)
+            os.chmod(f"{run.rootfs}/bin/{name}", mode)
+        result = run.run(args)
+        assert (result.code, result.out, result.err) == (1, "", said + "\n")
+
+    def test_a_command_may_say_what_a_runtime_would(self, run) -> None:
+        """Then it is output, and its exit code its own."""
+        said = '{"msg":"x","level":"error"}\nrunc run failed: unable to\nbwrap: no\n'
+        for code in (1, 3):
+            result = run.run(("/bin/sh", "-c", f"printf '{said}' >&2; exit {code}"))
+            assert (result.code, result.err) == (code, said)
+        result = run.run(("/bin/sh", "-c", "echo 'runc run failed: x' >&2; echo 'bwrap: x' >&2; echo out; exit 1"))
+        assert (result.code, result.out, result.err) == (1, "out\n", "runc run failed: x\nbwrap: x\n")
+
+    def test_a_program_of_roots_alone_can_be_the_command_of_a_user(self, run) -> None:
+        """runc looks the command up and starts it with the sandbox's capabilities; the command itself has none."""
+        os.chmod(f"{run.rootfs}/bin/busybox", 0o700)
+        result = run.run(("grep", "CapEff", "/proc/self/status"), user="app")
+        assert (result.code, result.out) == (0, "CapEff:\t0000000000000000\n")
 
     def test_arguments_are_not_changed(self, run) -> None:
         assert run.run(("echo", "a  b", "", "ü", "$X", "-n")).out == "a  b  ü $X -n\n"
@@ -82,6 +127,21 @@ class TestUser:
         with pytest.raises(RuntimeFault, match=r"^unable to find user nobody: no matching entries in passwd file$"):
             run("true", user="nobody")
 
+    @pytest.mark.parametrize("user", ["", "0:0", "app"])
+    @pytest.mark.parametrize("name", ["passwd", "group"])
+    def test_a_fifo_in_place_of_an_account_file_does_not_hang(self, run, name: str, user: str) -> None:
+        """Neither us nor runc, which opens both by itself. The timer is for an implementation that does."""
+        os.unlink(f"{run.rootfs}/etc/{name}")
+        os.mkfifo(f"{run.rootfs}/etc/{name}")
+        cancelled = threading.Event()
+        timer = threading.Timer(20, cancelled.set)
+        timer.start()
+        try:
+            with pytest.raises(RuntimeFault, match=f"/etc/{name} of the root file system is not a regular file"):
+                run.run(("true",), user=user, cancelled=cancelled)
+        finally:
+            timer.cancel()
+
     def test_files_belong_to_the_user(self, run) -> None:
         run("touch /tmp/mine", user="app")
         status = os.stat(f"{run.rootfs}/tmp/mine")
@@ -93,9 +153,24 @@ class TestUser:
         status = os.stat(f"{run.rootfs}/tmp/a/b")
         assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (1000, 1001, 0o755)
 
-    def test_a_working_folder_that_is_a_file_is_a_fault(self, run) -> None:
+    def test_a_working_folder_below_a_file_is_a_fault(self, run) -> None:
         with pytest.raises(RuntimeFault, match="working dir"):
             run("true", cwd="/bin/busybox/x")
+
+    def test_a_working_folder_that_is_a_file_is_the_steps_failure(self, run) -> None:
+        result = run("true", cwd="/etc/passwd")
+        assert (result.code, result.err) == (1, "mkdir /etc/passwd: not a directory\n")
+
+    def test_a_working_folder_below_dev_is_made_there(self, run) -> None:
+        assert run("pwd", cwd="/dev/a/b").out == "/dev/a/b\n"
+
+    @pytest.mark.parametrize("cwd", ["/proc/none", "/sys/none"])
+    def test_a_working_folder_that_the_kernel_does_not_make_is_the_steps_failure(self, run, cwd: str) -> None:
+        result = run("true", cwd=cwd)
+        assert result.code == 1
+        assert cwd in result.err
+        assert result.err.count("\n") == 1
+        assert "config.json" not in result.err
 
 
 class TestRestrictions:
@@ -126,10 +201,25 @@ class TestRestrictions:
         assert lines[:2] == ["0", "0"]
         assert sum("Read-only file system" in line for line in lines) == 2, lines
 
-    def test_a_device_made_in_the_rootfs_can_not_be_opened(self, run) -> None:
-        """The nodev of the rootfs is the caller's where there is no devices cgroup; bubblewrap adds it itself."""
-        result = run("mknod /tmp/disk b 254 0 && dd if=/tmp/disk of=/dev/null bs=1 count=1")
-        assert "not permitted" in result.err or "Permission denied" in result.err
+    @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the program is of amd64")
+    @pytest.mark.parametrize(
+        ("number", "argument", "error"),
+        [
+            pytest.param(5000, 0, errno.ENOSYS, id="newer-than-any-table"),
+            pytest.param(323, 0, errno.EPERM, id="userfaultfd"),
+            pytest.param(250, 0, errno.EPERM, id="keyctl"),
+            pytest.param(435, 0, errno.ENOSYS, id="clone3"),
+            pytest.param(56, 0x10000000, errno.EPERM, id="clone-of-a-user-namespace"),
+            pytest.param(165, 0, errno.EPERM, id="mount"),
+            pytest.param(39, 0, 0, id="getpid"),
+        ],
+    )
+    def test_system_calls_are_refused_alike(self, run, number: int, argument: int, error: int) -> None:
+        """Programs built for newer kernels fall back on ENOSYS, not on EPERM."""
+        with open(f"{run.rootfs}/bin/call", "wb") as file:
+            file.write(calling_program(number, argument))
+        os.chmod(f"{run.rootfs}/bin/call", 0o755)
+        assert run.run(("call",)).code == error
 
     def test_processes_of_the_host_are_not_seen(self, run) -> None:
         assert run("echo $$; ls -d /proc/[0-9]* | wc -l").out.split()[0] == "1"
@@ -194,6 +284,11 @@ class TestSurroundings:
         assert "Read-only" in run("echo x >/etc/hosts").err
         assert "Read-only" in run("echo x >/etc/resolv.conf").err
 
+    def test_network_none_shows_no_interface_of_the_host_anywhere(self, run) -> None:
+        result = run("ls /sys/class/net /sys/devices/virtual/net; cat /sys/class/net/lo/flags", network="none")
+        assert result.out == "/sys/class/net:\nlo\n\n/sys/devices/virtual/net:\nlo\n0x9\n"  # IFF_UP, IFF_LOOPBACK
+        assert "Read-only" in run("echo x >/sys/class/net/lo/ifalias", network="none").err
+
     def test_network_none_has_loopback_only_and_others_the_hosts(self, run) -> None:
         count = "cat /proc/net/dev | grep -c :"
         assert run(count, network="none").out == "1\n"
@@ -245,6 +340,31 @@ class TestMounts:
         assert result.err.count("Read-only") == 2
         with open(f"{tmp_path}/cache/file") as file:
             assert file.read() == "new\n"
+
+    def test_a_tmpfs_has_the_mode_of_what_it_covers_and_is_everybodys_where_nothing_was(self, run, tmp_path) -> None:
+        """What runc does when it finds no folder, and so BuildKit's: a user can write without having asked for it."""
+        os.makedirs(f"{run.rootfs}/old")
+        os.chmod(f"{run.rootfs}/old", 0o2750)
+        os.makedirs(f"{tmp_path}/bound/old")
+        os.chmod(f"{tmp_path}/bound/old", 0o700)
+        places = ("/old", "/new", "/bound/old", "/bound/new", "/new/er", "/dev/made")
+        mounts = (BindMount("/bound", f"{tmp_path}/bound"), *(TmpfsMount(place, 1 << 20) for place in places))
+        result = run(f"stat -c '%a %u:%g' {' '.join(places)}; touch /new/x && echo written", mounts=mounts, user="app")
+        modes = ["2750", "1777", "700", "1777", "1777", "1777"]
+        assert result.out.splitlines() == [*(f"{mode} 0:0" for mode in modes), "written"]
+
+    @pytest.mark.parametrize(
+        ("mount", "said"),
+        [
+            (TmpfsMount("/etc/passwd"), "cannot mount a tmpfs on /etc/passwd: not a directory"),
+            (BindMount("/etc/passwd", "/bin"), "cannot mount a folder on /etc/passwd: not a directory"),
+            (BindMount("/bin", "/etc/passwd"), "cannot mount a file on /bin: is a directory"),
+        ],
+    )
+    def test_what_does_not_fit_its_place_is_named(self, run, mount: BindMount | TmpfsMount, said: str) -> None:
+        with pytest.raises(RuntimeFault) as caught:
+            run("true", mounts=(mount,))
+        assert str(caught.value) == said
 
     def test_mount_points_leave_nothing_in_the_rootfs(self, run, tmp_path) -> None:
         with open(f"{tmp_path}/secret", "w") as file:
@@ -349,11 +469,13 @@ class TestSelect:
         with pytest.raises(RuntimeFault, match="no way to run a sandbox: runc not found; crun not found; bwrap not found"):
             executor.select(None)
 
-    def test_bubblewrap_refuses_a_cgroup_parent(self, rootfs: str) -> None:
-        from runtime.bwrap import BubblewrapExecutor
-        from runtime.spec import Process, Sandbox
-
-        with pytest.raises(RuntimeFault, match="cgroup-parent"):
-            BubblewrapExecutor().run(
-                Sandbox(rootfs, cgroup_parent="x"), Process(("true",)), lambda stream, data: None, threading.Event()
-            )
+    def test_options_that_can_not_be_had_are_told_without_a_look_at_files(self, run) -> None:
+        """Before anything is pulled for the step."""
+        for options in ({"network": "wifi"}, {"security": "lax"}, {"ulimits": (("nofile", 2, 1),)}):
+            with pytest.raises(RuntimeFault):
+                run.executor.admit(Sandbox("/none", **options))
+        if run.name == "bwrap":
+            with pytest.raises(RuntimeFault, match="bwrap can't honour --cgroup-parent"):
+                run.executor.admit(Sandbox("/none", cgroup_parent="x"))
+        else:
+            run.executor.admit(Sandbox("/none", cgroup_parent="x"))

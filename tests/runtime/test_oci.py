@@ -17,8 +17,15 @@ FACTS = Facts("x86_64", False, EVERYTHING, EVERYTHING, True, NAMES, Cgroups("v1"
 ROOTLESS = replace(FACTS, user_namespace=True, uids=((0, 1),), gids=((0, 1),), setgroups=False, cgroups=Cgroups("none"))
 
 
-def config(sandbox: Sandbox = Sandbox("/r"), facts: Facts = FACTS, user: User = User(0, 0), cgroup: str = "/g") -> Any:  # noqa: B008
-    return oci.config(sandbox, Process(("x",)), user, facts, resolv_conf="/s/resolv.conf", hosts="/s/hosts", cgroup=cgroup)
+def config(
+    sandbox: Sandbox = Sandbox("/r"),  # noqa: B008
+    facts: Facts = FACTS,
+    user: User = User(0, 0),  # noqa: B008
+    cgroup: str = "/g",
+    sysfs: str = "",
+) -> Any:
+    files = {"resolv_conf": "/s/resolv.conf", "hosts": "/s/hosts"}
+    return oci.config(sandbox, Process(("x",)), user, facts, **files, cgroup=cgroup, sysfs=sysfs)
 
 
 def destinations(document: Any) -> list[str]:
@@ -71,8 +78,8 @@ def test_two_mounts_on_one_place_the_later_counts_in_the_first_ones_place() -> N
     document = config(Sandbox("/r", mounts=mounts, shm_size=1 << 20))
     assert destinations(document)[-2:] == ["/a", "/b"]
     assert document["mounts"][-2] == {"destination": "/a", "type": "bind", "source": "/two", "options": ["rbind", "ro"]}
-    assert document["mounts"][-1]["options"] == ["nosuid", "size=4096"]
-    assert document["mounts"][3]["options"] == ["nosuid", "size=1048576"]
+    assert document["mounts"][-1]["options"] == ["nosuid", "size=4096", "mode=1777"]
+    assert document["mounts"][3]["options"] == ["nosuid", "size=1048576", "mode=1777"]
 
 
 def test_ulimits_are_unsigned_and_minus_one_is_unlimited() -> None:
@@ -93,3 +100,19 @@ def test_in_a_user_namespace_nothing_is_asked_for_that_it_can_not_give() -> None
     options = {mount["destination"]: mount["options"] for mount in document["mounts"]}
     assert "gid=5" not in options["/dev/pts"]
     assert {"rbind", "rro"} <= set(options["/sys"])
+
+
+def test_without_a_cgroup_no_device_node_can_be_opened_where_the_step_could_make_one() -> None:
+    """But for those that the sandbox gives: bound from the host, each a mount of its own."""
+    mounts = (TmpfsMount("/t"), BindMount("/b", "/one"))
+    document = config(Sandbox("/r", mounts=mounts, shm_size=1 << 20), cgroup="")
+    given = [f"/dev/{name}" for name in oci.DEVICES]
+    open_ = [m["destination"] for m in document["mounts"] if "nodev" not in m["options"]]
+    assert open_ == [*given, "/dev/pts"]  # nothing can be made in a devpts
+    assert config(cgroup="/g")["mounts"][1]["options"] == ["nosuid", "strictatime", "mode=755", "size=65536k"]
+
+
+def test_the_sysfs_of_a_network_namespace_that_is_there_is_bound_and_no_other_made() -> None:
+    document = config(Sandbox("/r", network="none"), ROOTLESS, cgroup="", sysfs="/s/sys")
+    assert "network" not in [entry["type"] for entry in document["linux"]["namespaces"]]
+    assert [m["source"] for m in document["mounts"] if m["destination"] == "/sys"] == ["/s/sys"]

@@ -31,9 +31,9 @@ from runtime.errors import RuntimeFault
 from runtime.linux import mounts, namespaces
 from runtime.spec import Process, Sandbox
 def show(stream, data): os.write(stream, data)
-def run(name, script, user=""):
+def run(name, script, user="", **options):
     process = Process(("/bin/sh", "-c", script), ("PATH=/bin",), "/", user)
-    return executor.select(name).run(Sandbox(sys.argv[2]), process, show, threading.Event()).code
+    return executor.select(name).run(Sandbox(sys.argv[2], **options), process, show, threading.Event()).code
 """
 
 
@@ -107,6 +107,73 @@ print(run(sys.argv[3], "id -u; id -g; id -G; touch /tmp/made; exit 4", "app"))
     assert done.stdout == "False 2\n1000\n1001\n1001 2000\n4\n", done.stderr
     status = os.stat(f"{folder}/tmp/made")
     assert (status.st_uid, status.st_gid) == (200999, 201000)
+
+
+@pytest.mark.parametrize("name", executor.NAMES)
+def test_a_step_without_network_sees_no_interface_of_the_host(folder: str, name: str) -> None:
+    """The kernel gives a new sysfs to those alone who own the network namespace."""
+    script = """
+namespaces.enter_user_namespace()
+zygote.start()
+print(run(sys.argv[3], "ls /sys/class/net /sys/devices/virtual/net; cat /sys/class/net/lo/flags", network="none"))
+"""
+    done = as_nobody(script, folder, name)
+    assert done.stdout == "/sys/class/net:\nlo\n\n/sys/devices/virtual/net:\nlo\n0x9\n0\n", done.stderr
+
+
+@pytest.mark.parametrize("name", executor.NAMES)
+def test_where_no_new_sysfs_is_allowed_the_interfaces_are_covered(folder: str, name: str) -> None:
+    """A container that masks a part of /sys: the kernel would not let a fresh one show it."""
+    script = """
+namespaces.enter_user_namespace()
+zygote.start()
+print(run(sys.argv[3], "ls /sys/class/net /sys/devices/virtual/net", network="none"))
+"""
+    done = as_nobody(script, folder, name, before="mount -t tmpfs none /sys/kernel")
+    assert done.stdout == "/sys/class/net:\n\n/sys/devices/virtual/net:\n0\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("cgroup_parent='x'", {"runc": "--cgroup-parent has no effect here", "bwrap": "bwrap can't honour --cgroup-parent"}),
+        (
+            "ulimits=(('nofile', 1 << 20, 1 << 20),)",
+            {"runc": "ulimit nofile=1048576:1048576: the hard limit of this process is 4096"},
+        ),
+    ],
+)
+@pytest.mark.parametrize("name", executor.NAMES)
+def test_what_has_no_effect_in_a_user_namespace_is_refused_not_ignored(
+    folder: str, name: str, option: str, said: dict[str, str]
+) -> None:
+    """Every capability is effective in a namespace of one's own; for limits and cgroups only those outside count."""
+    script = f"""
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+namespaces.enter_user_namespace()
+try: executor.select(sys.argv[3]).admit(Sandbox("/none", {option}))
+except RuntimeFault as fault: print(fault)
+"""
+    assert as_nobody(script, folder, name).stdout.startswith(said.get(name, said["runc"]))
+
+
+def test_a_namespace_with_all_ids_as_outside_is_known_for_one(tmp_path: object) -> None:
+    """Root without CAP_SYS_ADMIN makes one: its map looks like that of the first namespace, and no cgroup is to be had in it."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    script = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from runtime import facts
+from runtime.linux import namespaces
+before = facts.probe().user_namespace
+namespaces.enter_user_namespace()
+found = facts.probe()
+print(before, found.uids == ((0, (1 << 32) - 1),), found.user_namespace)
+"""
+    done = subprocess.run([PYTHON, "-c", script, ROOT], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "False True True\n", done.stderr
 
 
 def test_an_overlay_of_a_user_namespace_keeps_its_markers_in_user_attributes(folder: str) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +16,7 @@ import pytest
 
 from runtime import cgroups, executor, zygote
 from runtime.errors import RuntimeFault
+from runtime.job import Report
 from tests.runtime.conftest import Runner
 
 pytestmark = [
@@ -111,20 +114,76 @@ def test_nothing_is_left_when_the_builder_is_killed(run: Runner, early: str) -> 
     assert eventually(swept)
 
 
-def test_a_killed_helper_is_a_fault_and_the_next_run_works(run: Runner) -> None:
+def children(pid: int) -> list[int]:
+    """In the order of their birth."""
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return sorted(map(int, file.read().split()))
+
+
+@pytest.mark.parametrize(
+    ("victim", "said"),
+    [
+        ("helper", "the sandbox helper process was killed by SIGKILL"),
+        ("supervisor", "cannot set up the sandbox: the sandbox's supervisor was killed by SIGKILL"),
+        ("first", "cannot set up the sandbox: the sandbox was killed by SIGKILL"),
+    ],
+)
+def test_whoever_is_killed_is_named_and_the_next_run_works(run: Runner, victim: str, said: str) -> None:
     failures: list[RuntimeFault] = []
 
     def listen(stream: int, data: bytes) -> None:
-        os.kill(zygote.get().pid, signal.SIGKILL)
+        chain = [zygote.get().pid]
+        while len(chain) < 3:
+            chain.append(children(chain[-1])[-1])
+        os.kill(chain[("helper", "supervisor", "first").index(victim)], signal.SIGKILL)
 
-    marker = f"8{os.getpid()}.{len(run.name)}"
+    marker = f"8{os.getpid()}.{len(run.name)}{len(victim)}"
     try:
         run.run(("/bin/sh", "-c", f"sleep {marker} & echo ready; sleep {marker}"), listen=listen)
     except RuntimeFault as fault:
         failures.append(fault)
-    assert [str(fault) for fault in failures] == ["the sandbox's supervisor died"]
+    assert [str(fault) for fault in failures] == [said]
     assert eventually(lambda: not processes(marker))
     assert run("exit 5").code == 5
+
+
+def test_a_helper_that_can_not_fork_says_so_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit on processes, or no memory: one sandbox fails with the reason, all others of the build go on."""
+
+    def fork() -> int:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    fds = [os.memfd_create("job"), theirs.detach(), *(os.memfd_create("x") for _ in range(3))]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fork", fork)
+        assert zygote._fork(fds, []) is None
+    with ours:
+        assert Report.decode(ours.recv(1 << 16)).error == "cannot start a process: Resource temporarily unavailable"
+        assert ours.recv(1) == b""
+
+
+def test_without_dev_null_the_reason_is_told(run: Runner) -> None:
+    """In a mount namespace of its own, where /dev/null is a file on a file system without devices."""
+    script = """
+import sys, threading
+from runtime import executor
+from runtime.errors import RuntimeFault
+from runtime.spec import Process, Sandbox
+try: executor.select(sys.argv[1]).run(Sandbox(sys.argv[2]), Process(("true",), ("PATH=/bin",)), print, threading.Event())
+except RuntimeFault as fault: print(fault)
+"""
+    node = f"{run.rootfs}/../node"
+    os.mknod(node, 0o20666, os.makedev(1, 3))
+    hide = f"mount --bind {node} {node} && mount -o remount,bind,nodev {node} && mount --move {node} /dev/null"
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", f'{hide} && exec "$@"', "sh", sys.executable, "-c", script, run.name, run.rootfs],
+        env={**os.environ, "PYTHONPATH": ROOT},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == "cannot set up the sandbox: Permission denied: /dev/null\n", done.stderr
 
 
 def test_the_process_in_the_sandbox_killed_from_outside_is_an_exit_status(run: Runner) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from runtime.capabilities import DEFAULT, NAMES
 from runtime.errors import RuntimeFault
-from runtime.trampoline import Command, build, candidates
+from runtime.trampoline import Command, _arm64_skip_unless, build, candidates, idle
 
 PLAIN = Command(("/bin/busybox", "true"), (), 0, 0, None, DEFAULT, (), True, ())
 
@@ -48,6 +48,11 @@ def test_arm64_instructions_are_encoded_as_the_manual_has_them() -> None:
     assert words[16] == 0xD4000001  # svc #0
 
 
+def test_arm64_comparisons_are_encoded_as_the_manual_has_them() -> None:
+    """cmn x0, #13 (EACCES); b.ne over two instructions."""
+    assert struct.unpack("<II", _arm64_skip_unless(13, 8)) == (0xB100341F, 0x54000061)
+
+
 def test_an_unknown_architecture_is_named() -> None:
     with pytest.raises(RuntimeFault, match="bwrap is not supported on riscv64"):
         build("riscv64", PLAIN)
@@ -80,9 +85,26 @@ class TestRun:
         show = ("/usr/bin/busybox", "sh", "-c", "ulimit -n; ulimit -Hn")
         assert run(tmp_path, replace(PLAIN, args=show, rlimits=((7, 50, 60),))).stdout == "50\n60\n"
 
-    def test_a_command_not_found_is_told_with_127(self, tmp_path: object) -> None:
+    def test_a_command_not_found_is_told_as_runc_does(self, tmp_path: object) -> None:
         done = run(tmp_path, replace(PLAIN, args=("nonsense",), env=("PATH=/bin:/usr/bin",)))
-        assert (done.returncode, done.stderr) == (127, 'exec: "nonsense": executable file not found in $PATH\n')
+        assert (done.returncode, done.stderr) == (1, 'exec: "nonsense": executable file not found in $PATH\n')
+
+    def test_the_first_executable_of_the_path_counts_even_if_it_can_not_be_executed(self, tmp_path: object) -> None:
+        for name, mode, text in (("a", 0o644, ""), ("b", 0o755, "garbage"), ("c", 0o755, "#!/bin/sh\n")):
+            os.mkdir(f"{tmp_path}/{name}")
+            with open(f"{tmp_path}/{name}/tool", "w") as file:
+                file.write(text)
+            os.chmod(f"{tmp_path}/{name}/tool", mode)
+        path = ":".join(f"{tmp_path}/{name}" for name in "abc")
+        done = run(tmp_path, replace(PLAIN, args=("tool",), env=(f"PATH={path}",)))
+        assert (done.returncode, done.stderr) == (1, f"exec {tmp_path}/b/tool: exec format error\n")
+
+    def test_the_idle_program_ends_at_once(self, tmp_path: object) -> None:
+        path = f"{tmp_path}/idle"
+        with open(path, "wb") as file:
+            file.write(idle(os.uname().machine))
+        os.chmod(path, 0o755)
+        assert subprocess.run([path], timeout=20).returncode == 0
 
     def test_a_step_that_fails_is_named_with_126(self, tmp_path: object) -> None:
         done = run(tmp_path, replace(PLAIN, rlimits=((99, 1, 1),)))

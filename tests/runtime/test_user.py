@@ -82,6 +82,22 @@ def test_a_hostile_passwd_is_refused_or_read_inside(tmp_path: object) -> None:
         resolve(f"{tmp_path}", "daemon")
 
 
+@pytest.mark.parametrize("name", ["passwd", "group"])
+@pytest.mark.parametrize("spec", ["", "0:0", "5:6", "app"])
+def test_an_account_file_that_is_no_regular_one_is_refused_for_any_user(root: str, spec: str, name: str) -> None:
+    """runc reads them also where no name has to be looked up."""
+    path = f"{root}/etc/{name}"
+    os.unlink(path)
+    os.symlink("/var/real", path)
+    os.mkdir(f"{root}/var")
+    os.mkfifo(f"{root}/var/real")
+    with pytest.raises(RuntimeFault, match=f"^/etc/{name} of the root file system is not a regular file$"):
+        resolve(root, spec)
+    os.unlink(f"{root}/var/real")
+    if spec != "app":
+        resolve(root, spec)
+
+
 @pytest.mark.parametrize(
     ("spec", "ids"),
     [

@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
 from builder.values import dataclass, field
@@ -94,9 +94,16 @@ class Pybuild:
         return done
 
     def start(
-        self, *args: str, env: Mapping[str, str | None] | None = None, stderr: IO[bytes] | int = subprocess.DEVNULL
+        self,
+        *args: str,
+        env: Mapping[str, str | None] | None = None,
+        stderr: IO[bytes] | int = subprocess.DEVNULL,
+        before: Callable[[], object] | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start and come back at once; in a session of its own, so that signals reach what the test names and nothing else."""
+        """Start and come back at once; in a session of its own, so that signals reach what the test names and nothing else.
+
+        ``before`` is called in the new process before it becomes pybuild.
+        """
         return subprocess.Popen(
             self.command(*args),
             env=self.environment(env),
@@ -104,6 +111,7 @@ class Pybuild:
             stdout=subprocess.DEVNULL,
             stderr=stderr,
             start_new_session=True,
+            preexec_fn=before,
         )
 
     def command(self, *args: str) -> Sequence[str]:

@@ -16,7 +16,8 @@ from tests.support.oci import MANIFEST
 class LayoutRegistry:
     """Serves the layout's image as any repository and tag, byte for byte. ``host`` is ``127.0.0.1:PORT``.
 
-    Subclasses change single answers: ``deny`` (a status in place of an answer) and ``change`` (other bytes).
+    Subclasses change single answers: ``deny`` and ``refuse`` (a status in place of an answer) and ``change`` (other bytes).
+    ``asked`` are the paths of all requests, ``sent`` every Authorization that came.
     """
 
     def __init__(self, layout: str) -> None:
@@ -27,6 +28,8 @@ class LayoutRegistry:
         with open(self._path(self.manifest_digest), "rb") as f:
             self.manifest = f.read()
         self.layers: list[str] = [layer["digest"] for layer in json.loads(self.manifest)["layers"]]
+        self.asked: list[str] = []
+        self.sent: set[str] = set()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self.host = f"127.0.0.1:{self._server.server_address[1]}"
@@ -35,6 +38,10 @@ class LayoutRegistry:
 
     def deny(self, path: str) -> tuple[int, dict[str, str]] | None:
         """(status, headers) to refuse with; None to answer."""
+        return None
+
+    def refuse(self, authorization: str) -> tuple[int, dict[str, str]] | None:
+        """As ``deny``, by what was sent as Authorization (empty: nothing)."""
         return None
 
     def change(self, digest: str, data: bytes) -> bytes:
@@ -132,7 +139,10 @@ def _handler(registry: LayoutRegistry) -> type[BaseHTTPRequestHandler]:
             pass
 
         def _answer(self, *, body: bool) -> None:
-            denied = registry.deny(self.path)
+            sent = self.headers.get("Authorization", "")
+            registry.asked.append(self.path)
+            registry.sent |= {sent} - {""}
+            denied = registry.refuse(sent) or registry.deny(self.path)
             found = None if denied else registry.document(self.path)
             status, headers = denied or ((200, {}) if found or self.path == "/v2/" else (404, {}))
             digest, media_type, data = found or ("", "application/json", b"{}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import stat
 
+from builder.errors import LayerError
 from builder.values import dataclass, field
 
 REG, LINK, SYMLINK, CHAR, BLOCK, DIR, FIFO = "0", "1", "2", "3", "4", "5", "6"
@@ -46,9 +48,25 @@ class Entry:
     sparse: tuple[tuple[int, int], ...] | None = None
 
     @property
+    def stored(self) -> int:
+        """Bytes of data: without holes."""
+        return self.size if self.sparse is None else sum(length for _, length in self.sparse)
+
+    @property
+    def device(self) -> int:
+        """For mknod(2). LayerError where major or minor do not exist: Linux has 12 and 20 bits for them."""
+        if not (0 <= self.devmajor < 1 << 12 and 0 <= self.devminor < 1 << 20):
+            raise LayerError(f"{self.name}: device number {self.devmajor}:{self.devminor} does not exist")
+        return os.makedev(self.devmajor, self.devminor)
+
+    @property
     def format(self) -> int:
         """The S_IF* bits."""
         return _FORMATS[self.type]
+
+    def no_such_owner(self) -> LayerError:
+        """For the OverflowError of chown(2): BuildKit cuts such ids to 32 bits, which makes another owner of them."""
+        return LayerError(f"{self.name}: owner {self.uid}:{self.gid} does not exist: ids have 32 bits")
 
 
 def type_of(st_mode: int) -> str | None:

@@ -11,7 +11,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator
 
-from builder.errors import LayerError
+from builder.errors import LayerError, RefusedLayerError
 from builder.files.tar import pax, sparse
 from builder.files.tar.entry import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry
 from builder.values import dataclass
@@ -43,7 +43,7 @@ class Limits:
     entries: int = 5_000_000
     total: int = 256 << 30
     name: int = 4096
-    depth: int = 512
+    depth: int = 2048  # as many folders as a path of 4096 bytes can name
     special: int = 1 << 20  # PAX headers and GNU long names; Go's maxSpecialFileSize
     xattr: int = 64 << 10  # the kernel's XATTR_SIZE_MAX
 
@@ -51,8 +51,9 @@ class Limits:
 class TarReader:
     """Iterate for the members; ``data`` or ``extents`` give the current one's content, which is skipped if not asked for.
 
-    When the iteration ends the stream has been read to its last byte: digests over it are whole then.
-    LayerError for malformed, truncated or excessive archives.
+    When the iteration ends the stream has been read to its last byte: digests over it are whole then. ``members`` ends where the
+    archive does: what may follow is not asked for.
+    LayerError for malformed or truncated archives, RefusedLayerError for excessive ones.
     """
 
     def __init__(self, chunks: Iterable[bytes], limits: Limits | None = None) -> None:
@@ -68,6 +69,11 @@ class TarReader:
         self.entries = 0
 
     def __iter__(self) -> Iterator[Entry]:
+        yield from self.members()
+        self._drain()
+
+    def members(self) -> Iterator[Entry]:
+        """The members alone; see above."""
         while True:
             if self._left or self._padding:
                 self._skip(self._left + self._padding)
@@ -77,7 +83,6 @@ class TarReader:
                 break
             yield entry
         self._current = None
-        self._drain()
 
     def extents(self) -> Iterator[tuple[int, memoryview]]:
         """(offset in the file, bytes) of the current member's data; holes are left out."""
@@ -203,7 +208,7 @@ class TarReader:
         self._skip(-size % 512)
         self.entries += 1
         if self.entries > self._limits.entries:
-            raise LayerError(f"the archive has more than {self._limits.entries} entries")
+            raise RefusedLayerError(f"the archive has more than {self._limits.entries} entries")
         return data
 
     def _member(
@@ -278,7 +283,7 @@ class TarReader:
                 # A reader that misses one of the two sizes sees file content as headers (CVE-2025-62518). The field
                 # has a reason to differ only where the number does not fit into it.
                 if entry.type is REG and size != entry.size and size < _OCTAL_LIMIT:
-                    raise LayerError(f"malformed archive: PAX size {size} contradicts the header's {entry.size}")
+                    raise RefusedLayerError(f"malformed archive: PAX size {size} contradicts the header's {entry.size}")
                 entry.size = size
             elif key == pax.UID:
                 entry.uid = pax.parse_number(value)
@@ -315,19 +320,20 @@ class TarReader:
         self.entries += 1
         self.total += entry.size
         if self.entries > limits.entries:
-            raise LayerError(f"the archive has more than {limits.entries} entries")
+            raise RefusedLayerError(f"the archive has more than {limits.entries} entries")
         if self.total > limits.total:
-            raise LayerError(f"the archive unpacks to more than {limits.total} bytes")
+            raise RefusedLayerError(f"the archive unpacks to more than {limits.total} bytes")
         if len(path) > limits.name or len(link) > limits.name:
-            raise LayerError(f"a name in the archive has more than {limits.name} bytes")
+            raise RefusedLayerError(f"a name in the archive has more than {limits.name} bytes")
         if path.count(b"/") > limits.depth:
-            raise LayerError(f"a path in the archive is more than {limits.depth} folders deep")
+            raise RefusedLayerError(f"a path in the archive is more than {limits.depth} folders deep")
         if b"\0" in path or b"\0" in link:
             raise LayerError("malformed archive: NUL in a name")
         if entry.xattrs:
             for name, value in entry.xattrs.items():
                 if len(value) > limits.xattr or len(name) > 255:
-                    raise LayerError(f"{entry.name}: extended attribute {name[:64]} is over the limit of {limits.xattr} bytes")
+                    text = f"extended attribute {name[:64]} is over the limit of {limits.xattr} bytes"
+                    raise RefusedLayerError(f"{entry.name}: {text}")
 
     def _small(self, field: bytes) -> int:
         """``_number`` for fields with few different values in an archive: mode, ids, devices."""
@@ -380,14 +386,14 @@ def _check_global(records: dict[bytes, bytes]) -> None:
     """Go ignores global records, Python and GNU tar apply them: one that decides which file is meant is refused."""
     for key in records:
         if key in (pax.PATH, pax.LINKPATH, pax.SIZE) or key.startswith(b"GNU.sparse."):
-            raise LayerError(f"malformed archive: global PAX header with {key.decode()}")
+            raise RefusedLayerError(f"malformed archive: global PAX header with {_text(key)}")
 
 
 def _one_name(field: bytes, gnu: bytes | None, record: bytes | None) -> bytes:
     if gnu is None:
         return field
     if record and record != gnu:
-        raise LayerError("malformed archive: a GNU long name contradicts the PAX header")
+        raise RefusedLayerError("malformed archive: a GNU long name contradicts the PAX header")
     return gnu
 
 

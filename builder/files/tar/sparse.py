@@ -61,7 +61,7 @@ def version_1(take: Callable[[int], bytes], stored: int) -> tuple[Parts, int]:
                 break
             numbers.append(pax.parse_number(line))
             if len(numbers) == 1:
-                wanted = 1 + 2 * numbers[0]
+                wanted = 1 + 2 * max(0, numbers[0])
     return list(zip(numbers[1::2], numbers[2::2], strict=True)), used
 
 

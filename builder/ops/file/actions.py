@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import posixpath
-import threading
 from collections.abc import Callable
 
 from builder.files.checksum import glob
@@ -91,7 +90,7 @@ def rm(root: Destination, action: RmAction) -> None:
 
 
 def copy(
-    root: Destination, tree: Tree, action: CopyAction, owner: Ids | None, cancelled: threading.Event | None = None
+    root: Destination, tree: Tree, action: CopyAction, owner: Ids | None
 ) -> None:
     """Copy what ``action.src`` names, or unpack it where it is an archive and the action wants that."""
     source, dest = clean_path(action.src), clean_path(action.dest)
@@ -107,7 +106,6 @@ def copy(
         include=action.include,
         exclude=action.exclude,
         always_replace=action.always_replace,
-        cancelled=cancelled,
     )
     for path in _sources(tree, source, action):
         if action.attempt_unpack:

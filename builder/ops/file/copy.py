@@ -15,37 +15,49 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from builder.errors import CancelledError
 from builder.files.copy import HardLinks, Rules, copy_node, set_folder_metadata, set_times
-from builder.files.tree import Node, Tree
+from builder.files.tree import Node, OpenFolders, Tree
 from builder.ops.file.dest import Destination, lstat_at, remove_at
 from builder.ops.file.errors import FileActionError
+from builder.state.cancel import checkpoint
 from builder.text.paths import clean, rooted
 from builder.text.patterns import MatchInfo, PatternMatcher
+from builder.values import dataclass
 
 FOLDER_MODE = 0o755
+_MOST_OPEN = 32
 
 
 class _Target:
-    """A folder below the destination. It is opened, or made, when something is put into it. ``fresh``: by us, so it was empty."""
+    """A folder below the destination, made or opened when something is put into it. ``fresh``: made by us, so it was empty."""
 
-    __slots__ = ("fd", "fresh", "name", "node", "parent", "path")
+    __slots__ = ("fd", "fresh", "made", "name", "node", "parent", "path")
 
-    def __init__(self, node: Node | None, parent: _Target | None, name: str, fd: int | None = None) -> None:
+    def __init__(self, node: Node | None, parent: _Target | None, name: str, *, made: bool = False) -> None:
         self.node = node
         self.parent = parent
         self.name = name
-        self.fd = fd
+        self.fd = -1
+        self.made = made
         self.fresh = False
         self.path: str = f"{parent.path}/{name}" if parent is not None and parent.path else name
 
-    def close(self) -> None:
-        if self.fd is not None:
-            os.close(self.fd)
-            self.fd = None
+
+@dataclass(slots=True)
+class _Level:
+    """A folder that is being copied. ``wanted``: itself, not only for something in it; the last two as for ``_make``."""
+
+    node: Node
+    relative: str
+    target: _Target
+    kids: Iterator[tuple[str, Node]]
+    in_info: MatchInfo
+    ex_info: MatchInfo
+    wanted: bool
+    created: bool
+    overwrite: bool
 
 
 class Copier:
@@ -61,7 +73,6 @@ class Copier:
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         always_replace: bool = False,
-        cancelled: threading.Event | None = None,
     ) -> None:
         self._tree = tree
         self._root = root
@@ -70,8 +81,8 @@ class Copier:
         self._include = PatternMatcher(include, "include") if include else None
         self._exclude = PatternMatcher(exclude, "exclude") if exclude else None
         self._always_replace = always_replace
-        self._cancelled = cancelled
         self._links = HardLinks(root.fd)
+        self._open: list[_Target] = []
 
     def copy(self, source: str, dest: str, *, contents: bool, follow: bool) -> None:
         """Copy the path ``source`` to ``dest``. ``contents``: what is in a folder, not the folder (into ``dest`` if that exists).
@@ -95,30 +106,51 @@ class Copier:
         into_new = contents and node.is_dir and there is None
         way = path if into_new else posixpath.dirname(path)
         made += self._root.make_folders(way, self._folder_mode, rules.owner, rules.time_ns)
-        parent = _Target(None, None, posixpath.dirname(path) if path else "")
         try:
             if not path:
                 self._copy_root(node)
             else:
-                parent.fd = self._root.open_folder(parent.path)
-                self._copy(node, "", parent, posixpath.basename(path), False, None, None)
+                self._copy(node, _Target(None, None, posixpath.dirname(path), made=True), posixpath.basename(path))
         finally:
-            parent.close()
+            while self._open:
+                self._close(self._open[-1])
         self._root.set_times(made, rules.time_ns)
 
     def _copy_root(self, node: Node) -> None:
         """The destination is the root itself."""
         if not node.is_dir:
             raise FileActionError("cannot replace to directory / with file")
-        target = _Target(node, None, "", self._root.open_folder(""))
-        try:
-            self._fill(node, "", target, None, None)
-            assert target.fd is not None
-            set_times(target.fd, self._rules.times_of(self._tree, node))
-        finally:
-            target.close()
+        self._walk(_Level(node, "", _Target(node, None, "", made=True), self._kids(node), None, None, True, False, False))
 
-    def _copy(
+    def _copy(self, node: Node, parent: _Target, name: str) -> None:
+        """One file, or a folder with what is in it."""
+        level = self._take(node, "", parent, name, False, None, None, None)
+        if level is not None:
+            self._walk(level)
+
+    def _walk(self, top: _Level) -> None:
+        """Without recursion: a step can nest folders without end."""
+        sources = OpenFolders(self._tree)
+        levels = [top]
+        try:
+            sources.enter(top.node)
+            while levels:
+                at = levels[-1]
+                name, kid = next(at.kids, ("", None))
+                if kid is None:
+                    self._finish(at)
+                    levels.pop()
+                    sources.leave()
+                    continue
+                relative = f"{at.relative}/{name}" if at.relative else name
+                below = self._take(kid, relative, at.target, name, True, at.in_info, at.ex_info, sources)
+                if below is not None:
+                    sources.enter(kid)
+                    levels.append(below)
+        finally:
+            sources.close()
+
+    def _take(
         self,
         node: Node,
         relative: str,
@@ -127,11 +159,11 @@ class Copier:
         overwrite: bool,
         in_info: MatchInfo,
         ex_info: MatchInfo,
-        above: int | None = None,
-    ) -> None:
-        """One file or folder; ``relative`` is its path below the source, which patterns are matched against."""
-        if self._cancelled is not None and self._cancelled.is_set():
-            raise CancelledError("copy was cancelled")
+        sources: OpenFolders | None,
+    ) -> _Level | None:
+        """Copy a file; of a folder that is to be gone through give the level. ``relative`` is its path below the source, which
+        patterns are matched against; ``sources`` is in its folder."""
+        checkpoint()
         wanted, excluded = True, False
         if relative:
             if self._include is not None:
@@ -141,68 +173,61 @@ class Copier:
                 wanted = wanted and not excluded
         if not wanted:
             hopeless = excluded and self._exclude is not None and not self._exclude.exclusions
-            if node.is_dir and not hopeless:
-                target = _Target(node, parent, name)
-                try:
-                    self._fill(node, relative, target, in_info, ex_info)
-                finally:
-                    target.close()
-            return
-        folder = self._enter(parent)
+            if not node.is_dir or hopeless:
+                return None
+            return _Level(node, relative, _Target(node, parent, name), self._kids(node), in_info, ex_info, False, False, False)
+        folder = self._fd(parent)
         there = None if parent.fresh else lstat_at(folder, name)
         if there is not None and self._always_replace and not (node.is_dir and stat.S_ISDIR(there.st_mode)):
             remove_at(folder, name)
             there = None
         if node.is_dir:
-            self._copy_folder(node, relative, _Target(node, parent, name), overwrite, in_info, ex_info)
-            return
+            target = _Target(node, parent, name)
+            created = self._make(target, folder, overwrite)
+            return _Level(node, relative, target, self._kids(node), in_info, ex_info, True, created, overwrite)
         path = f"{parent.path}/{name}" if parent.path else name
         if there is not None:
             if stat.S_ISDIR(there.st_mode):
                 raise FileActionError(f"cannot replace to directory /{path} with file")
             os.unlink(name, dir_fd=folder)
         if not self._links.link(node, folder, path, name):
-            copy_node(self._tree, node, folder, name, self._rules, above)
+            copy_node(self._tree, node, folder, name, self._rules, None if sources is None else sources.fd)
+        return None
 
-    def _copy_folder(
-        self, node: Node, relative: str, target: _Target, overwrite: bool, in_info: MatchInfo, ex_info: MatchInfo
-    ) -> None:
-        try:
-            created = self._make(target, overwrite)
-            self._fill(node, relative, target, in_info, ex_info)
-            assert target.fd is not None
-            if created or overwrite:
-                set_folder_metadata(self._tree, node, target.fd, self._rules)
+    def _kids(self, node: Node) -> Iterator[tuple[str, Node]]:
+        return iter(self._tree.children(node).items())
+
+    def _finish(self, level: _Level) -> None:
+        """Everything in the folder is copied."""
+        if level.wanted:
+            fd = self._fd(level.target)
+            if level.created or level.overwrite:
+                set_folder_metadata(self._tree, level.node, fd, self._rules)
             else:
-                set_times(target.fd, self._rules.times_of(self._tree, node))
-        finally:
-            target.close()
+                set_times(fd, self._rules.times_of(self._tree, level.node))
+        self._close(level.target)
 
-    def _fill(self, node: Node, relative: str, target: _Target, in_info: MatchInfo, ex_info: MatchInfo) -> None:
-        prefix = relative + "/" if relative else ""
-        above = self._tree.open_folder(node)
-        try:
-            for name, kid in self._tree.children(node).items():
-                self._copy(kid, prefix + name, target, name, True, in_info, ex_info, above)
-        finally:
-            os.close(above)
-
-    def _enter(self, target: _Target) -> int:
-        """The open folder, with those above it; made like the source's where a pattern put them off."""
-        if target.fd is None:
-            assert target.node is not None
-            if self._make(target, True):
-                assert target.fd is not None
-                set_folder_metadata(self._tree, target.node, target.fd, self._rules)
-        assert target.fd is not None
+    # ------------------------------------------------------------------------------------------ folders written to
+    def _fd(self, target: _Target) -> int:
+        """The open folder; made like the source's, with those above it, where a pattern put them off."""
+        if target.fd < 0:
+            way = [target]
+            while not way[-1].made and (above := way[-1].parent) is not None:
+                way.append(above)
+            for at in reversed(way):
+                if at.made:
+                    if at.fd < 0:
+                        self._opened(at, self._root.open_folder(at.path))
+                    continue
+                assert at.parent is not None
+                assert at.node is not None
+                if self._make(at, at.parent.fd, True):
+                    set_folder_metadata(self._tree, at.node, at.fd, self._rules)
         return target.fd
 
-    def _make(self, target: _Target, overwrite: bool) -> bool:
-        """Make or open the folder; was it made?"""
+    def _make(self, target: _Target, above: int, overwrite: bool) -> bool:
+        """Make or open the folder in the open one above it; was it made?"""
         assert target.node is not None
-        assert target.parent is not None
-        above = self._enter(target.parent)
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             os.mkdir(target.name, 0o700, dir_fd=above)
             created = True
@@ -211,8 +236,22 @@ class Copier:
             there = lstat_at(above, target.name)
             if there is None or not stat.S_ISDIR(there.st_mode):
                 raise FileActionError(f"cannot copy to non-directory: /{target.path}") from None
-        target.fd = os.open(target.name, flags, dir_fd=above)
-        target.fresh = created
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._opened(target, os.open(target.name, flags, dir_fd=above))
+        target.made, target.fresh = True, created
         if overwrite and not created:
             os.fchmod(target.fd, stat.S_IMODE(self._tree.mode(target.node)))
         return created
+
+    def _opened(self, target: _Target, fd: int) -> None:
+        """Folders are opened from the outside in, so the outermost ones are closed where too many are open."""
+        target.fd = fd
+        self._open.append(target)
+        if len(self._open) > _MOST_OPEN:
+            self._close(self._open[0])
+
+    def _close(self, target: _Target) -> None:
+        if target.fd >= 0:
+            os.close(target.fd)
+            target.fd = -1
+            self._open.remove(target)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 
+from builder.files.trees import name_of, remove_tree
 from runtime.linux.safepath import open_in_root, resolve_in_root
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -15,7 +15,6 @@ class Destination:
     """A root folder. Paths without leading slash are resolved ones: they hold no links; "" is the root."""
 
     def __init__(self, folder: str) -> None:
-        self.folder = folder
         self.fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def close(self) -> None:
@@ -30,9 +29,9 @@ class Destination:
     def resolve(self, path: str, *, follow_last: bool = True) -> str:
         """Links resolved as if the folder were ``/``; parts that do not exist stay as they are."""
         try:
-            return resolve_in_root(self.folder, path, follow_last=follow_last)
-        except NotADirectoryError as e:
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from e
+            return resolve_in_root(name_of(self.fd), path, follow_last=follow_last)
+        except OSError as e:
+            raise OSError(e.errno, os.strerror(e.errno or 0), path) from e
 
     def stat(self, path: str) -> os.stat_result | None:
         """lstat of a resolved path; None if there is nothing. NotADirectoryError where something above is a file."""
@@ -106,12 +105,9 @@ def lstat_at(folder: int, name: str) -> os.stat_result | None:
 
 def remove_at(folder: int, name: str) -> None:
     """Remove a name with everything below it, following no link. Nothing there is fine."""
-    st = lstat_at(folder, name)
-    if st is None:
-        return
-    if not stat.S_ISDIR(st.st_mode):
+    try:
         os.unlink(name, dir_fd=folder)
+    except FileNotFoundError:
         return
-    import shutil
-
-    shutil.rmtree(name, dir_fd=folder)
+    except (IsADirectoryError, PermissionError):
+        remove_tree(name, dir_fd=folder)

@@ -13,6 +13,7 @@ from builder.files.types import ChecksumOptions
 from builder.graph.ops import NO_INPUT, CopyAction, File, FileAction, MkdirAction, MkfileAction, Owner, RmAction, SymlinkAction
 from builder.graph.vertex import canonical_json, encode
 from builder.oci.digest import Digest, digest_parts
+from builder.ops.ahead import before_work
 from builder.ops.file.explained import explained_parts
 from builder.ops.llb_json import file_digest, list_digest, selector_of
 from builder.ops.refs import checksum
@@ -52,6 +53,7 @@ class FileOp:
         self.actions = vertex.op.actions
         self.count = len(vertex.inputs)
         self.worker = worker
+        self.session = session
         self.name = vertex.meta.name
         self._check()
 
@@ -101,6 +103,7 @@ class FileOp:
     # ------------------------------------------------------------------------------------------ work
     def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
         """One ref for each output. StepError with the cause; nothing is left behind then."""
+        before_work(context.vertex, self.session)
         refs = cast("Sequence[Readable]", inputs)
         run = _Run(self, context, refs)
         try:
@@ -194,7 +197,7 @@ class _Run:
             with Destination(folder) as root:
                 if isinstance(action, CopyAction):
                     with self._source(action) as tree:
-                        actions.copy(root, tree, action, owner, self._context.cancelled)
+                        actions.copy(root, tree, action, owner)
                 elif isinstance(action, MkdirAction):
                     actions.mkdir(root, action, owner)
                 elif isinstance(action, MkfileAction):
@@ -207,8 +210,6 @@ class _Run:
             raise from_os(e, folder) from e
         except RuntimeFault as e:  # links without end
             raise StepError(str(e)) from e
-        except RecursionError as e:
-            raise StepError("folders are nested too deeply to copy") from e
         except ValueError as e:  # a malformed pattern, or a NUL in a name
             if isinstance(e, PybuildError) and not isinstance(e, BadPatternError):
                 raise

@@ -2,6 +2,11 @@
 
 The destination folder is the root of everything the archive can name: ``..`` stops there, absolute names and links begin there.
 What an archive's member finds in its place is removed, unless both are folders. Whiteout names mean nothing here.
+
+An archive ends with its end mark, or between two members: nothing behind it is read, whatever it is compressed with. So a download
+that lost its last bytes (a checksum, padding) is unpacked, as in moby, and one that lost files is an error: its first member makes
+it an archive, what is missing of a later one fails the step. Cut off within the first block of a compression it shows no member,
+and is copied as a file.
 """
 
 from __future__ import annotations
@@ -11,13 +16,17 @@ import posixpath
 import stat
 from collections.abc import Iterator
 
-from builder.errors import LayerError, PybuildError
+from builder.content.archives import unpacked
+from builder.errors import LayerError, RefusedLayerError
 from builder.files.copy import set_xattrs
 from builder.files.tar.entry import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry
 from builder.files.tar.reader import TarReader
 from builder.files.tree import ChangedError, Node, Tree
+from builder.files.trees import name_of
+from builder.files.xattrs import wanted
 from builder.ops.file.dest import Destination, lstat_at, remove_at
 from builder.ops.file.errors import FileActionError
+from builder.state.disk import check_room
 from builder.text.paths import clean
 from runtime.linux.safepath import open_in_root
 
@@ -42,7 +51,7 @@ def unpack(tree: Tree, source: str, root: Destination, dest: str, owner: Ids | N
         with Destination(f"/proc/self/fd/{folder}") as inner:
             fd = tree.open(node)
             try:
-                _Unpacker(inner, owner).run(TarReader(_bytes(fd)))
+                _Unpacker(inner, owner).run(TarReader(unpacked(_read(fd))))
                 _check_unchanged(tree, node, fd)
             except LayerError as e:
                 raise FileActionError(f"failed to unpack {source}: {e}") from e
@@ -55,11 +64,14 @@ def unpack(tree: Tree, source: str, root: Destination, dest: str, owner: Ids | N
 
 
 def is_archive(tree: Tree, node: Node) -> bool:
-    """A regular file, compressed or not, that begins with a member's header. An archive without members is none."""
+    """A regular file, compressed or not, that begins with a member's header. An archive without members is none, nor is one that is
+    cut off before it has one. UnsupportedError where it can't be known: a compression that wants too much memory."""
     fd = tree.open(node)
     try:
-        return next(iter(TarReader(_bytes(fd))), None) is not None
-    except (PybuildError, EOFError, OSError, ValueError):
+        return next(TarReader(unpacked(_read(fd))).members(), None) is not None
+    except RefusedLayerError:
+        return True  # it is one, and will be refused: it must not be copied as it is
+    except (LayerError, OSError):
         return False
     finally:
         os.close(fd)
@@ -71,64 +83,11 @@ def _check_unchanged(tree: Tree, node: Node, fd: int) -> None:
         raise ChangedError(node.path)
 
 
-def _bytes(fd: int) -> Iterator[bytes]:
-    """The uncompressed bytes; compression is told by the first bytes alone."""
-    start = os.pread(fd, 10, 0)
-    chunks = _read(fd)
-    if start.startswith(b"BZh"):
-        return _bunzip(chunks)
-    if start.startswith(b"\xfd7zXZ\x00"):
-        return _unxz(chunks)
-    from builder.content.compression import NONE, decompress, sniff
-
-    kind = sniff(start)
-    return chunks if kind == NONE else decompress(chunks, kind)
-
-
 def _read(fd: int) -> Iterator[bytes]:
     at = 0
     while chunk := os.pread(fd, _CHUNK, at):
         at += len(chunk)
         yield chunk
-
-
-def _bunzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    import bz2
-
-    engine: bz2.BZ2Decompressor | None = None
-    for chunk in chunks:
-        data = chunk
-        while data:
-            engine = engine or bz2.BZ2Decompressor()
-            yield engine.decompress(data)
-            data = engine.unused_data if engine.eof else b""
-            if engine.eof:
-                engine = None
-    if engine is not None:
-        raise LayerError("the compressed data is cut off")
-
-
-def _unxz(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    import lzma
-
-    engine: lzma.LZMADecompressor | None = None
-    for chunk in chunks:
-        data = chunk
-        while data:
-            if engine is None:
-                data = data.lstrip(b"\0")  # padding between streams
-                if not data:
-                    break
-                engine = lzma.LZMADecompressor(lzma.FORMAT_XZ)
-            try:
-                yield engine.decompress(data)
-            except lzma.LZMAError as e:
-                raise LayerError(f"the compressed data is damaged: {e}") from e
-            data = engine.unused_data if engine.eof else b""
-            if engine.eof:
-                engine = None
-    if engine is not None:
-        raise LayerError("the compressed data is cut off")
 
 
 class _Unpacker:
@@ -138,7 +97,7 @@ class _Unpacker:
         self._folders: list[tuple[str, int]] = []
 
     def run(self, reader: TarReader) -> None:
-        for entry in reader:
+        for entry in reader.members():
             name = clean(entry.name)
             path = clean("/" + name)
             if path == "/":
@@ -150,6 +109,8 @@ class _Unpacker:
             folder = self._enter(head, last)
             try:
                 self._put(reader, entry, folder, last, path)
+            except OverflowError:
+                raise entry.no_such_owner() from None
             finally:
                 os.close(folder)
         for path, time_ns in self._folders:
@@ -158,29 +119,32 @@ class _Unpacker:
     def _enter(self, path: str, name: str) -> int:
         """The folder the member ``name`` lies in, through links inside the root; made (root's, 0755) where the archive has no entry
         for it."""
-        try:
-            return open_in_root(self._root.fd, path, os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:
-            self._refuse_dangling(path, name)
-            at = self._root.resolve(path)
-            self._root.make_folders(at, _IMPLIED_MODE, (0, 0), None)
-            return self._root.open_folder(at)
-
-    def _refuse_dangling(self, path: str, name: str) -> None:
-        """A link that leads nowhere is no folder, and nothing is made where it leads to (moby's lstat of the parent)."""
-        end = path.find("/", 1)
+        missing, end = "", len(path)
         while True:
-            part = path if end < 0 else path[:end]
             try:
-                os.close(open_in_root(self._root.fd, part, os.O_PATH))
+                fd = open_in_root(self._root.fd, path[:end], os.O_RDONLY | os.O_DIRECTORY)
+                break
             except FileNotFoundError:
-                try:
-                    os.close(open_in_root(self._root.fd, part, os.O_PATH | os.O_NOFOLLOW))
-                except FileNotFoundError:
-                    return
-                text = f"open {path}/{name}: no such file or directory" if end < 0 else f"mkdir {part}: file exists"
-                raise FileActionError(text) from None
-            end = path.find("/", end + 1)
+                missing, end = path[:end], path.rfind("/", 0, end)
+        if not missing:
+            return fd
+        try:
+            self._refuse_dangling(missing, path, name)
+            with Destination(name_of(fd)) as base:
+                rest = path[end + 1 :]
+                base.make_folders(rest, _IMPLIED_MODE, (0, 0), None)
+                return base.open_folder(rest)
+        finally:
+            os.close(fd)
+
+    def _refuse_dangling(self, missing: str, path: str, name: str) -> None:
+        """A link that leads nowhere is no folder, and nothing is made where it leads to (moby's lstat of the parent)."""
+        try:
+            os.close(open_in_root(self._root.fd, missing, os.O_PATH | os.O_NOFOLLOW))
+        except FileNotFoundError:
+            return
+        text = f"open {path}/{name}: no such file or directory" if missing == path else f"mkdir {missing}: file exists"
+        raise FileActionError(text)
 
     def _put(self, reader: TarReader, entry: Entry, folder: int, name: str, path: str) -> None:
         there = lstat_at(folder, name)
@@ -204,12 +168,16 @@ class _Unpacker:
         elif entry.type == LINK:
             self._link(entry, folder, name)
         elif entry.type in (CHAR, BLOCK, FIFO):
-            os.mknod(name, entry.format | 0o600, os.makedev(entry.devmajor, entry.devminor), dir_fd=folder)
+            if entry.type == CHAR and entry.devmajor == entry.devminor == 0:
+                raise FileActionError(f"mknod {path}: operation not permitted")  # by overlayfs, for which it hides a file
+            os.mknod(name, entry.format | 0o600, 0 if entry.type == FIFO else entry.device, dir_fd=folder)
             self._finish_other(entry, folder, name)
 
     def _file(self, reader: TarReader, entry: Entry, folder: int, name: str) -> None:
         fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
         try:
+            if entry.size > _CHUNK:
+                check_room(fd, entry.stored, f"can't unpack {entry.name}")
             for offset, piece in reader.extents():
                 while piece:
                     written = os.pwrite(fd, piece, offset)
@@ -245,7 +213,7 @@ class _Unpacker:
 
     def _finish(self, entry: Entry, fd: int) -> None:
         os.fchown(fd, *(self._owner or (entry.uid, entry.gid)))
-        set_xattrs(fd, list(entry.xattrs.items()))
+        set_xattrs(fd, _xattrs(entry))
         os.fchmod(fd, stat.S_IMODE(entry.mode))
         time_ns = _bound(entry.mtime_ns)
         os.utime(fd, ns=(time_ns, time_ns))
@@ -257,7 +225,7 @@ class _Unpacker:
         try:
             at = f"/proc/self/fd/{handle}"
             if entry.xattrs:
-                set_xattrs(at, list(entry.xattrs.items()))
+                set_xattrs(at, _xattrs(entry))
             if not stat.S_ISLNK(os.stat(handle).st_mode):
                 os.chmod(at, stat.S_IMODE(entry.mode))
         finally:
@@ -266,14 +234,20 @@ class _Unpacker:
         os.utime(name, ns=(time_ns, time_ns), dir_fd=folder, follow_symlinks=False)
 
     def _set_folder_time(self, path: str, time_ns: int) -> None:
+        """Of whatever has the folder's name by now, as in moby: a later member may have taken its place, or a place above."""
         try:
-            fd = open_in_root(self._root.fd, path, os.O_RDONLY | os.O_DIRECTORY)
-        except (FileNotFoundError, NotADirectoryError):
-            return  # a later member took its place
+            handle = open_in_root(self._root.fd, path, os.O_PATH)
+        except OSError as e:
+            raise FileActionError(f"chtimes {path}: {(e.strerror or '').lower()}") from e
         try:
-            os.utime(fd, ns=(time_ns, time_ns))
+            os.utime(f"/proc/self/fd/{handle}", ns=(time_ns, time_ns))
         finally:
-            os.close(fd)
+            os.close(handle)
+
+
+def _xattrs(entry: Entry) -> list[tuple[str, bytes]]:
+    """Without overlayfs' own: an archive must not hide what lies below the step's layer."""
+    return [(name, value) for name, value in entry.xattrs.items() if wanted(name)]
 
 
 def _bound(time_ns: int) -> int:

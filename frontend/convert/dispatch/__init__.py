@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from frontend.convert.context import ConvertContext
     from frontend.convert.stage import StageCommand, StageState
 
-# Contents of heredocs: quotes are text, and the escape directive does not reach them.
-_HEREDOC = Lex(skip_process_quotes=True)
-
-
 def dispatch(stage: StageState, linked: StageCommand, context: ConvertContext) -> None:
     """Apply one command to its stage. Raises ``FrontendError`` with the command's place."""
     stage.in_trigger = linked.from_trigger
@@ -38,7 +34,9 @@ def dispatch(stage: StageState, linked: StageCommand, context: ConvertContext) -
 def _expanded(stage: StageState, command: t.Command, context: ConvertContext) -> t.Command:
     if isinstance(command, t.ArgCommand):  # its values may never be needed, see dispatch_arg
         return command
-    return expand_raw(expand(command, expander(stage, command, context, context.lex)), expander(stage, command, context, _HEREDOC))
+    # Contents of heredocs: quotes are text, and the escape directive does not reach them.
+    heredoc = Lex(skip_process_quotes=True, budget=context.lex.budget)
+    return expand_raw(expand(command, expander(stage, command, context, context.lex)), expander(stage, command, context, heredoc))
 
 
 def expander(stage: StageState, command: t.Command, context: ConvertContext, lex: Lex) -> Callable[[str], str]:

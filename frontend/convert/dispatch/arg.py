@@ -33,7 +33,7 @@ def dispatch_arg(stage: StageState, command: ArgCommand, context: ConvertContext
             arg = replace(arg, value=context.global_args[arg.key])
             inherited = True
         if arg.value is not None and arg.key not in NOT_IN_ENVIRONMENT:
-            stage.state = stage.state.add_env(arg.key, arg.value)
+            stage.set_variable(arg.key, arg.value)
         if not inherited:
             stage.outline.all_args[arg.key] = ArgInfo(arg, command.location, arg.value_string)
         stage.outline.used_args.add(arg.key)

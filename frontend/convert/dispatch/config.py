@@ -8,7 +8,7 @@ from builder.oci.image import Healthcheck
 from builder.values import replace
 from frontend.convert import history, lintrules
 from frontend.convert.expose import exposed_ports
-from frontend.convert.image import set_env, set_labels, with_shell
+from frontend.convert.image import with_shell
 from frontend.errors import ConvertError
 from frontend.lint import rules
 
@@ -24,8 +24,8 @@ def dispatch_env(stage: StageState, command: t.EnvCommand, lint: Linter) -> None
         if pair.no_delim:
             lint.run(rules.LEGACY_KEY_VALUE_FORMAT, command.location, command.name)
         lintrules.secret_name("ENV", pair.key, command.location, lint)
-        stage.state = stage.state.add_env(pair.key, pair.value)
-        stage.configure(env=set_env(stage.image.config.env, pair.key, pair.value))
+        stage.set_variable(pair.key, pair.value)
+        stage.draft.set_env(pair.key, pair.value)
     stage.commit(" ".join(["ENV", *map(str, command.env)]))
 
 
@@ -33,8 +33,7 @@ def dispatch_label(stage: StageState, command: t.LabelCommand, lint: Linter) -> 
     for pair in command.labels:
         if pair.no_delim:
             lint.run(rules.LEGACY_KEY_VALUE_FORMAT, command.location, command.name)
-    labels = {pair.key: pair.value for pair in command.labels}
-    stage.configure(labels=set_labels(stage.image.config.labels, labels))
+    stage.draft.labels.update((pair.key, pair.value) for pair in command.labels)
     stage.commit(" ".join(["LABEL", *map(str, command.labels)]))
 
 
@@ -68,7 +67,7 @@ def dispatch_healthcheck(stage: StageState, command: t.HealthCheckCommand, lint:
 def dispatch_expose(stage: StageState, command: t.ExposeCommand, context: ConvertContext) -> None:
     words = [word for port in command.ports for word in context.lex.process_words(port, stage.state.env)]
     ports = exposed_ports(words, command.location, context.lint)
-    stage.configure(exposed_ports=tuple(sorted({*stage.image.config.exposed_ports, *ports})))
+    stage.draft.ports.update(dict.fromkeys(ports))
     stage.commit(f"EXPOSE {history.words(ports)}")
 
 
@@ -81,7 +80,7 @@ def dispatch_user(stage: StageState, command: t.UserCommand) -> None:
 def dispatch_volume(stage: StageState, command: t.VolumeCommand) -> None:
     if "" in command.volumes:
         raise ConvertError("VOLUME specified can not be an empty string")
-    stage.configure(volumes=tuple(sorted({*stage.image.config.volumes, *command.volumes})))
+    stage.draft.volumes.update(dict.fromkeys(command.volumes))
     stage.commit(f"VOLUME {history.words(command.volumes)}")
 
 
@@ -99,11 +98,11 @@ def dispatch_shell(stage: StageState, command: t.ShellCommand) -> None:
 
 def dispatch_onbuild(stage: StageState, command: t.OnbuildCommand) -> None:
     """Triggers leave no line in the history."""
-    stage.configure(onbuild=(*stage.image.config.onbuild, command.expression))
+    stage.draft.onbuild.append(command.expression)
 
 
 def dispatch_maintainer(stage: StageState, command: t.MaintainerCommand) -> None:
-    stage.image = replace(stage.image, author=command.maintainer)
+    stage.draft.image = replace(stage.draft.image, author=command.maintainer)
     stage.commit(f"MAINTAINER {command.maintainer}")
 
 
@@ -112,9 +111,9 @@ def _command_line(
 ) -> tuple[str, ...] | None:
     if not command.prepend_shell or command.cmdline is None:
         return command.cmdline
-    if not stage.image.config.shell:  # one who sets SHELL knows what runs
+    if not stage.config.shell:  # one who sets SHELL knows what runs
         lint.run(rules.JSON_ARGS_RECOMMENDED, command.location, command.name)
-    return with_shell(stage.image, command.cmdline)
+    return with_shell(stage.config, stage.image_os, command.cmdline)
 
 
 def _only_last_counts(stage: StageState, command: t.Command, lint: Linter) -> None:

@@ -8,6 +8,7 @@ from builder.graph.ops import NO_INPUT, CopyAction, Merge
 from builder.graph.vertex import Edge, Vertex, VertexMeta
 from builder.text.paths import clean, join
 from builder.text.quoting import quote
+from builder.text.redact import redact_source
 from builder.values import replace
 from frontend.convert import lintrules, names
 from frontend.convert.owner import parse_mode, parse_owner
@@ -53,7 +54,8 @@ def dispatch_add(stage: StageState, command: AddCommand, context: ConvertContext
     """ADD: as COPY from the main context with archives unpacked, or a fetched file, or a git repository."""
     _check_checksum(command)
     base = _base_action(stage, command)
-    name = names.step_name(stage, _text(stage, command, context), stage.platform, stage.state.env)
+    text = _masked(_text(stage, command, context), command)
+    name = names.step_name(stage, text, stage.platform, stage.state.env)
     fetched = VertexMeta(name=name, locations=locations(command.location))
     copies = []
     for path in command.source_paths:
@@ -156,7 +158,7 @@ def _finish(
     for content in command.source_contents:
         path = join("/", _unix(stage, content.path))
         copies.append(SourcedCopy(inline_file_edge(path, content.data, 0o644), replace(base, src=path)))
-    text = _created_by(command)
+    text = _masked(_created_by(command), command)
     meta = VertexMeta(
         name=name,
         locations=locations(command.location),
@@ -180,12 +182,20 @@ def _linked(
     layer = copy_edge(None, copies, meta)
     if stage.state.edge is None:
         return layer
-    name = names.numbered(stage, "LINK " + _text(stage, command, context), stage.platform, stage.state.env)
+    text = _masked(_text(stage, command, context), command)
+    name = names.numbered(stage, "LINK " + text, stage.platform, stage.state.env)
     return Edge(Vertex(Merge(), (stage.state.edge, layer), meta=replace(meta, name=name)))
 
 
 def _text(stage: StageState, command: SourcesAndDest, context: ConvertContext) -> str:
     return names.uppercase_keyword(names.expanded(str(command), context.lex, stage.state.env))
+
+
+def _masked(text: str, command: SourcesAndDest) -> str:
+    """Without the credentials of sources, also where they hold what ends a URL in a text: quotes, angle brackets."""
+    for path in command.source_paths:
+        text = text.replace(path, redact_source(path)) if is_remote(path) else text
+    return text
 
 
 def _created_by(command: SourcesAndDest) -> str:

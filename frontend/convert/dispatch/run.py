@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from builder.graph.ops import Exec, Mount
 from builder.graph.vertex import Edge, Vertex, VertexMeta
+from builder.oci.platform import normalize
+from builder.values import replace
 from frontend.convert import names
 from frontend.convert.history import run_text
 from frontend.convert.image import with_shell
@@ -13,7 +15,6 @@ from frontend.convert.mounts import RunMounts, run_mounts
 from frontend.convert.state import inline_file_edge, locations
 from frontend.errors import ConvertError
 from frontend.parser.heredoc import chomp, maybe_heredoc
-from frontend.shell import Lex
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,12 +31,14 @@ def dispatch_run(stage: StageState, command: RunCommand, sources: tuple[StageSta
         raise ConvertError(f"RUN --device={command.devices[0].name} is not supported: there is no CDI here")
     args, summary, script = _command(stage, command)
     if command.prepend_shell:
-        args = with_shell(stage.image, args)
+        args = with_shell(stage.config, stage.image_os, args)
     mounts = run_mounts(stage, command, sources, context)
     if script is not None:
         mounts.files.insert(0, (Mount(_PIPES, selector="/", readonly=True), script))
     env = stage.state.env
     text = "RUN " + run_text(args, stage.build_args, env)
+    if context.lex.budget is not None:  # each RUN has its own copy of all variables, in its definition and the history
+        context.lex.budget.spend(len(text) + sum(map(len, env.values())))
     meta = VertexMeta(
         name=_name(stage, command, summary, context, env),
         locations=locations(command.location),
@@ -51,8 +54,7 @@ def dispatch_run(stage: StageState, command: RunCommand, sources: tuple[StageSta
 
 def _arg_names(stage: StageState) -> tuple[str, ...]:
     """Of the ARGs in scope those that no ENV stands before."""
-    env = {entry.partition("=")[0] for entry in stage.image.config.env}
-    return tuple(sorted({arg.key for arg in stage.build_args} - env))
+    return tuple(sorted({arg.key for arg in stage.build_args if not stage.draft.has_env(arg.key)}))
 
 
 def _command(stage: StageState, command: RunCommand) -> tuple[tuple[str, ...], str, Edge | None]:
@@ -69,7 +71,7 @@ def _command(stage: StageState, command: RunCommand) -> tuple[tuple[str, ...], s
         return (args[0] + documents,), "", None
     data = chomp(first.data) if first.chomp else first.data
     summary = f" ({names.heredoc_summary(first.data)})"
-    if stage.image.platform.os != "windows" and data.startswith("#!"):
+    if stage.image_os != "windows" and data.startswith("#!"):
         return (_PIPES + first.name,), summary, inline_file_edge("/" + first.name, data, 0o755)
     # Nothing but a heredoc: its text is what the shell runs, which works with shells that know no heredocs, too.
     return (data,), summary, None
@@ -79,7 +81,7 @@ def _name(
     stage: StageState, command: RunCommand, summary: str, context: ConvertContext, env: Mapping[str, str]
 ) -> str:
     """Variables show their values, those from secrets stars, unknown ones stay."""
-    lex = Lex(context.lex.escape_token, raw_quotes=True, skip_unset_env=True)
+    lex = replace(context.lex, raw_quotes=True, skip_unset_env=True)
     secrets = {mount.env: "****" for mount in command.mounts if mount.type == "secret" and mount.env is not None}
     shown = names.expanded(str(command) + summary, lex, {**env, **secrets})
     return names.step_name(stage, names.uppercase_keyword(shown), stage.state.platform, env)
@@ -114,5 +116,5 @@ def _exec(
         shm_size=options.shm_size,
         cgroup_parent=options.cgroup_parent,
     )
-    platform = stage.platform or context.target_platform
+    platform = normalize(stage.platform or context.target_platform)
     return Edge(Vertex(op, tuple(inputs.edges), platform, meta))

@@ -36,7 +36,7 @@ def dispatch_workdir(stage: StageState, command: WorkdirCommand, context: Conver
 
 def set_workdir(stage: StageState, path: str) -> None:
     """The setting alone, as a base image brings it. The path is kept as it is written if it is absolute."""
-    folder = normalize(_unix(stage, stage.image.config.working_dir), _unix(stage, path), keep_slash=False)
+    folder = normalize(_unix(stage, stage.config.working_dir), _unix(stage, path), keep_slash=False)
     stage.configure(working_dir=os_form(folder, _os(stage)))
     stage.state = replace(stage.state, dir=folder)
 
@@ -55,7 +55,7 @@ def _unix(stage: StageState, path: str) -> str:
 def _make_folder(stage: StageState, command: WorkdirCommand, context: ConvertContext, folder: str) -> None:
     env = stage.state.env
     text = names.uppercase_keyword(names.expanded(str(command), context.lex, env))
-    user = stage.image.config.user
+    user = stage.config.user
     action = MkdirAction(
         NO_INPUT,
         0,

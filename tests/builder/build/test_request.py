@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from builder.build import request as r
-from builder.build.secrets import secret_provider
 from builder.errors import UsageError
 from builder.graph.ops import Ulimit
 
@@ -42,27 +41,65 @@ def test_sizes_are_powers_of_1024(text: str, size: int) -> None:
 
 @pytest.mark.parametrize(
     ("text", "pair"),
-    [("h=1.2.3.4", ("h", "1.2.3.4")), ("h:1.2.3.4", ("h", "1.2.3.4")), ("h=::1", ("h", "::1")), ("h:[::1]", ("h", "::1"))],
+    [
+        ("h=1.2.3.4", ("h", "1.2.3.4")),
+        ("h:1.2.3.4", ("h", "1.2.3.4")),
+        ("h=::1", ("h", "::1")),
+        ("h:[::1]", ("h", "::1")),
+        ("H.Example:[1.2.3.4]", ("h.example", "1.2.3.4")),
+        ("h=::ffff:1.2.3.4", ("h", "1.2.3.4")),
+        ("h=host-gateway", ("h", "127.0.0.1")),
+        ("h:host-gateway", ("h", "127.0.0.1")),
+    ],
 )
 def test_hosts_are_given_with_an_equals_sign_or_a_colon(text: str, pair: tuple[str, str]) -> None:
-    assert r.parse_add_host(text) == pair
+    assert r.parse_add_hosts([text]) == (pair,)
+
+
+def test_hosts_come_in_lists_and_with_several_addresses() -> None:
+    assert r.parse_add_hosts(["a=1.1.1.1,b:2.2.2.2", "c=::3"]) == (("a", "1.1.1.1"), ("b", "2.2.2.2"), ("c", "::3"))
+    assert r.parse_add_hosts(['"a=1.1.1.1,[::2]"']) == (("a", "1.1.1.1"), ("a", "::2"))
 
 
 def test_a_ulimit_has_a_soft_and_a_hard_limit() -> None:
-    assert r.parse_ulimit("nofile=1:2") == Ulimit("nofile", 1, 2)
-    assert r.parse_ulimit("nofile=5") == Ulimit("nofile", 5, 5)
+    assert r.parse_ulimits(["nofile=1:2"]) == (Ulimit("nofile", 1, 2),)
+    assert r.parse_ulimits(["nofile=5"]) == (Ulimit("nofile", 5, 5),)
+    assert r.parse_ulimits(["core=5:-1"]) == (Ulimit("core", 5, -1),)
+
+
+def test_ulimits_are_sorted_and_the_last_of_two_counts() -> None:
+    found = r.parse_ulimits(["nofile=1", "core=0", "nofile=2:3"])
+    assert found == (Ulimit("core", 0, 0), Ulimit("nofile", 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("type=provenance,disabled=true", ("provenance", False)),
+        ("type=provenance,mode=max", ("provenance", True)),
+        ("Type=sbom,DISABLED=0", ("sbom", True)),
+        ('type=sbom,"generator=a,b"', ("sbom", True)),
+    ],
+)
+def test_an_attestation_is_wanted_or_not(text: str, found: tuple[str, bool]) -> None:
+    assert r.parse_attest(text) == found
+
+
+def test_the_short_forms_of_attestations() -> None:
+    assert r.shorthand_attest("sbom", "false") == ("sbom", False)
+    assert r.shorthand_attest("provenance", "1") == ("provenance", True)
+    assert r.shorthand_attest("provenance", "mode=max") == ("provenance", True)
+    assert r.shorthand_attest("provenance", "disabled=true") == ("provenance", False)
 
 
 @pytest.mark.parametrize(
     ("parse", "text"),
     [
-        (r.parse_ulimit, "nofile"),
-        (r.parse_ulimit, "bogus=1"),
-        (r.parse_ulimit, "nofile=2:1"),
-        (r.parse_ulimit, "nofile=-1:1"),
-        (r.parse_add_host, "h"),
-        (r.parse_add_host, "h=host-gateway"),
-        (r.parse_add_host, "h=x"),
+        *((lambda t: r.parse_ulimits([t]), t) for t in ("nofile", "bogus=1", "nofile=2:1", "nofile=-1:1", "nofile=-2", "nofile=")),
+        *((lambda t: r.parse_ulimits([t]), t) for t in ("nofile=1:", "nofile=1:2:3", "nofile=1_0", "nofile= 1", "nofile=\u0661")),
+        *((lambda t: r.parse_ulimits([t]), t) for t in ("nofile=99999999999999999999",)),
+        *((lambda t: r.parse_add_hosts([t]), t) for t in ("h", "h=x", "h=1.1.1.1,2.2.2.2", "h=fe80::1%eth0", "=::1", "h=1.1.1")),
+        *((r.parse_attest, t) for t in ("", "provenance", "disabled=true", "type=sbom,disabled=maybe", "type=")),
         (r.parse_secret, "id"),
         (r.parse_secret, "bogus=1,id=a"),
         (r.parse_secret, "type=bogus,id=a"),
@@ -76,7 +113,9 @@ def test_a_ulimit_has_a_soft_and_a_hard_limit() -> None:
         (lambda t: r.parse_allow([t]), "everything"),
         (lambda t: r.parse_pairs([t], "build-context"), "name"),
         (lambda t: r.parse_ssh([t], {}), "default"),
-        (lambda t: r.parse_ssh([t], {}), "default=/etc/passwd"),
+        (lambda t: r.parse_ssh([t], {}), "default=/nonexistent"),
+        (lambda t: r.parse_ssh([t], {}), "default=/etc/passwd,"),
+        (lambda t: r.parse_ssh([t, t], {}), "default=/etc/passwd"),
     ],
 )
 def test_a_wrong_value_is_a_usage_error(parse: Callable[[str], object], text: str) -> None:
@@ -88,23 +127,19 @@ def test_an_ssh_agent_is_a_socket(tmp_path: Path) -> None:
     path = str(tmp_path / "agent")
     with socket.socket(socket.AF_UNIX) as s:
         s.bind(path)
-        assert r.parse_ssh(["default", f"other={path}"], {"SSH_AUTH_SOCK": path}) == {"default": path, "other": path}
+        found = r.parse_ssh(["default", f"other={path}"], {"SSH_AUTH_SOCK": path})
+        assert found == ({"default": path, "other": path}, {})
+        with pytest.raises(UsageError, match="only single socket allowed"):
+            r.parse_ssh([f"default={path},{__file__}"], {})
 
 
-def test_a_secret_is_read_when_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "s"
-    file.write_bytes(b"old")
-    monkeypatch.setenv("V", "from env")
-    lookup = secret_provider([r.SecretSpec("a", str(file)), r.SecretSpec("b", env="V")])
-    file.write_bytes(b"new")
-    assert lookup("a") == b"new"
-    assert lookup("b") == b"from env"
-    assert lookup("c") is None
+def test_anything_else_for_an_ssh_agent_is_a_key_file() -> None:
+    assert r.parse_ssh([f"k={__file__},/etc/passwd"], {}) == ({}, {"k": (__file__, "/etc/passwd")})
 
 
-def test_a_secret_file_that_is_not_there_is_told_before_the_build() -> None:
-    with pytest.raises(UsageError, match="no such file"):
-        secret_provider([r.SecretSpec("a", "/nonexistent/secret")])
+def test_platforms_are_in_normal_form() -> None:
+    asked = ["linux/arm64/v8,linux/x86_64", "linux/armhf", "linux/amd64/v1"]
+    assert [str(p) for p in r.parse_platforms(asked)] == ["linux/arm64", "linux/amd64", "linux/arm/v7", "linux/amd64"]
 
 
 def test_a_platform_that_is_given_twice_is_built_for_twice() -> None:

@@ -12,6 +12,8 @@ from builder.cache.gc import keep_bytes, order
 from builder.cache.types import PrunePolicy, UsageRecord
 from builder.errors import UsageError
 from builder.oci.digest import Digest
+from builder.state.schema import RECORDS, REF_CHECKSUMS
+from tests.support.rows import change
 
 ALL = PrunePolicy(all=True)
 
@@ -31,8 +33,7 @@ def records(manager):
 def set_used(manager, ref, ago, count=1):
     """As if the record had been used ``count`` times, last ``ago`` seconds ago."""
     manager.disk_usage()
-    with manager.database.transaction() as c:
-        c.execute("UPDATE records SET last_used = ?, usage_count = ? WHERE id = ?", (time.time() - ago, count, ref.id))
+    change(manager.database, RECORDS, {"id": ref.id}, last_used=time.time() - ago, usage_count=count)
 
 
 # ------------------------------------------------------------------------------------------------------------- pruning
@@ -104,7 +105,7 @@ def test_filters_choose(manager, step):
 
 def test_without_all_internal_and_shared_records_stay(manager, registry, step):
     roots: list[Digest] = []
-    manager.add_gc_root(lambda: roots)
+    manager.gc_roots.append(lambda: roots)
     internal = step(manager, None, {"a": "1"}, record_type="internal")
     shared = manager.get_by_blob(registry.layer({"b": "2"}), None)
     shared.unlazy()
@@ -151,7 +152,7 @@ def test_checksums_of_pruned_records_are_forgotten(manager, step):
     ref.checksum("/", ChecksumOptions())
     ref.release()
     manager.prune([ALL])
-    assert manager.records.rows("SELECT * FROM ref_checksums") == []
+    assert manager.database.select(REF_CHECKSUMS) == []
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ import pytest
 
 from builder.cache.types import PrunePolicy
 from builder.oci.digest import Digest
+from builder.state.schema import LEASE_RECORDS, LEASES
+from tests.support.rows import change
 
 ALL = PrunePolicy(all=True)
 
@@ -131,8 +133,8 @@ def test_a_lazy_layer_that_one_process_can_not_get_stays_for_another_that_can(ma
 def test_a_lease_without_its_file_is_dead(manager, step):
     step(manager, None, {"a": "1"}).release()
     with manager.database.transaction() as c:
-        c.execute("INSERT INTO leases VALUES ('gone', 1.0)")
-        c.execute("INSERT INTO lease_records SELECT id, 'gone' FROM records")
+        manager.database.put(c, LEASES, [("gone", 1.0)])
+        manager.database.put(c, LEASE_RECORDS, [(record_id, "gone") for record_id in manager.records.ids()])
     assert len(manager.prune([ALL])) == 1
 
 
@@ -160,8 +162,7 @@ def test_held_blobs_stay_and_others_go(manager, opened):
     for digest in (held, orphan):
         os.utime(manager.content.path(digest), (long_ago, long_ago))
     manager.hold_blobs([held])
-    with manager.database.transaction() as c:
-        c.execute("UPDATE leases SET started = ?", (time.time(),))
+    change(manager.database, LEASES, {}, started=time.time())
     opened().prune([ALL])
     assert manager.content.has(held)
     assert not manager.content.has(orphan)

@@ -14,6 +14,7 @@ from builder.cache.refs import ImmutableRef, MutableRef
 from builder.cache.types import PrunePolicy
 from builder.state.layout import Layout
 from tests.builder.cache.conftest import Registry, WatchedSnapshotter, tree
+from tests.support.records import is_lazy
 
 
 class CacheModel(RuleBasedStateMachine):
@@ -96,7 +97,7 @@ class CacheModel(RuleBasedStateMachine):
     @rule(ref=immutable)
     def unlazy(self, ref: ImmutableRef) -> None:
         ref.unlazy()
-        assert not ref.is_lazy
+        assert not is_lazy(ref)
 
     @rule(ref=immutable)
     def visit(self, ref: ImmutableRef) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from builder.cache.types import PrunePolicy
 from builder.errors import CancelledError, UnsupportedError
+from builder.state.cancel import Token, scope
 
 
 def write(ref, name, text="x"):
@@ -57,12 +58,16 @@ def test_locked_waits_until_nobody_uses_the_folder(manager, opened, held):
     first = manager.cache_mount("k", held)
     got, began = [], threading.Event()
 
-    class Watched(threading.Event):
+    class Watched(Token):
         def wait(self, timeout=None):
             began.set()
             return super().wait(timeout)
 
-    thread = threading.Thread(target=lambda: got.append(other.cache_mount("k", "locked", cancelled=Watched())))
+    def take():
+        with scope(Watched()):
+            got.append(other.cache_mount("k", "locked"))
+
+    thread = threading.Thread(target=take)
     other = opened()
     thread.start()
     assert began.wait(10)
@@ -74,10 +79,10 @@ def test_locked_waits_until_nobody_uses_the_folder(manager, opened, held):
 
 def test_waiting_ends_when_the_build_is_cancelled(manager):
     first = manager.cache_mount("k", "locked")
-    cancelled = threading.Event()
+    cancelled = Token()
     cancelled.set()
-    with pytest.raises(CancelledError):
-        manager.cache_mount("k", "locked", cancelled=cancelled)
+    with pytest.raises(CancelledError), scope(cancelled):
+        manager.cache_mount("k", "locked")
     first.release()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import inspect
+import sys
 import threading
 
 import pytest
@@ -13,6 +15,7 @@ from builder.content.compression import decompress
 from builder.content.types import Compression
 from builder.oci.descriptor import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 from builder.oci.digest import Digest, chain_id
+from tests.support.records import is_lazy
 
 
 def names(manager, layer):
@@ -129,7 +132,7 @@ def test_an_empty_step_is_a_layer_too(manager, step):
 def test_a_merge_lays_its_inputs_over_one_another(manager, step, files_of):
     one, two = step(manager, None, {"a": "1", "b": "1"}), step(manager, None, {"b": "2", "c": "2"})
     merged = manager.merge([one, two])
-    assert merged.is_lazy
+    assert is_lazy(merged)
     assert files_of(merged) == {"a": "1", "b": "2", "c": "2"}
 
 
@@ -159,6 +162,23 @@ def test_a_step_on_a_merge(manager, step, files_of):
     layers = top.remote()
     assert len(layers) == len(top.layers()) == 3
     assert top.chain_id == chain_id([x.diff_id for x in layers])
+
+
+def test_steps_on_merges_of_steps_need_no_stack(manager, step):
+    """COPY --link and RUN in turn: below every step lies a merge, below that a step."""
+    top = step(manager, None, {"base": ""})
+    expected = [top.id]
+    for i in range(100):
+        link = step(manager, None, {f"l{i}": ""})
+        top = step(manager, manager.merge([top, link]), {f"s{i}": ""})
+        expected += [link.id, top.id]
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 40)
+    try:
+        found = manager.layer_chain(top.id)
+    finally:
+        sys.setrecursionlimit(before)
+    assert [x.id for x in found] == expected
 
 
 def test_a_diff_of_one_layer_is_that_layer(manager, step, files_of):

@@ -8,7 +8,7 @@ import pytest
 
 from builder.cli.cache_flags import parse_cache_from, parse_cache_to
 from builder.content.types import Compression
-from builder.errors import PybuildError, UnsupportedError, UsageError
+from builder.errors import PybuildError, UnsupportedError
 from builder.oci.digest import Digest
 from builder.oci.reference import Reference
 from builder.remotecache.types import CacheExport, LocalPlace, Place, RegistryPlace
@@ -111,6 +111,7 @@ def test_wrong_exports_say_what_is_wrong(text: str, cause: str) -> None:
         parse_cache_to([text], {})
 
 
-def test_an_empty_value_is_no_place() -> None:
-    with pytest.raises(UsageError):
-        parse_cache_from([""])
+def test_an_empty_value_is_none() -> None:
+    """``--cache-from "$CACHE"`` where the variable is not set."""
+    assert parse_cache_from(["", "a/b"]) == (registry("a/b"),)
+    assert parse_cache_to([""], {}) == ()

@@ -90,3 +90,21 @@ def test_files_come_out_where_the_kernel_can_not_copy_between_the_file_systems(f
 
 def _refused(*_: int) -> int:
     raise OSError(18, "Invalid cross-device link")
+
+
+def test_a_sparse_file_stays_sparse(tmp_path: Path) -> None:
+    """10 GB of nothing is an image of some KiB, and a folder of some KiB."""
+    root = tmp_path / "root"
+    root.mkdir()
+    with open(root / "sparse", "wb") as file:
+        file.write(b"start")
+        file.seek(10 << 30)
+        file.write(b"end")
+    write_local(output(root, "linux/amd64", multi=False), False, str(tmp_path / "out"))
+    found = os.stat(tmp_path / "out/sparse")
+    assert found.st_size == (10 << 30) + 3
+    assert found.st_blocks * 512 < 1 << 20
+    with open(tmp_path / "out/sparse", "rb") as file:
+        assert file.read(5) == b"start"
+        file.seek(10 << 30)
+        assert file.read() == b"end"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from builder.errors import PybuildError, UsageError
-from builder.exporters.export import check_output
+from builder.exporters.export import check_output, check_outputs
 from builder.exporters.image import ImageOptions
 from builder.exporters.sink import output_file
 from builder.exporters.types import OutputSpec
@@ -78,6 +78,34 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_a_folder_is_no_place_for_an_archive(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a directory"), output_file(str(tmp_path), "oci"):
         pass
+
+
+def test_only_one_output_goes_to_standard_output() -> None:
+    both = [OutputSpec.parse(t) for t in ("type=tar", "type=oci,dest=-")]
+    with pytest.raises(UsageError, match="multiple outputs configured to write to stdout"):
+        check_outputs(both, multi=False)
+
+
+@pytest.mark.parametrize("kind", ["local", "oci,tar=false"])
+@pytest.mark.parametrize(
+    ("dest", "cause"),
+    [("-", "cannot be stdout"), ("file", "file is a file"), ("lost", "No such file or directory"), ("fifo", "fifo is a file")],
+)
+def test_files_go_to_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, dest: str, cause: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "lost").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(UsageError, match=cause):
+        check_output(OutputSpec.parse(f"type={kind},dest={dest}"), multi=False)
+
+
+@pytest.mark.parametrize("dest", ["folder", "link", "new", "new/below"])
+def test_a_folder_that_is_there_or_can_be_made_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dest: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    check_output(OutputSpec.parse(f"type=local,dest={dest}"), multi=False)
 
 
 @pytest.mark.parametrize(("given", "epoch"), [("", 7), (",source-date-epoch=", None), (",source-date-epoch=-3", -3)])

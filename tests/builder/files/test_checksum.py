@@ -399,14 +399,6 @@ def test_many_bytes_are_hashed_the_same_on_threads(tmp_path: Any, monkeypatch: p
     assert checksum(root, "/") == one
 
 
-def test_an_error_on_a_thread_is_raised() -> None:
-    def fail() -> None:
-        raise ValueError("this one")
-
-    with pytest.raises(ValueError, match="this one"):
-        contenthash_files.run_parallel([fail, lambda: None], 2)
-
-
 # ------------------------------------------------------------------------------------------------ a tree that changes
 def test_a_file_that_changes_after_it_was_hashed_can_not_be_opened(tree: str) -> None:
     with Tree(tree) as t:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.graph.gitref import GitRef, is_commit, parse_git_ref
-from builder.text.redact import redact_text, redact_url
+from builder.text.redact import redact_history, redact_source, redact_text, redact_url
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,8 @@ def test_other_texts_are_not_git(text: str) -> None:
         ("https://example.org/repo.git", GitRef("https://example.org/repo.git")),
         ("HTTPS://example.org/repo.git", GitRef("https://example.org/repo.git")),
         ("https://u:p@example.org/repo.git", GitRef("https://u:p@example.org/repo.git")),
-        ("http://example.org:8080/repo.git", GitRef("http://example.org:8080/repo.git", unencrypted=True)),
-        ("git://example.org/repo", GitRef("git://example.org/repo", unencrypted=True)),
+        ("http://example.org:8080/repo.git", GitRef("http://example.org:8080/repo.git")),
+        ("git://example.org/repo", GitRef("git://example.org/repo")),
         ("ssh://git@example.org:22/repo", GitRef("ssh://git@example.org:22/repo")),
         ("git@example.org:team/repo", GitRef("git@example.org:team/repo")),
         ("other_User-1@example.org:/odd:repo.git", GitRef("other_User-1@example.org:/odd:repo.git")),
@@ -134,3 +134,18 @@ def test_credentials_are_masked(url: str, shown: str) -> None:
 
 def test_known_secrets_are_masked_anywhere() -> None:
     assert redact_text("Authorization: basic Zm9v", ("basic Zm9v",)) == "Authorization: xxxxx"
+
+
+def test_the_user_of_ssh_remotes_is_no_secret_in_texts() -> None:
+    url = "ssh://git@host/x"
+    assert redact_url(url) == "ssh://xxxxx@host/x"  # as BuildKit has it in records
+    assert redact_source(url) == url
+    assert redact_text(f"RUN pip install git+{url}") == f"RUN pip install git+{url}"
+    assert redact_source("https://git:p'w@host/x") == "https://xxxxx:xxxxx@host/x"
+
+
+def test_a_history_masks_what_could_open_a_source() -> None:
+    assert redact_history("RUN pip install git+https://me:pw@host/x") == "RUN pip install git+https://xxxxx:xxxxx@host/x"
+    assert redact_history("|1 URL=http://tok@host/x sh") == "|1 URL=http://xxxxx@host/x sh"
+    for text in ("ENV DB=postgres://app:app@db", "RUN pip install git+ssh://git@host/x", "ADD http://host/a@b /", "RUN echo a@b ://c@d"):
+        assert redact_history(text) == text

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
+from collections.abc import Callable
+
+import pytest
 
 from builder.graph.ops import CopyAction, Exec, File, ImageSource, LocalSource, MkfileAction
 from builder.graph.vertex import Edge, Graph, Vertex, VertexMeta
@@ -58,9 +63,50 @@ def test_the_dot_form_quotes_names() -> None:
     assert 'label="RUN echo \\"hi\\""' in Graph((Edge(vertex),)).to_dot()
 
 
-def test_a_deep_graph_does_not_exhaust_the_stack() -> None:
+def deep(depth: int = 3000) -> Vertex:
+    """A chain of which nothing was asked yet, so that every question goes all the way down."""
     vertex = BASE
-    for i in range(5000):
+    for i in range(depth):
+        vertex = Vertex(Exec((str(i),)), (Edge(vertex),), meta=VertexMeta(str(i)))
+    return vertex
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda v: v.digest,
+        hash,
+        repr,
+        lambda v: v == deep(),
+        lambda v: list(Graph((Edge(v),))),
+        lambda v: Graph((Edge(v),)).to_json(),
+        lambda v: Graph((Edge(v),)).to_dot(),
+        lambda v: Edge(v) in {Edge(deep()): 1},
+        lambda v: repr(Graph((Edge(v),))),
+        lambda v: pickle.loads(pickle.dumps(v)).digest,
+        lambda v: copy.deepcopy(v).digest,
+    ],
+    ids=["digest", "hash", "repr", "equal", "walk", "json", "dot", "edges", "graph-repr", "pickle", "deepcopy"],
+)
+def test_no_question_to_a_deep_graph_exhausts_the_stack(ask: Callable[[Vertex], object]) -> None:
+    assert ask(deep())
+
+
+def test_the_digest_of_a_vertex_does_not_depend_on_what_was_asked_before() -> None:
+    chain = deep(20)
+    asked: list[Vertex] = []
+    vertex = BASE
+    for i in range(20):
         vertex = Vertex(Exec((str(i),)), (Edge(vertex),))
-        _ = vertex.digest
-    assert sum(1 for _ in Graph((Edge(vertex),))) == 5001
+        asked.append(vertex)
+        assert vertex.digest
+    assert chain.digest == vertex.digest
+
+
+def test_a_graph_that_was_pickled_shares_what_it_shared() -> None:
+    left, right = (Vertex(Exec((name,)), (Edge(RUN),), meta=VertexMeta(name)) for name in ("left", "right"))
+    top = Vertex(Exec(("top",)), (Edge(left), Edge(right, 1)), RUN.platform)
+    again = pickle.loads(pickle.dumps(top))
+    assert again == top
+    assert again.inputs[0].vertex.inputs[0].vertex is again.inputs[1].vertex.inputs[0].vertex
+    assert again.inputs[0].vertex.meta == left.meta

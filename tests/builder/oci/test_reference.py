@@ -1,4 +1,4 @@
-"""References, digests, platforms and times: parse, print, compare."""
+"""References, digests and times: parse, print, compare."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.oci.digest import Digest, chain_id, digest_parts, framed
-from builder.oci.platform import Platform, normalize, preference
 from builder.oci.reference import Reference
 from builder.text.times import format_rfc3339, parse_rfc3339
 
@@ -76,38 +75,6 @@ def test_chain_id_is_that_of_the_image_spec() -> None:
 def test_no_two_sequences_of_parts_share_bytes(left: list[bytes], right: list[bytes]) -> None:
     assert (framed(*left) == framed(*right)) == (left == right)
     assert (digest_parts(*left) == digest_parts(*right)) == (left == right)
-
-
-@pytest.mark.parametrize(
-    ("text", "printed"),
-    [
-        ("linux/amd64", "linux/amd64"),
-        ("linux/x86_64", "linux/amd64"),
-        ("linux/arm64/v8", "linux/arm64/v8"),
-        ("linux/aarch64", "linux/arm64"),
-        ("linux/arm", "linux/arm/v7"),
-        ("linux/armhf", "linux/arm/v7"),
-        ("windows(10.0.17763)/amd64", "windows(10.0.17763)/amd64"),
-        ("macos/arm64", "darwin/arm64"),
-    ],
-)
-def test_platforms_have_one_spelling(text: str, printed: str) -> None:
-    assert str(Platform.parse(text)) == printed
-    assert str(normalize(Platform.parse(text))) == printed.removesuffix("/v8")
-
-
-@pytest.mark.parametrize("text", ["", "bogus", "linux/", "a/b/c/d", "linux/*", "lin ux/amd64"])
-def test_what_is_no_platform_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"platform|component|unknown|wildcards"):
-        Platform.parse(text)
-
-
-def test_an_older_variant_serves_a_newer_one_and_never_the_other_way_round() -> None:
-    v7, v6 = Platform("linux", "arm", "v7"), Platform("linux", "arm", "v6")
-    assert preference(v7, v7) == 0
-    assert preference(v7, v6) == 1
-    assert preference(v6, v7) is None
-    assert preference(Platform("linux", "amd64"), Platform("windows", "amd64")) is None
 
 
 @given(st.integers(0, 4_000_000_000 * 10**9))

@@ -14,6 +14,7 @@ import pytest
 from builder.errors import CancelledError, StepError, UnsupportedError, UsageError
 from builder.graph.ops import CacheMount, Exec, Mount, SecretEnv, SecretMount, SSHMount, TmpfsMount, Ulimit
 from builder.graph.vertex import Edge, Vertex
+from builder.ops.ahead import before_work
 from builder.ops.exec import DEFAULT_PATH, ExecOp
 from builder.progress.events import Log
 from builder.session import Session
@@ -76,6 +77,8 @@ class Cache:
 
 
 class Executor:
+    name = "none"
+
     def __init__(self) -> None:
         self.status = ExitStatus(0)
         self.output: list[tuple[int, bytes]] = []
@@ -83,6 +86,11 @@ class Executor:
         self.sandbox: Sandbox | None = None
         self.process: Process | None = None
         self.before_end: Callable[[threading.Event], None] = lambda _: None
+        self.refusal: RuntimeFault | None = None
+
+    def admit(self, sandbox: Sandbox) -> None:
+        if self.refusal:
+            raise self.refusal
 
     def run(self, sandbox: Sandbox, process: Process, on_output: Any, cancelled: threading.Event) -> ExitStatus:
         self.sandbox, self.process = sandbox, process
@@ -365,6 +373,28 @@ def test_a_sandbox_that_cannot_be_made(bench: Bench) -> None:
     with pytest.raises(StepError, match="did not complete successfully: unable to find user x") as caught:
         bench.run(RUN)
     assert caught.value.hint == "h"
+
+
+def test_a_step_that_can_not_be_had_here_is_refused_before_anything_is_mounted(bench: Bench) -> None:
+    bench.executor.refusal = RuntimeFault("ulimit nofile=9:9: the hard limit of this process is 8", hint="h")
+    with pytest.raises(StepError) as caught:
+        bench.run(RUN)
+    assert (str(caught.value), caught.value.hint) == (f"RUN can't be executed here: {bench.executor.refusal}", "h")
+    assert bench.cache.made == []
+
+
+def test_what_a_step_builds_on_is_refused_with_it_and_what_builds_on_the_step_is_not(bench: Bench) -> None:
+    base = Vertex(Exec(("base",)))
+    copy = Vertex(Exec(("copy",)), (Edge(base),))
+    step = Vertex(RUN, (Edge(copy),))
+    later = Vertex(Exec(("later",)), (Edge(step),))
+    ExecOp(step, bench.worker, bench.session)
+    bench.executor.refusal = RuntimeFault("no")
+    for vertex in (base, copy):
+        with pytest.raises(StepError, match="RUN can't be executed here: no"):
+            before_work(vertex, bench.session)
+    before_work(later, bench.session)
+    before_work(Vertex(Exec(("elsewhere",))), bench.session)
 
 
 def test_a_cancelled_command_is_no_failure_of_the_step(bench: Bench) -> None:

@@ -6,16 +6,22 @@ The folder lies beside files that the attacks aim at; ``outside`` is compared be
 from __future__ import annotations
 
 import os
+import shutil
 import stat
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from builder.errors import LayerError
+from builder.errors import LayerError, PybuildError
 from builder.files.apply import clean, unpack, write_marks
 from builder.files.tar import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry, Limits
 from builder.files.tar import pax as records
 from builder.files.tar.writer import header
+from tests.support.tars import raw_block, raw_members
 
 Layer = Callable[..., list[bytes]]
 Listing = Callable[..., dict[str, tuple[object, ...]]]
@@ -78,9 +84,13 @@ REFUSED: dict[str, tuple[object, ...] | list[bytes]] = {
     "whiteout of the root": ((".wh..wh..opq", b""),),
     "a device that would be a whiteout": (Entry("x", CHAR, devmajor=0, devminor=0),),
     "a device that does not exist": (Entry("x", BLOCK, devmajor=5000, devminor=1),),
+    "a device with a negative number": [raw_block(b"x", b"4", major=b"\xff" * 8), END],
+    "an owner beyond 32 bits": [pax(Entry("x"), (b"uid", b"4294967296"))],
+    "a group beyond 32 bits": [pax(Entry("x/", DIR), (b"gid", b"9" * 18))],
+    "a negative owner": [pax(Entry("x", SYMLINK, linkname="y"), (b"uid", b"-2"))],
+    "a global header that names a sparse file in no words": [pax(Entry("x"), (b"GNU.sparse.\xff", b"1")).replace(b"x", b"g", 1)],
     "a name longer than a file name": (("n" * 256, b""),),
     "a path longer than a path": (("n/" * 2500 + "x", b""),),
-    "deeper than any tree": (("n/" * 600 + "x", b""),),
     "a symbolic link to nothing": (Entry("x", SYMLINK, linkname=""),),
     "PAX size over ustar size": [pax(Entry("x", size=3), (b"size", b"1024"), content=b"abc")],
     "PAX size over a ustar size of zero": [pax(Entry("x", size=0), (b"size", b"512"), content=b"a" * 512)],
@@ -209,3 +219,12 @@ def test_clean_refuses_what_leads_out(name: str) -> None:
 )
 def test_clean(name: str, path: str) -> None:
     assert clean(name) == path
+
+
+@given(st.lists(raw_members(), min_size=1, max_size=4))
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_headers_give_a_layer_or_an_error_with_a_cause(tmp_path: object, root_only: None, members: list[bytes]) -> None:
+    folder = tempfile.mkdtemp(dir=str(tmp_path))
+    with suppress(PybuildError):
+        unpack([b"".join(members), END], folder, bottom=True)
+    shutil.rmtree(folder)

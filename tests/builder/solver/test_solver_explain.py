@@ -8,11 +8,14 @@ import pytest
 
 from builder.errors import StepError
 from builder.graph.vertex import Edge, VertexMeta
+from builder.oci.digest import Digest
 from builder.solver import steplog
 from builder.solver.errors import SolveError
 from builder.solver.explain import Difference, InputRecord, Past, StepRecord, differences, explain, nearest
 from builder.solver.steplog import KEPT, StepLog, decode_step, encode_step
 from builder.state.database import Database
+from builder.state.schema import SOLVER_STEPS
+from tests.support.rows import change
 
 
 def said(old: StepRecord, new: StepRecord) -> list[str]:
@@ -227,24 +230,23 @@ def test_the_last_build_is_the_last_that_ran_something(world: Any, database: Dat
 def test_old_records_are_dropped(database: Database) -> None:
     log = StepLog(database, "b", "scope")
     for i in range(KEPT * 2):
-        log.ran(step(A=str(i)), ignored=False, failed=False)
+        log.ran(Digest.of(b"v"), step(A=str(i)), ignored=False, failed=False)
     assert [dict(m.step.parts)["A"] for m in log.misses()] == [str(i) for i in range(KEPT, KEPT * 2)]
 
 
 def test_records_of_one_scope_do_not_push_out_those_of_another(database: Database) -> None:
     mine, other = StepLog(database, "b1", "mine"), StepLog(database, "b2", "other")
-    mine.ran(step(A="1"), ignored=False, failed=False)
+    mine.ran(Digest.of(b"v"), step(A="1"), ignored=False, failed=False)
     for i in range(KEPT * 2):
-        other.ran(step(A=str(i)), ignored=False, failed=False)
+        other.ran(Digest.of(b"v"), step(A=str(i)), ignored=False, failed=False)
     assert len(mine.misses()) == 1
 
 
 def test_trimming_takes_the_old_and_the_oldest_of_too_many(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     log = StepLog(database, "b", "scope")
     for i in range(3):
-        log.ran(step(f"RUN {i}"), ignored=False, failed=False)
-    with database.transaction() as c:
-        c.execute("UPDATE solver_steps SET created = 0 WHERE title = 'RUN 1'")
+        log.ran(Digest.of(b"v"), step(f"RUN {i}"), ignored=False, failed=False)
+    change(database, SOLVER_STEPS, {"title": "RUN 1"}, created=0.0)
     log.trim()
     assert [m.step.title for m in log.misses()] == ["RUN 0", "RUN 2"]
     monkeypatch.setattr(steplog, "_BYTES", len(encode_step(step("RUN 2"))))

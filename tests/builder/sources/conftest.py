@@ -15,7 +15,7 @@ from builder.net.agent import Agent
 from builder.net.auth import NONE
 from builder.net.client import RegistryClient
 from builder.snapshots.native import NativeSnapshotter
-from builder.sources.providers import connect, use_registry_client
+from builder.sources.providers import connect
 from builder.state.database import Database
 from builder.state.layout import Layout
 from builder.worker import Worker
@@ -43,7 +43,7 @@ def open_worker(tmp_path: object, world: World) -> Iterator[OpenWorker]:
         content = ContentStore(layout)
         snapshotter = NativeSnapshotter(layout, database, bind=False)
         worker = Worker(layout, database, content, snapshotter, CacheManager(layout, database, content, snapshotter), Config())
-        use_registry_client(worker, RegistryClient(worker.config, agent=world.agent, credentials=lambda host, repository: NONE))
+        worker.registry = RegistryClient(worker.config, agent=world.agent, credentials=lambda host, repository: NONE)
         connect(worker)
         opened.append(worker)
         return worker

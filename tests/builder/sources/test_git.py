@@ -17,6 +17,7 @@ from builder.errors import AuthError, CancelledError, IntegrityError, NotFoundEr
 from builder.graph.ops import GitSource
 from builder.session import Session
 from builder.sources.git import GitFetcher
+from builder.state.cancel import Token, scope
 from builder.values import replace
 from builder.worker import Worker
 from tests.builder.sources.conftest import files
@@ -405,13 +406,13 @@ def test_an_interrupted_repository_is_mended(worker: Worker, daemon: str, reposi
 
 
 def test_git_is_killed_when_nobody_waits_for_it(worker: Worker) -> None:
-    cancelled = threading.Event()
+    cancelled = Token()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         held: list[socket.socket] = []
         connected = threading.Thread(target=lambda: (held.append(silent.accept()[0]), cancelled.set()))
         connected.start()
-        fetcher = GitFetcher(worker, Session(), GitSource(f"git://127.0.0.1:{silent.getsockname()[1]}/x"), cancelled=cancelled)
-        with pytest.raises(CancelledError):
+        fetcher = GitFetcher(worker, Session(), GitSource(f"git://127.0.0.1:{silent.getsockname()[1]}/x"))
+        with pytest.raises(CancelledError), scope(cancelled):
             fetcher.resolve()
         connected.join()
         # The other end of the connection was git's: it is gone.

@@ -289,7 +289,7 @@ def test_a_folder_that_is_swapped_for_a_link_while_it_is_read_shows_nothing_outs
 
 # ------------------------------------------------------------------------------------------------ the operation
 def op(worker: Any, locals: dict[str, str], **source: Any) -> LocalSourceOp:
-    return LocalSourceOp(Vertex(LocalSource("context", **source)), worker, Session(locals=locals))
+    return LocalSourceOp(Vertex(LocalSource("context", **source)), worker, Session(locals=locals, id=b"one session"))
 
 
 CONTEXT: Any = OpContext(None)  # type: ignore[arg-type]

@@ -92,3 +92,28 @@ def test_a_layout_that_was_not_given_is_not_found(worker: Worker) -> None:
     vertex = Vertex(OCILayoutSource("base", "latest"), platform=host())
     with pytest.raises(NotFoundError, match="no OCI layout named base"):
         SourceOp(vertex, worker, Session()).exec(OpContext(vertex), [])
+
+
+def test_a_layout_may_consist_of_links_to_its_files(worker: Worker, layout: str, tmp_path: object) -> None:
+    """As build systems make them."""
+    farm = f"{tmp_path}/farm"
+    for folder, _, names in os.walk(layout):
+        at = os.path.join(farm, os.path.relpath(folder, layout))
+        os.makedirs(at)
+        for name in names:
+            os.symlink(os.path.join(folder, name), os.path.join(at, name))
+    found = resolve_config(worker, farm, "v1", host())
+    session = Session(oci_layouts={"x": farm})
+    vertex = Vertex(OCILayoutSource("x", found.ref.rpartition("@")[2]), platform=host())
+    (ref,) = SourceOp(vertex, worker, session).exec(OpContext(vertex), [])
+    assert files(ref) == {"a": "lower", "b": "upper"}
+    ref.release()
+
+
+@pytest.mark.parametrize("which", ["index.json", "manifest"])
+def test_a_fifo_in_a_layout_is_refused_and_not_waited_for(worker: Worker, layout: str, which: str) -> None:
+    path = f"{layout}/index.json" if which == "index.json" else f"{layout}/blobs/sha256/{Digest(digest_of(layout)).hex}"
+    os.unlink(path)
+    os.mkfifo(path)
+    with pytest.raises(IntegrityError, match="is not a regular file"):
+        resolve_config(worker, layout, "v1", host())

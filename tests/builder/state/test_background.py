@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from builder.state.background import background
+from builder.state.threads import background
 
 BIG = bytes(1 << 20)
 

@@ -7,11 +7,11 @@ import threading
 from pathlib import Path
 
 from builder.state.database import Database
+from builder.state.schema import COUNTS
 
 
 def test_closing_waits_for_no_statement_of_another_thread_and_breaks_none(tmp_path: Path) -> None:
     database = Database(str(tmp_path / "db"))
-    database.schema("CREATE TABLE IF NOT EXISTS t (x INTEGER)")
     running, closed = threading.Event(), threading.Event()
     answers: list[object] = []
 
@@ -23,7 +23,7 @@ def test_closing_waits_for_no_statement_of_another_thread_and_breaks_none(tmp_pa
         connection = database.connection()
         connection.create_function("pause", 0, pause)
         answers.append(connection.execute("SELECT pause()").fetchone())
-        answers.append(connection.execute("SELECT count(*) FROM t").fetchone())
+        answers.append(connection.execute("SELECT count(*) FROM images").fetchone())
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -53,17 +53,16 @@ def test_connections_of_ended_threads_are_closed(tmp_path: Path) -> None:
 
 def test_a_forked_child_has_a_connection_of_its_own(tmp_path: Path) -> None:
     database = Database(str(tmp_path / "db"))
-    database.schema("CREATE TABLE IF NOT EXISTS t (x INTEGER)")
     child = os.fork()
     if child == 0:
         code = 1
         try:
             with database.transaction() as c:
-                c.execute("INSERT INTO t VALUES (7)")
+                database.put(c, COUNTS, [("seven", 7)])
             database.close()
             code = 0
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert database.connection().execute("SELECT x FROM t").fetchall() == [(7,)]
+    assert database.select(COUNTS) == [("seven", 7)]
     database.close()

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from builder.state.parallel import ahead, run
+from builder.state.threads import ahead, run
 
 
 def test_all_jobs_are_done():

@@ -8,7 +8,7 @@ import pytest
 
 from builder.oci.platform import Platform
 
-from .conftest import Build
+from .conftest import Build, World
 
 
 def history(build: Build, text: str, **options: Any) -> list[str]:
@@ -58,6 +58,30 @@ def test_platform_arguments_follow_the_target(build: Build) -> None:
     text = f"FROM scratch\nARG TARGETPLATFORM TARGETOS TARGETARCH TARGETVARIANT BUILDARCH\nENV {arguments} B=$BUILDARCH\n"
     found = history(build, text, target_platforms=(Platform("linux", "arm", "v7"),))[-1]
     assert found == "ENV PLATFORM=linux/arm/v7 OS=linux ARCH=arm VARIANT=v7 B=amd64"
+
+
+@pytest.mark.parametrize(
+    ("asked", "platform", "variant"),
+    [("linux/arm64/v8", "linux/arm64", ""), ("linux/aarch64", "linux/arm64", ""), ("linux/arm", "linux/arm/v7", "v7")],
+)
+def test_the_target_platform_is_told_in_normal_form(build: Build, asked: str, platform: str, variant: str) -> None:
+    text = "FROM busybox\nARG TARGETPLATFORM TARGETVARIANT\nENV P=$TARGETPLATFORM V=$TARGETVARIANT.\n"
+    target = build(text, target_platforms=(Platform.parse(asked),)).targets[0]
+    assert target.config.history[-1].created_by == f"ENV P={platform} V={variant}."
+    assert str(target.platform) == str(target.config.platform) == platform
+
+
+def test_a_base_image_of_arm64_v8_makes_an_image_of_arm64(build: Build, world: World) -> None:
+    world.add("docker.io/library/arm:latest", "arm64")
+    world.images["docker.io/library/arm:latest"]["variant"] = "v8"
+    for asked in ((), (Platform("linux", "arm64"),)):
+        assert str(build("FROM arm\nENV A=1\n", target_platforms=asked).targets[0].config.platform) == "linux/arm64"
+
+
+def test_the_solver_knows_one_spelling_of_a_platform_that_from_names(build: Build) -> None:
+    text = "FROM --platform={} busybox\nRUN a\nCOPY a b\n"
+    spelt = [build(text.format(name)).targets[0].edge for name in ("linux/arm64/v8", "linux/aarch64", "linux/arm64")]
+    assert len({edge.vertex.digest for edge in spelt if edge}) == 1
 
 
 def test_arguments_that_nothing_declares_are_named(build: Build) -> None:

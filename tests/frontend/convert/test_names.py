@@ -47,6 +47,13 @@ def test_with_several_platforms_names_tell_them(build: Build) -> None:
     assert names(build, text, target_platforms=both) == expected
 
 
+def test_names_tell_the_platform_of_from_as_it_was_written_and_that_of_run_in_normal_form(build: Build) -> None:
+    """RUN's is that of the state, which llb normalises; COPY's that of the stage (prefixCommand's callers)."""
+    text = "FROM --platform=linux/arm64/v8 busybox\nRUN a\nCOPY b c\n"
+    expected = ["[linux/arm64 2/3] RUN a", "[linux/arm64/v8 3/3] COPY b c"]
+    assert names(build, text, multi_platform=True) == expected
+
+
 def test_steps_know_their_lines_and_their_instruction(build: Build) -> None:
     edge = build("FROM busybox AS s\nRUN a \\\n  b\n").targets[0].edge
     assert edge is not None

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from builder.graph.vertex import Graph
 from frontend.errors import FrontendError, Range
 
 from .conftest import AMD64, Build, World, render
@@ -105,6 +106,19 @@ def test_mistakes_are_told_with_their_lines(build: Build, text: str, message: st
     error = failure(build, text)
     assert message in str(error)
     assert tuple(r.start for r in error.ranges) == lines
+
+
+def test_stages_that_read_one_another_need_no_stack(build: Build) -> None:
+    """In a row, and in a circle."""
+    stages = [f"FROM scratch AS s{i + 1}\nCOPY --from=s{i} / /\n" for i in range(2000)]
+    edge = build("FROM busybox AS s0\nRUN x\n" + "".join(stages)).targets[0].edge
+    assert edge is not None
+    assert sum(1 for _ in Graph((edge,))) == 2002
+    continued = "".join(f"FROM s{i} AS s{i + 1}\nENV A=$A.\n" for i in range(2000))
+    assert build("FROM scratch AS s0\n" + continued).targets[0].config.config.env[-1] == "A=" + "." * 2000
+    error = failure(build, "FROM scratch AS s0\nCOPY --from=2000 / /\n" + "".join(stages))
+    assert str(error) == "circular dependency detected on stage: s0"
+    assert len(error.ranges) == 2001
 
 
 def test_a_target_that_is_not_there_is_told_with_the_nearest_name(build: Build) -> None:

@@ -18,6 +18,7 @@ from builder.graph.ops import CopyAction, MkdirAction, MkfileAction, Owner, RmAc
 from builder.ops.file.op import Selection, dedupe
 from builder.solver.types import OpContext
 from builder.sources.local import LocalRef
+from builder.state.cancel import scope
 from builder.text.quoting import quote
 from builder.values import replace
 
@@ -194,7 +195,7 @@ def test_a_context_can_be_written_to_as_a_copy(kit: Any) -> None:
 def test_a_cancelled_copy_stops(kit: Any) -> None:
     context = OpContext(None)  # type: ignore[arg-type]
     context.cancelled.set()
-    with pytest.raises(CancelledError):
+    with pytest.raises(CancelledError), scope(context.cancelled):
         kit.op(COPY, inputs=2).exec(context, [kit.ref({}), kit.ref({"dir/a": "A"})])
     assert kit.worker.cache.log[-1] == "release ref0"
 

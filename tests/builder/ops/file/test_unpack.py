@@ -8,13 +8,17 @@ import io
 import lzma
 import os
 import tarfile
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import zstandard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from builder.errors import StepError
+from builder.errors import PybuildError, StepError, StoreError
 from builder.graph.ops import CopyAction, Owner
+from tests.support.tars import raw_members
 
 Member = tuple[str, dict[str, Any], bytes]
 
@@ -240,3 +244,93 @@ def test_a_member_below_a_link_that_leads_nowhere_is_an_error(kit: Any, member: 
     links = (("l", {"type": SYM, "linkname": "/nowhere"}, b""), ("d/l2", {"type": SYM, "linkname": "../l"}, b""))
     with pytest.raises(StepError, match=message):
         run(kit, tar(*links, (member, {}, b"text")))
+
+
+# ------------------------------------------------------------------------------------------------ the end, and before the end
+ZSTD = zstandard.ZstdCompressor(write_checksum=True)
+PACKERS = {"bz2": bz2.compress, "xz": lzma.compress, "gz": gzip.compress, "zst": ZSTD.compress}
+
+
+@pytest.mark.parametrize("packer", PACKERS)
+@pytest.mark.parametrize("cut", [1, 4, 8])
+def test_nothing_behind_the_end_of_an_archive_is_asked_for(kit: Any, packer: str, cut: int) -> None:
+    """A footer, a checksum, an index: moby's reader never gets that far."""
+    whole = PACKERS[packer](ONE)
+    cut = min(cut, 4) if packer == "zst" else cut  # there is nothing but the checksum behind the last block
+    for data in (whole[:-cut], whole + b"junk", ONE + b"junk" * 999):
+        assert run(kit, data) == {"x": "d* 755", "x/f": "f 644 F"}
+
+
+@pytest.mark.parametrize("packer", PACKERS)
+def test_an_archive_that_lost_members_is_an_error(kit: Any, packer: str) -> None:
+    noise = os.urandom(1 << 20)
+    data = PACKERS[packer](tar(("a", {}, noise), ("b", {}, noise), ("c", {}, b"C")))
+    with pytest.raises(StepError, match=r"failed to unpack /a: .*(cut off|truncated)"):
+        run(kit, data[: -(1 << 19)])
+
+
+@pytest.mark.parametrize("packer", PACKERS)
+def test_one_that_lost_its_first_member_is_a_file(kit: Any, packer: str) -> None:
+    (out,) = kit.run(add("/x/"), inputs=[kit.ref({}), kit.ref({"a": (PACKERS[packer](ONE)[:12], 0o600)})])
+    assert list(out) == ["x", "x/a"]
+
+
+def test_an_archive_that_is_refused_is_not_copied_as_a_file(kit: Any) -> None:
+    with pytest.raises(StepError, match="folders deep"):
+        run(kit, tar(("d/" * 600 + "f", {}, b"")))
+
+
+def test_a_folder_whose_place_is_taken_gives_its_time_to_what_is_there(kit: Any) -> None:
+    folder = {"type": DIR, "mtime": 5}
+    run(kit, tar(("d", folder), ("d", {"mtime": 7}, b"F")))
+    assert os.stat(kit.worker.cache.base + "/ref0/x/d").st_mtime == 5
+    with pytest.raises(StepError, match=r"chtimes /foo\.txt/d1: not a directory"):
+        run(kit, tar(("foo.txt/d1", folder), ("foo.txt", {}, b"F")))
+    with pytest.raises(StepError, match="chtimes /d: no such file or directory"):
+        run(kit, tar(("d", folder), ("d", {"type": SYM, "linkname": "nowhere"})))
+
+
+# ------------------------------------------------------------------------------------------------ headers that can't be
+@pytest.mark.parametrize("number", [1 << 32, (1 << 32) + 5, 1 << 62, -2, -(1 << 40)])
+@pytest.mark.parametrize("field", ["uid", "gid"])
+def test_owners_beyond_32_bits_are_told(kit: Any, field: str, number: int) -> None:
+    for fields in ({}, {"type": DIR}, {"type": SYM, "linkname": "t"}):
+        with pytest.raises(StepError, match=rf"failed to unpack /a: f/?: owner .*{number}.* does not exist"):
+            run(kit, tar(("f", {**fields, "pax_headers": {field: str(number)}})))
+    if os.geteuid() == 0:
+        assert run(kit, tar(("f", {"pax_headers": {field: str(number)}})), owner=Owner(1, 2))["x/f"] == "f 644"
+
+
+@pytest.mark.parametrize(("major", "minor"), [(1 << 12, 0), (0, 1 << 20), (1 << 40, 1), (-1, 1)])
+def test_devices_that_do_not_exist_are_told(kit: Any, major: int, minor: int) -> None:
+    block = bytearray(tar(("f", {"type": tarfile.BLKTYPE})))
+    for at, value in ((329, major), (337, minor)):
+        block[at : at + 8] = (value & ((1 << 63) - 1) | 1 << 63).to_bytes(8, "big")
+    block[148:156] = b"        "
+    block[148:156] = b"%06o\0 " % sum(block[:512])
+    with pytest.raises(StepError, match=r"failed to unpack /a: f: device number .* does not exist"):
+        run(kit, bytes(block))
+
+
+def test_a_device_that_hides_files_can_t_be_made(kit: Any) -> None:
+    with pytest.raises(StepError, match="mknod /f: operation not permitted"):
+        run(kit, tar(("f", {"type": tarfile.CHRTYPE})))
+
+
+def test_times_that_no_disk_can_hold_are_1970(kit: Any) -> None:
+    run(kit, tar(*[(f"f{i}", {"pax_headers": {"mtime": t}}) for i, t in enumerate(["9" * 18, "-1", "1e9"[:1] + "0" * 17, "0.5"])]))
+    times = [os.stat(f"{kit.worker.cache.base}/ref0/x/f{i}").st_mtime for i in range(4)]
+    assert times == [0, 0, 0, 0.5]
+
+
+def test_a_member_larger_than_the_disk_is_refused_before_it_is_written(kit: Any) -> None:
+    head = tar(("f", {"pax_headers": {"size": str(200 << 30)}}))[:1536]
+    with pytest.raises(StoreError, match=r"can't unpack f: no space left on device: it has 214748364800 bytes, .* are free"):
+        run(kit, head + bytes(3 << 20))
+
+
+@given(st.lists(raw_members(), min_size=1, max_size=4))
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_headers_give_files_or_an_error_with_a_cause(kit: Any, members: list[bytes]) -> None:
+    with suppress(PybuildError):
+        run(kit, b"".join(members) + bytes(1024))

@@ -1,0 +1,171 @@
+"""``pybuild build``, ``graph`` and ``--call``: a request to the library, its events to a display, results to files."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from builder.build.build import Build
+from builder.build.limits import check_ulimits
+from builder.cli.common import open_root
+from builder.cli.displays import is_for_programs, open_display
+from builder.errors import UsageError
+from builder.progress.events import Warned
+from builder.text import gojson
+from builder.text.redact import redact_text
+
+if TYPE_CHECKING:
+    from builder.build.request import BuildRequest
+    from builder.build.result import BuildResult
+
+METHODS = ("build", "check", "lint", "outline", "targets")
+
+
+def build(request: BuildRequest, flags: dict[str, Any]) -> int:
+    """Build, show it, write what tools read after it; the exit code."""
+    from builder.exporters.export import check_outputs
+
+    check_outputs(request.outputs, multi=len(request.platforms) > 1)
+    _check_files(request, flags)
+    check_ulimits(request.ulimits)
+    with open_root(flags) as root:
+        job = root.build(request)
+        job.explained = flags["explain"]
+        display = open_display(flags["progress"], quiet=flags["quiet"])
+        try:
+            result = job.run(display)
+            _write_files(result, flags)
+        except (Exception, KeyboardInterrupt):
+            display.close()
+            _explain(job, failed=True)
+            raise
+        display.close()
+        _explain(job, failed=False)
+    if is_for_programs(flags["progress"]):
+        for text in result.warnings:
+            display(Warned(text))
+    elif not flags["quiet"]:
+        _warn(result)
+        if not request.outputs:
+            hint = "name an image with -t, push it with --push, or write it with --output"
+            sys.stderr.write(f"[Warning] No output specified: the build result only remains in the build cache; {hint}\n")
+    return 0
+
+
+def graph(request: BuildRequest, form: str, flags: dict[str, Any]) -> int:
+    """Convert and print."""
+    with open_root(flags) as root:
+        display = open_display("auto", quiet=False)
+        try:
+            found = root.build(request).graph(display)
+        finally:
+            display.close()
+    print(found.to_json() if form == "json" else found.to_dot())
+    return 0
+
+
+def call(request: BuildRequest, method: str, form: str, flags: dict[str, Any]) -> int:
+    """Answer a question about the Dockerfile on standard output; 1 if a check found something."""
+    from frontend import requests
+
+    if method not in METHODS:
+        raise UsageError(f"--call={method} is not supported", hint="methods are build, check, outline, targets")
+    as_json = _format(form)
+    with open_root(flags) as root:
+        display = open_display(flags["progress"], quiet=flags["quiet"])
+        try:
+            with root.build(request).reading(display) as (text, options, resolver):
+                if method == "targets":
+                    targets = requests.list_targets(text)
+                    answer, doc, error, status = targets.text(), targets.json(), "", 0
+                elif method == "outline":
+                    outline = requests.outline(text, options, resolver)
+                    answer, doc, error, status = outline.text(), outline.json(), "", 0
+                else:
+                    result = requests.check(text, options, resolver)
+                    answer, doc, error, status = result.text(), result.json(), result.error_text(), result.status
+        finally:
+            display.close()
+    # The JSON forms repeat the Dockerfile as it is, for programs; people are shown no credentials.
+    sys.stdout.write(gojson.text(doc, indent=2) if as_json else redact_text(answer))
+    sys.stdout.flush()
+    if error and not as_json:
+        error = redact_text(error)
+        sys.stderr.write(f"ERROR: {error}" if error.endswith("\n") else f"ERROR: {error}\n")
+    return status
+
+
+def _format(form: str) -> bool:
+    if form in ("", "format=text"):
+        return False
+    if form == "format=json":
+        return True
+    raise UsageError(f"unknown option {form!r} for --call", hint="formats are format=text and format=json")
+
+
+def _explain(job: Build, *, failed: bool) -> None:
+    """Why steps ran, on standard error, if that was asked for."""
+    if not job.explained:
+        return
+    from builder.cli.why import misses_text, past_misses
+
+    found = past_misses(job.misses)
+    if found or not failed:
+        sys.stderr.write("\n" + (misses_text(found) if found else "Nothing ran: everything was cached.\n"))
+
+
+def _check_files(request: BuildRequest, flags: dict[str, Any]) -> None:
+    """Names that can't be written are refused before the build; an id of an earlier build does not outlive one that fails."""
+    if not flags["iidfile"] and not flags["metadata_file"]:
+        return
+    from builder.state.userfile import find_place
+
+    if flags["metadata_file"]:
+        find_place(flags["metadata_file"])
+    if flags["iidfile"]:
+        if any(spec.type in ("local", "tar") for spec in request.outputs):
+            raise UsageError("local and tar exporters are incompatible with image ID file")
+        place = find_place(flags["iidfile"])
+        if place.is_file and place.status is not None:
+            _forget(place.path)
+
+
+def _forget(path: str) -> None:
+    import os
+
+    try:
+        os.unlink(path)
+    except OSError:
+        try:
+            os.truncate(path, 0)  # mounted, or in a folder without permission
+        except OSError as e:
+            raise UsageError(f"removing image ID file: {path}: {e.strerror}") from e
+
+
+def _write_files(result: BuildResult, flags: dict[str, Any]) -> None:
+    if not result.images:
+        return
+    if flags["iidfile"]:
+        _write(flags["iidfile"], str(result.image_id).encode())
+    if flags["metadata_file"]:
+        from builder.build.metadata import metadata_json
+
+        _write(flags["metadata_file"], metadata_json(result))
+    if flags["quiet"]:
+        print(result.image_id)
+
+
+def _write(path: str, data: bytes) -> None:
+    from builder.state.userfile import user_file
+
+    with user_file(path) as write:
+        write(data)
+
+
+def _warn(result: BuildResult) -> None:
+    """Lint findings and unused build args, after the display."""
+    for text in result.warnings:
+        sys.stderr.write(f"[Warning] {text}\n")
+    if result.findings:
+        count = f"{len(result.findings)} warning{'s' if len(result.findings) > 1 else ''} found (use --debug to expand):"
+        sys.stderr.write(f"\n {count}\n" + "".join(f" - {line}\n" for line in result.findings))

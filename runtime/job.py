@@ -1,0 +1,113 @@
+"""What goes over the process border between the builder, the zygote and a sandbox's supervisor: plain values as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+# Messages on the control socket (SOCK_SEQPACKET): one Report, then one GONE when all of the sandbox is dead. The builder
+# shuts its writing side down to have the sandbox killed.
+GONE = b"gone"
+
+# Where the program finds the file Job.status.
+STATUS_FD = 9
+
+
+@dataclass(frozen=True, slots=True)
+class TreeMount:
+    """One mount of the tree that P1 puts together: a bind of ``source``, or a tmpfs of ``size`` bytes and ``mode`` where it is "".
+
+    ``dest`` is resolved in the tree as it stands by then, links included; what is missing of it is made.
+    """
+
+    dest: str
+    source: str = ""
+    size: int = 0
+    is_file: bool = False
+    attributes: int = 0
+    mode: int = 0o1777
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run of a runtime program, as P1 carries it out. Crosses the process border in memory (no secrets on disk).
+
+    ``scratch``: folder over which P1's tmpfs is mounted; ``folders`` are made in it, ``files`` written: path below it to
+    (text, is it hexadecimal bytes), those of ``programs`` executable. ``stdin``: such a path or "". ``fds``: path of such a
+    file to the number it must be open as in the program. ``status``: path of a file the program has open for writing as
+    number STATUS_FD. ``cover``: folders to cover with an empty tmpfs. ``allow_devices``: mounts from which "nodev" is taken.
+    ``own_network``: a network namespace with nothing but loopback, and its sysfs at scratch/sys. ``log``: path of the
+    program's JSON log below scratch, "" for none. ``groups``: cgroups, deepest first: the sandbox's and its parent, from
+    which usage is read. ``tree``: mounts to put together at scratch/tree, in order; ``tree_cwd``: a folder that must exist in
+    it then.
+    """
+
+    argv: tuple[str, ...]
+    scratch: str
+    files: dict[str, tuple[str, bool]] = field(default_factory=dict)
+    programs: tuple[str, ...] = ()
+    stdin: str = ""
+    fds: dict[str, int] = field(default_factory=dict)
+    folders: tuple[str, ...] = ()
+    cover: tuple[str, ...] = ()
+    allow_devices: tuple[str, ...] = ()
+    own_network: bool = False
+    log: str = ""
+    groups: tuple[str, ...] = ()
+    group_kind: str = "none"
+    group_folders: tuple[str, ...] = ()
+    status: str = ""
+    tree: tuple[TreeMount, ...] = ()
+    tree_cwd: str = ""
+
+    def encode(self) -> bytes:
+        """As JSON."""
+        import json
+
+        return json.dumps(asdict(self)).encode()
+
+    @staticmethod
+    def decode(data: bytes) -> Job:
+        """From JSON."""
+        import json
+
+        raw: dict[str, Any] = {}
+        for key, value in json.loads(data).items():
+            raw[key] = tuple(value) if isinstance(value, list) else value
+        raw["tree"] = tuple(TreeMount(**mount) for mount in raw["tree"])
+        return Job(**raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What P1 saw. ``error``: the sandbox could not be set up, or was killed; ``log``: errors the program logged; ``status``:
+    what it wrote to its status file.
+    """
+
+    code: int = 0
+    max_rss: int = 0
+    cpu_seconds: float = 0.0
+    oom: bool = False
+    error: str = ""
+    log: str = ""
+    status: str = ""
+
+    def encode(self) -> bytes:
+        """As JSON; fits a packet."""
+        import json
+
+        return json.dumps(asdict(self)).encode()
+
+    @staticmethod
+    def decode(data: bytes) -> Report:
+        """From JSON."""
+        import json
+
+        return Report(**json.loads(data))
+
+
+def words(error: BaseException) -> str:
+    """One line that names the cause."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return f"{error}".split("\n")[0] or type(error).__name__

@@ -1,0 +1,95 @@
+"""SIGTERM and SIGHUP end a command as Ctrl-C does, once, and only where nobody else has a say in them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from builder.cli import signals
+from builder.cli.signals import Signals
+
+
+@pytest.fixture(autouse=True)
+def defaults() -> Iterator[None]:
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_the_exit_code_tells_the_signal(number: signal.Signals) -> None:
+    with Signals() as found:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+        assert found.exit_code(130) == 128 + number
+        assert found.exit_code(1) == 1
+    assert signal.getsignal(number) is signal.SIG_DFL
+
+
+def test_without_a_signal_codes_are_as_they_are() -> None:
+    with Signals() as found:
+        assert [found.exit_code(code) for code in (0, 1, 130)] == [0, 1, 130]
+
+
+def test_a_second_one_soon_after_does_not_interrupt_the_clean_up_but_a_later_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(signals.time, "monotonic", lambda: now)
+    with Signals():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        now += 4
+        signal.raise_signal(signal.SIGHUP)
+        now += 2
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+
+
+def test_what_the_caller_ignores_or_handles_is_left_alone() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    heard: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    with Signals() as found:
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGTERM)
+        assert found.exit_code(130) == 130
+    assert heard == [signal.SIGTERM]
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+def test_in_a_thread_nothing_is_installed() -> None:
+    done: list[int] = []
+
+    def run() -> None:
+        with Signals() as found:
+            done.append(found.exit_code(130))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert done == [130]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_dead_terminal_is_left_and_anything_else_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """/dev/full stands in for it: a character device, no terminal (any more), and writing to it is an error."""
+    read, write = os.pipe()
+    out, err = os.dup(1), os.dup(2)
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        os.dup2(full, 1)
+        os.dup2(write, 2)
+        signals._leave_dead_terminals()
+        os.write(1, b"lost")
+        os.write(2, b"told")
+    finally:
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        for fd in (out, err, full, write):
+            os.close(fd)
+    assert os.read(read, 10) == b"told"
+    os.close(read)
