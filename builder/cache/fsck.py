@@ -17,6 +17,7 @@ from builder.oci.digest import Digest
 from builder.state import cancel
 
 if TYPE_CHECKING:
+    from builder.cache.copied import CopiedStore
     from builder.cache.leases import Leases
     from builder.cache.records import Records
     from builder.cache.types import GCRoot
@@ -32,6 +33,7 @@ class StoreCheck:
     def __init__(
         self,
         *,
+        copied: CopiedStore,
         records: Records,
         leases: Leases,
         gc_roots: Sequence[GCRoot],
@@ -40,6 +42,7 @@ class StoreCheck:
         database: Database,
         layout: Layout,
     ) -> None:
+        self._copied = copied
         self._records = records
         self._leases = leases
         self._gc_roots = gc_roots
@@ -52,7 +55,7 @@ class StoreCheck:
         """What is damaged in the store, a line each, sorted; ``verify``: every blob is read, and its digest compared. While other
         processes work, what they are making looks unfinished. CancelledError."""
         # What else a damaged database says would be read for nothing.
-        return self._integrity() or sorted([*self._record_damage(), *self._blob_damage(verify)])
+        return self._integrity() or sorted([*self._copied.problems(), *self._record_damage(), *self._blob_damage(verify)])
 
     def garbage(self) -> list[str]:
         """What nothing needs and the next ``prune`` takes, a line each, sorted."""

@@ -6,6 +6,7 @@ root. A record that this process has refs of is held by its lease, so that no ot
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
@@ -17,6 +18,7 @@ from builder.cache.changes import RecordChanges
 from builder.cache.checksums import Checksums
 from builder.cache.claims import Claims
 from builder.cache.collect import Collector
+from builder.cache.copied import CopiedStore
 from builder.cache.damage import Damage
 from builder.cache.known import KnownRecords
 from builder.cache.leases import Lease, Leases, sweep
@@ -153,6 +155,17 @@ class CacheManager:
         self.collector = Collector(
             claims=claims, changes=changes, usage=lambda: self._usage, pruner=lambda: self._pruner, layout=layout
         )
+        self._copied = CopiedStore(
+            changes=changes,
+            records=records,
+            lease=lease,
+            providers=providers,
+            deleter=lambda: self.deleter,
+            snapshotter=snapshotter,
+            layout=layout,
+            warn=self.warn,
+        )
+        self._snapshots_lock = -1
         self._begin(look_over)
 
     def _begin(self, look_over: bool) -> None:
@@ -167,6 +180,13 @@ class CacheManager:
         """Write what is still in memory and end the lease. Refs are worthless afterwards."""
         self._claims.flush_uses()
         self.lease.close()
+        if self._snapshots_lock >= 0:
+            os.close(self._snapshots_lock)
+            self._snapshots_lock = -1
+
+    def use_snapshots(self, *, repair: bool = True) -> None:
+        """Look at the store before anything of it is used: has its folder been copied with a loss? See ``CopiedStore.enter``."""
+        self._snapshots_lock = self._copied.enter(repair=repair)
 
     def new(
         self,
@@ -224,6 +244,7 @@ class CacheManager:
         from builder.cache.fsck import StoreCheck
 
         return StoreCheck(
+            copied=self._copied,
             records=self.records,
             leases=self.leases,
             gc_roots=self.gc_roots,

@@ -10,7 +10,9 @@ from builder.cache.filters import compile_filters
 from builder.cache.record import INTERNAL, LAZY, MUTABLE, CacheRecord
 from builder.cache.types import UsageRecord
 from builder.errors import StoreError
+from builder.files import trees
 from builder.oci.digest import Digest
+from builder.snapshots import canary
 from builder.state import cancel
 from builder.state.database import ASIDE
 from builder.values import dataclass
@@ -151,7 +153,7 @@ class Usage:
         size += sum(_bytes(folder) for folder in folders)
         for folder in (layout.locks, layout.ingest, layout.snapshots):
             with os.scandir(folder) as entries:
-                size += _bytes(folder) + sum(_bytes(entry.path) for entry in entries)
+                size += _bytes(folder) + sum(_entry_bytes(entry) for entry in entries)
         return size
 
 
@@ -185,6 +187,15 @@ def _with_ancestors(records: dict[str, CacheRecord], start: Iterable[str]) -> se
             seen.add(at)
             stack += records[at].parents
     return seen
+
+
+def _entry_bytes(entry: os.DirEntry[str]) -> int:
+    if not entry.name.startswith(canary.PREFIX):
+        return _bytes(entry.path)
+    try:
+        return trees.disk_usage(entry.path)[0]
+    except FileNotFoundError:
+        return 0  # just made anew
 
 
 def _bytes(path: str) -> int:
