@@ -48,7 +48,8 @@ def tree_checksum(tree: Tree, path: str, options: ChecksumOptions, stat_cache: S
     """Checksum of ``path``: a file, a folder with all in it, or with ``options.wildcard`` whatever matches.
 
     FileNotFoundError where a path without wildcard or filters does not exist, or none of ``required_paths`` (its ``filename`` is
-    the path in question). BadPatternError (ValueError) for a malformed pattern. ChangedError if a file changes all the time.
+    the path in question). OSError ELOOP for links without end where they are followed. BadPatternError (ValueError) for a malformed
+    pattern. ChangedError if a file changes all the time.
     """
     path = clean("/" + path)
     with tree.lock:
@@ -60,8 +61,12 @@ def tree_checksum(tree: Tree, path: str, options: ChecksumOptions, stat_cache: S
         chosen = _chosen(tree, path, options)
         if path == "/":
             # What is below the root counts, not the root. (BuildKit follows links right below it here, and so takes a link for a
-            # copy of its target: not so here.)
+            # copy of its target: not so here, but a chain of links without end is an error as there.)
             chosen = [x for x in chosen if x[1] is not tree.root]
+            if options.follow_links:
+                for _, node, _ in chosen:
+                    if node.is_link and node.parent is tree.root:
+                        tree.lookup(node.path, follow_last=True)
         for required in options.required_paths:
             if not any(at.startswith(required) for at, _, _ in chosen):
                 raise FileNotFoundError(errno.ENOENT, "not found", required)
