@@ -120,7 +120,7 @@ class Pipeline:
     def options(self) -> ConvertOptions:
         """The request in the frontend's terms."""
         from frontend.convert import ConvertOptions
-        from frontend.dockerignore import read_patterns
+        from frontend.dockerignore import DEFAULT_NAME, read_patterns
 
         request, inputs = self.request, self.inputs
         assert inputs is not None
@@ -139,7 +139,7 @@ class Pipeline:
             hostname=args.get("BUILDKIT_SANDBOX_HOSTNAME", ""),
             named_contexts=request.build_contexts,
             main_context=inputs.main_context,
-            ignore=read_patterns(inputs.ignore.decode("utf-8", "surrogateescape")),
+            ignore=read_patterns(inputs.ignore.decode("utf-8", "surrogateescape"), inputs.ignore_name or DEFAULT_NAME),
             dockerfile_name=inputs.name,
             epoch=os.environ.get("SOURCE_DATE_EPOCH", ""),
             image_resolve_mode="pull" if request.pull is True else "default",

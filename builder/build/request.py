@@ -11,7 +11,8 @@ from builder.exporters.types import OutputSpec
 from builder.graph.ops import Ulimit
 from builder.oci.platform import Platform
 from builder.oci.reference import Reference
-from builder.text.fields import flag_fields, key_values, parse_bool
+from builder.text.fields import flag_fields, key_values
+from builder.text.strconv import parse_bool
 from builder.values import dataclass, field
 
 if TYPE_CHECKING:

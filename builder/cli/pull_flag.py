@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from builder.cli.goflags import Switch
-from builder.text.fields import parse_bool
+from builder.text.strconv import parse_bool
 
 if TYPE_CHECKING:
     from builder.sources.pull import PullPolicy

@@ -187,15 +187,15 @@ def _layers(worker: Worker, images: ImageStore, ref: Reference, image: PlatformI
 
 def config_key(config: bytes) -> Digest | None:
     """The chainID of a config's layers: the key that images with the same layers share. None for an image without layers."""
-    import json
-
+    from builder.oci import fields
     from builder.oci.digest import chain_id
 
     try:
-        rootfs = json.loads(config).get("rootfs") or {}
-        diff_ids = [Digest.parse(d) for d in rootfs.get("diff_ids") or ()]
-    except (ValueError, TypeError, AttributeError, RecursionError):
+        rootfs = fields.read(config).object("rootfs")
+        diff_ids = list(map(Digest.parse, rootfs.texts("diff_ids") or ()))
+        kind = rootfs.text("type")
+    except ValueError:
         return Digest.of(config)
-    if rootfs.get("type") != "layers" or not diff_ids:
+    if kind != "layers" or not diff_ids:
         return None
     return chain_id(diff_ids)

@@ -30,7 +30,7 @@ BUILDER = """
 import sys, threading
 from runtime import executor, zygote
 from runtime.linux import namespaces
-from runtime.spec import Process, Sandbox
+from runtime.spec import NEVER, Process, Sandbox
 name, rootfs, marker, early = sys.argv[1:]
 if early == "early":
     namespaces.enter_private_mount_namespace()
@@ -38,7 +38,7 @@ if early == "early":
 def show(stream, data):
     sys.stdout.write(data.decode()); sys.stdout.flush()
 command = f"trap '' TERM INT HUP; sleep {marker} & echo ready; sleep {marker}"
-executor.select(name).run(Sandbox(rootfs), Process(("/bin/sh", "-c", command), ("PATH=/bin",)), show, threading.Event())
+executor.select(name).run(Sandbox(rootfs), Process(("/bin/sh", "-c", command), ("PATH=/bin",)), show, NEVER)
 """
 
 
@@ -169,8 +169,8 @@ def test_without_dev_null_the_reason_is_told(run: Runner) -> None:
 import sys, threading
 from runtime import executor
 from runtime.errors import RuntimeFault
-from runtime.spec import Process, Sandbox
-try: executor.select(sys.argv[1]).run(Sandbox(sys.argv[2]), Process(("true",), ("PATH=/bin",)), print, threading.Event())
+from runtime.spec import NEVER, Process, Sandbox
+try: executor.select(sys.argv[1]).run(Sandbox(sys.argv[2]), Process(("true",), ("PATH=/bin",)), print, NEVER)
 except RuntimeFault as fault: print(fault)
 """
     node = f"{run.rootfs}/../node"
@@ -217,14 +217,14 @@ def test_a_run_sees_mounts_made_after_the_helper_started(tmp_path: object) -> No
 import os, sys, threading
 from runtime import executor, zygote
 from runtime.linux import mounts, namespaces
-from runtime.spec import Process, Sandbox
+from runtime.spec import NEVER, Process, Sandbox
 namespaces.enter_private_mount_namespace()
 zygote.start()
 base = sys.argv[1]
 for name in ("upper", "work", "merged", "empty"): os.mkdir(f"{base}/{name}")
 mounts.overlay([f"{base}/root", f"{base}/empty"], f"{base}/upper", f"{base}/work", f"{base}/merged")
 command = Process(("/bin/sh", "-c", "rm /etc/group; echo new >/tmp/file"), ("PATH=/bin",))
-print(executor.select(sys.argv[2]).run(Sandbox(f"{base}/merged"), command, print, threading.Event()).code)
+print(executor.select(sys.argv[2]).run(Sandbox(f"{base}/merged"), command, print, NEVER).code)
 mounts.unmount(f"{base}/merged")
 print(sorted(os.listdir(f"{base}/upper")), os.listdir(f"{base}/upper/etc"), os.listdir(f"{base}/upper/tmp"))
 """

@@ -8,13 +8,14 @@ from collections.abc import Callable
 
 from builder.files.checksum import glob
 from builder.files.copy import Rules
-from builder.files.glob import clean, contains_wildcards, split_wildcards
 from builder.files.tree import Tree
 from builder.graph.ops import CopyAction, MkdirAction, MkfileAction, RmAction, SymlinkAction
 from builder.ops.file.copy import FOLDER_MODE, Copier
 from builder.ops.file.dest import Destination, remove_at
 from builder.ops.file.errors import FileActionError, named
 from builder.ops.file.modes import BadModeError, parse_mode
+from builder.text.glob import contains_wildcards, split_wildcards
+from builder.text.paths import clean
 
 Ids = tuple[int, int]
 

@@ -22,6 +22,7 @@ from builder.files.tree import Node, OpenFolders, Tree
 from builder.ops.file.dest import Destination, lstat_at, remove_at
 from builder.ops.file.errors import FileActionError, from_os
 from builder.state.cancel import checkpoint
+from builder.text.paths import clean, rooted
 from builder.text.patterns import MatchInfo, PatternMatcher
 from builder.values import dataclass
 
@@ -77,8 +78,8 @@ class Copier:
         self._root = root
         self._rules = rules
         self._folder_mode = folder_mode
-        self._include = PatternMatcher(include) if include else None
-        self._exclude = PatternMatcher(exclude) if exclude else None
+        self._include = PatternMatcher(include, "include") if include else None
+        self._exclude = PatternMatcher(exclude, "exclude") if exclude else None
         self._always_replace = always_replace
         self._links = HardLinks(root.fd)
         self._open: list[_Target] = []
@@ -96,11 +97,11 @@ class Copier:
         path = self._root.resolve(dest)
         _, node = self._tree.lookup(source, follow_last=follow)
         if node is None:
-            raise FileActionError(f"lstat {posixpath.normpath(source)}: no such file or directory")
+            raise FileActionError(f"lstat {clean(source)}: no such file or directory")
         there = self._root.stat(path)
         name = posixpath.basename(source.rstrip("/"))
         if there is not None and (not contents if node.is_dir else stat.S_ISDIR(there.st_mode)):
-            path = posixpath.normpath(posixpath.join("/", path, name))[1:]
+            path = rooted(f"{path}/{name}")[1:]
         # Contents of a folder go into one that is made like any other on the way: with default mode and owner.
         into_new = contents and node.is_dir and there is None
         way = path if into_new else posixpath.dirname(path)
@@ -119,11 +120,11 @@ class Copier:
         """The destination is the root itself."""
         if not node.is_dir:
             raise FileActionError("cannot replace to directory / with file")
-        self._walk(_Level(node, "", _Target(node, None, "", made=True), self._kids(node), (), (), True, False, False))
+        self._walk(_Level(node, "", _Target(node, None, "", made=True), self._kids(node), None, None, True, False, False))
 
     def _copy(self, node: Node, parent: _Target, name: str) -> None:
         """One file, or a folder with what is in it."""
-        level = self._take(node, "", parent, name, False, (), (), None)
+        level = self._take(node, "", parent, name, False, None, None, None)
         if level is not None:
             self._walk(level)
 
