@@ -207,7 +207,7 @@ class SharedOp:
         # last holder may have saved it. No deadlock: a thread holds one step lock at most, takes it after its place among
         # --max-parallelism, and waits for nothing but the step itself while it holds it.
         with named_lock(around.locks, "step-" + step.lock):
-            if not edge.made_of_novel:
+            if not edge.records_are_outdated:
                 found = self._saved_meanwhile(edge, step.keys)
                 if found is not None:
                     return _Executed(None, {edge.index: found})
@@ -298,7 +298,7 @@ class SharedOp:
         result = results[edge.index]
         records = {record.key: record for record in self._around.caches.main.save(keys, result)}
         exporters = tuple(Exporter(key, record=records.get(key), edge=edge) for key in keys)
-        return SharedResult(result, tuple(ExportableKey(key, exporters) for key in keys), edge.made_of_novel)
+        return SharedResult(result, tuple(ExportableKey(key, exporters) for key in keys), edge.records_are_outdated)
 
     def release(self) -> None:
         """Give back every result."""
