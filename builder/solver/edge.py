@@ -334,8 +334,8 @@ class ActiveEdge:
             self._no_match_possible = dep.status >= _SLOW
 
     def _all_deps_have_keys(self, *, matching: bool) -> bool:
-        """Is something known of every input that a key of this edge can be made of? ``matching``: does every input lead to a key that
-        exists? An input with a result or a content digest is through, whatever it leads to."""
+        """Is something known of every input that a key of this edge can be made of? ``matching``: does every input lead to a key
+        that exists? An input with a result or a content digest is through, whatever it leads to."""
         if self.state.cache_map is None:
             return False
         return all(
