@@ -29,11 +29,12 @@ class KeyCache:
         """Keys of the op with ``digest``, at ``output``, that are found from ``deps``: the keys that its input ``input`` is known
         by.
 
-        Only the ``decisive`` ones are followed. What the others do not lead to yet they are tied to, so that the next build finds
-        it by them alone: - a definition to where the content leads that came out of it just now; - the keys of one source (an image
-        by its manifest, by its chainID) to where the others lead. Content is never tied to where a definition leads. The definition
-        may have given other content when that key was made, and whoever has this content would be given a result made of the other
-        one.
+        Only the ``decisive`` ones are followed. The others are tied to what was found so, and the next build finds it by them
+        alone: a definition to where the content leads that came out of it just now, and the keys of one source (an image by its
+        manifest, by its chainID) to where the others lead.
+
+        Content is never tied to where a definition leads. The definition may have given other content when that key was made, and
+        whoever has this content would be given a result made of the other one.
         """
         with self._lock:
             by_dep: list[tuple[CacheKey, str, Link, set[str]]] = []
