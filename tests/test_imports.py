@@ -96,6 +96,29 @@ def test_a_part_imports_only_what_lies_below_it(module: str, path: str) -> None:
         assert any(name == a or name.startswith(a + ".") for a in allowed), f"{path}:{line}: {part} must not import {name}"
 
 
+def circle(imports: dict[str, set[str]]) -> list[str]:
+    """The modules that take part in some circle of ``imports`` or lead to one; none if there is none."""
+    left = {module: set(others) for module, others in imports.items()}
+    while free := [module for module, others in left.items() if not others & left.keys()]:
+        for module in free:
+            del left[module]
+    return sorted(left)
+
+
+def test_two_modules_that_import_one_another_are_a_circle() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert circle({"a": {"b"}, "b": {"a"}, "c": set()}) == ["a", "b"]
+
+
+def test_the_cache_has_no_circle_of_imports() -> None:
+    """Neither at run time nor of types: each class is built of those below it."""
+    room = {module: path for module, path in modules() if module.startswith("builder.cache.")}
+    imports = {module: {name for _, name in imported(path)} for module, path in room.items()}
+    # A module imported by its name out of the package (``from builder.cache import copied``) would not be seen.
+    assert "builder.cache" not in set().union(*imports.values())
+    assert circle(imports) == []
+
+
 def test_the_network_is_one_seam() -> None:
     users = {module for module, path in modules() for _, name in imported(path) if name.split(".")[0] in ("httpx", "httpcore")}
     assert users == {"builder.net.transport", "builder.net.sockets"}

@@ -17,9 +17,9 @@ and of one that only points at others::
     s.merge("both", ["one", "two"])          committed: chain of "one", chain of "two" over it
     s.own("step", "new")                     committed: the own changes of "new" without what was below
 
-Keys are chosen by the caller (the cache manager's record ids): ``[A-Za-z0-9_.-]+``, never used again after ``remove``.
-A snapshot that others stand on must not be removed; the cache manager sees to that.
-Errors: StoreError (disk, permission, unknown key), LayerError (hostile or malformed layer).
+Keys are chosen by the caller (the cache manager's record ids): ``[A-Za-z0-9_.-]+``. A key is used again after ``remove`` only for
+the same files: a layer whose folder was lost is applied anew. A snapshot that others stand on must not be removed; the cache
+manager sees to that. Errors: StoreError (disk, permission, unknown key), LayerError (hostile or malformed layer).
 """
 
 from __future__ import annotations
@@ -68,9 +68,11 @@ class Snapshotter(Protocol):
         ...
 
     def apply(self, key: str, parent: str | None, chunks: Iterable[bytes]) -> Applied:
-        """A layer, as an uncompressed tar, as a committed snapshot. The stream is read to its very end.
+        """A layer, as an uncompressed tar, as a committed snapshot. It returns only when the stream was read to its very end
+        without an error, since the stream verifies digests there; otherwise nothing of it is left.
 
-        NeedsParent with ``parallel_apply`` only, and only while the parent chain isn't committed.
+        NeedsParent, only with ``parallel_apply``: the layer needs something of a parent that is not there yet. To be called again,
+        with the stream from its beginning, once the parent chain is committed. This stream was read to its end by then, too.
         """
         ...
 
