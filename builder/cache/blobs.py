@@ -6,6 +6,7 @@ One pass: the differ's tar goes into the diffID's sha256, through the compressor
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,7 @@ class LayerBlobs:
         lease: Lease,
         providers: Providers,
         reader: LayerReader,
-        unlazier: Unlazier,
+        unlazier: Callable[[], Unlazier],
         content: ContentStore,
         snapshotter: Snapshotter,
         layout: Layout,
@@ -119,7 +120,7 @@ class LayerBlobs:
         if record.kind == LAYER and record.state == LAZY:
             return  # it has a blob: that is converted
         for at in (record.id,) if record.kind == LAYER else record.parents:
-            self._unlazier.make_mountable(at)
+            self._unlazier().make_mountable(at)
 
     def _compute(self, record: CacheRecord, compression: Compression) -> None:
         from builder.content.compression import Compressor

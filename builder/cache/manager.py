@@ -13,7 +13,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from builder.cache.access import Access
-from builder.cache.blobs import LayerBlobs
 from builder.cache.changes import RecordChanges
 from builder.cache.checksums import Checksums
 from builder.cache.claims import Claims
@@ -22,24 +21,26 @@ from builder.cache.copied import CopiedStore
 from builder.cache.damage import Damage
 from builder.cache.known import KnownRecords
 from builder.cache.leases import Lease, Leases, sweep
-from builder.cache.mounts import CacheMounts
+from builder.cache.locks import SharedLocks
 from builder.cache.providers import Providers
-from builder.cache.reading import LayerReader
 from builder.cache.record import REGULAR
 from builder.cache.records import Records
 from builder.cache.refs import RefServices
 from builder.cache.results import Results
-from builder.cache.unlazy import LayerUnpacker, Unlazier
 
 if TYPE_CHECKING:
+    from builder.cache.blobs import LayerBlobs
     from builder.cache.deleting import Deleter
     from builder.cache.fsck import StoreCheck
     from builder.cache.gitrepos import GitRepositories
+    from builder.cache.mounts import CacheMounts
     from builder.cache.prune import Pruner
+    from builder.cache.reading import LayerReader
     from builder.cache.refs import ImmutableRef, MutableRef
     from builder.cache.repair import Repair
     from builder.cache.sizes import MeasuredSizes
     from builder.cache.types import GCRoot, UnlazyProgress
+    from builder.cache.unlazy import Unlazier
     from builder.cache.usage import Usage
     from builder.content.store import ContentStore
     from builder.content.types import Layer
@@ -87,7 +88,7 @@ class CacheManager:
         self._changes = changes = RecordChanges(
             known=known, records=records, lease=lease, checksums=checksums, snapshotter=snapshotter
         )
-        damage = Damage(
+        self._damage = damage = Damage(
             known=known,
             changes=changes,
             records=records,
@@ -98,37 +99,12 @@ class CacheManager:
             database=database,
             warn=self.warn,
         )
-        reader = LayerReader(records=records, content=content, providers=providers, damage=damage)
-        unpacker = LayerUnpacker(
-            known=known,
-            changes=changes,
-            records=records,
-            reader=reader,
-            providers=providers,
-            damage=damage,
-            content=content,
-            snapshotter=snapshotter,
-            layout=layout,
-            warn=self.warn,
-        )
-        unlazier = Unlazier(known=known, changes=changes, unpacker=unpacker, snapshotter=snapshotter, layout=layout)
-        blobs = LayerBlobs(
-            known=known,
-            records=records,
-            lease=lease,
-            providers=providers,
-            reader=reader,
-            unlazier=unlazier,
-            content=content,
-            snapshotter=snapshotter,
-            layout=layout,
-        )
-        services = RefServices(
+        self._services = services = RefServices(
             known=known,
             claims=claims,
             changes=changes,
-            unlazier=unlazier,
-            blobs=blobs,
+            unlazier=lambda: self._unlazier,
+            blobs=lambda: self._blobs,
             checksums=checksums,
             snapshotter=snapshotter,
         )
@@ -143,15 +119,7 @@ class CacheManager:
         )
         self._results = Results(access=access, known=known, damage=damage)
         self._claims = claims
-        self.mounts = CacheMounts(
-            services=services,
-            access=access,
-            records=records,
-            lease=lease,
-            damage=damage,
-            deleter=lambda: self.deleter,
-            layout=layout,
-        )
+        self._shared_locks = SharedLocks()
         self.collector = Collector(
             claims=claims, changes=changes, usage=lambda: self._usage, pruner=lambda: self._pruner, layout=layout
         )
@@ -239,6 +207,63 @@ class CacheManager:
         self.lease.keep_blobs(digests)
 
     # Parts that few builds need are loaded for those that do. Two threads may make two of one: they have no state.
+    @cached_property
+    def mounts(self) -> CacheMounts:
+        from builder.cache.mounts import CacheMounts
+
+        return CacheMounts(
+            services=self._services,
+            access=self._access,
+            records=self.records,
+            lease=self.lease,
+            damage=self._damage,
+            deleter=lambda: self.deleter,
+            shared=self._shared_locks,
+            layout=self.layout,
+        )
+
+    @cached_property
+    def _reader(self) -> LayerReader:
+        from builder.cache.reading import LayerReader
+
+        return LayerReader(records=self.records, content=self.content, providers=self.providers, damage=self._damage)
+
+    @cached_property
+    def _unlazier(self) -> Unlazier:
+        from builder.cache.unlazy import LayerUnpacker, Unlazier
+
+        unpacker = LayerUnpacker(
+            known=self.known,
+            changes=self._changes,
+            records=self.records,
+            reader=self._reader,
+            providers=self.providers,
+            damage=self._damage,
+            content=self.content,
+            snapshotter=self.snapshotter,
+            layout=self.layout,
+            warn=self.warn,
+        )
+        return Unlazier(
+            known=self.known, changes=self._changes, unpacker=unpacker, snapshotter=self.snapshotter, layout=self.layout
+        )
+
+    @cached_property
+    def _blobs(self) -> LayerBlobs:
+        from builder.cache.blobs import LayerBlobs
+
+        return LayerBlobs(
+            known=self.known,
+            records=self.records,
+            lease=self.lease,
+            providers=self.providers,
+            reader=self._reader,
+            unlazier=lambda: self._unlazier,
+            content=self.content,
+            snapshotter=self.snapshotter,
+            layout=self.layout,
+        )
+
     @cached_property
     def check(self) -> StoreCheck:
         from builder.cache.fsck import StoreCheck

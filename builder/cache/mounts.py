@@ -8,7 +8,6 @@ a record for it holds that for the moment, so that two of them do not take the s
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from builder.cache.damage import Damage
     from builder.cache.deleting import Deleter
     from builder.cache.leases import Lease
+    from builder.cache.locks import SharedLocks
     from builder.cache.records import Records
     from builder.cache.refs import RefServices
     from builder.state.layout import Layout
@@ -34,7 +34,7 @@ _POLL_SECONDS = 0.02
 
 
 class CacheMounts:
-    """Thread-safe. Knows which exclusive locks the threads of this process share."""
+    """Thread-safe."""
 
     def __init__(
         self,
@@ -45,6 +45,7 @@ class CacheMounts:
         lease: Lease,
         damage: Damage,
         deleter: Callable[[], Deleter],
+        shared: SharedLocks,
         layout: Layout,
     ) -> None:
         """``deleter`` is asked for when something is to be deleted: few builds do."""
@@ -55,8 +56,7 @@ class CacheMounts:
         self._damage = damage
         self._deleter = deleter
         self._layout = layout
-        self._shared_locks: dict[str, _SharedLock] = {}
-        self._shared_locks_guard = threading.Lock()
+        self._shared = shared
 
     def acquire(self, key: str, sharing: str, base: ImmutableRef | None = None, *, description: str = "") -> MutableRef:
         """A record for ``key`` (and ``base``, the files it begins with). ``release`` gives it back; its files stay.
@@ -136,8 +136,7 @@ class CacheMounts:
         if base is None:
             share(fd)
             return self._claim(record_id, fd)
-        with self._shared_locks_guard:
-            self._shared_locks[record_id] = _SharedLock(fd)
+        self._shared.add(record_id, fd)
         return self._join(record_id)
 
     def _claim(self, record_id: str, fd: int) -> MutableRef | None:
@@ -159,20 +158,9 @@ class CacheMounts:
 
     def _join(self, record_id: str) -> MutableRef | None:
         """The record, if threads of this process share it already."""
-
-        def leave() -> None:
-            with self._shared_locks_guard:
-                joint.users -= 1
-                if joint.users == 0:
-                    del self._shared_locks[record_id]
-                    os.close(joint.fd)
-
-        with self._shared_locks_guard:
-            found = self._shared_locks.get(record_id)
-            if found is None:
-                return None
-            joint = found
-            joint.users += 1
+        leave = self._shared.join(record_id)
+        if leave is None:
+            return None
         try:
             self._services.claims.claim(record_id, used=True)
         except BaseException as e:
@@ -181,11 +169,3 @@ class CacheMounts:
                 return None
             raise
         return MutableRef(self._services, record_id, at_end=leave)
-
-
-class _SharedLock:
-    """An exclusive lock that the threads of this process share."""
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-        self.users = 0

@@ -40,13 +40,13 @@ _DEFAULT = Compression()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefServices:
-    """What refs are made of; one for all refs of a cache."""
+    """What refs are made of; one for all refs of a cache. What a cached build has no need of is made when it is asked for."""
 
     known: KnownRecords
     claims: Claims
     changes: RecordChanges
-    unlazier: Unlazier
-    blobs: LayerBlobs
+    unlazier: Callable[[], Unlazier]
+    blobs: Callable[[], LayerBlobs]
     checksums: Checksums
     snapshotter: Snapshotter
 
@@ -116,11 +116,12 @@ class ImmutableRef:
     def finalize(self) -> None:
         """Commit to the snapshotter, if that was put off."""
         if self.record.state == COMMITTED:
-            self._services.unlazier.finalize(self._id)
+            self._services.unlazier().finalize(self._id)
 
     def unlazy(self, progress: UnlazyProgress | None = None) -> None:
         """Make it mountable: download, unpack and merge what is not there yet. SourceError, IntegrityError, LayerError."""
-        self._services.unlazier.make_mountable(self._id, progress)
+        if not self._services.known.is_mountable(self._id):
+            self._services.unlazier().make_mountable(self._id, progress)
 
     @contextmanager
     def mount(self) -> Iterator[str]:
@@ -141,7 +142,7 @@ class ImmutableRef:
 
         NoBlobsError with ``create`` False if a blob would have to be made.
         """
-        return self._services.blobs.of(self._id, compression, create=create)
+        return self._services.blobs().of(self._id, compression, create=create)
 
     def clone(self) -> ImmutableRef:
         return self._services.claim(self._id)
