@@ -32,8 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"pybuild {VERSION}")
         return 0
     from builder.cli.signals import Signals
+    from builder.state.cancel import scope
 
-    with Signals() as signals:
+    with Signals() as signals, scope(signals.token):
         return signals.exit_code(_ended(args, recover=argv is None))
 
 

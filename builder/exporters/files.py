@@ -14,6 +14,8 @@ from builder.files.data import clone
 from builder.files.tar.entry import DIR, LINK, REG, SYMLINK, Entry, type_of
 from builder.files.tar.writer import TarWriter
 from builder.files.trees import held, remove_tree, shown
+from builder.state.cancel import checkpoint
+from builder.text.strconv import truth_of
 from builder.text.times import NS
 
 if TYPE_CHECKING:
@@ -60,11 +62,10 @@ def write_local(output: BuildOutput, split: bool, dest: str) -> None:
 
 def split_by_platform(output: BuildOutput, value: str) -> bool:
     """BuildKit's rule: a folder for each platform if there is more than one, unless ``platform-split`` says otherwise."""
-    if value in ("", "true", "1"):
-        return output.multi if value == "" else True
-    if value in ("false", "0"):
-        return False
-    raise UsageError(f"non-bool value for platform-split: {value}")
+    split = truth_of(value) if value else output.multi
+    if split is None:
+        raise UsageError(f"non-bool value for platform-split: {value}")
+    return split
 
 
 def _folder(target: SolvedTarget) -> str:
@@ -75,6 +76,7 @@ def _walk(root: str) -> Iterator[tuple[str, os.stat_result]]:
     """Relative paths with lstat, in sorted order, folders before what is in them."""
     stack = [""]
     while stack:
+        checkpoint()
         rel = stack.pop()
         if rel:
             st = os.lstat(os.path.join(root, rel))

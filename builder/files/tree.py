@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from builder.errors import PybuildError
+from builder.state.cancel import checkpoint
 from runtime.linux.safepath import open_in_root
 
 _MAX_LINKS = 255
@@ -165,6 +166,7 @@ class Tree:
         """Read a folder; whether it has children may depend on what left-out folders in it hold, and so on downwards."""
         scans = [self._scan(top)]
         while scans:
+            checkpoint()
             below = next(scans[-1], None)
             if below is None:
                 scans.pop()

@@ -14,10 +14,12 @@ from builder.oci import manifest as manifests
 from builder.oci.descriptor import Descriptor
 from builder.oci.digest import Digest
 from builder.oci.documents import OCI_INDEX, descriptor_json
+from builder.oci.fields import Fields, MalformedError
 from builder.remotecache.types import LocalPlace, Place, RegistryPlace, RemoteLayer
 from builder.sources.providers import LAYOUT_PREFIX, LayoutBlobs, RegistryBlobs, blob_path
 from builder.state.atomic import replacing
 from builder.state.locks import locked_folder
+from builder.text import gojson
 
 if TYPE_CHECKING:
     from builder.content.store import ContentStore
@@ -94,9 +96,9 @@ class LocalReader:
         if found is None:
             raise NotFoundError(f"{self._place.folder}: there is no cache tagged {self._place.tag}")
         try:
-            return manifests.descriptor(found)
-        except (ValueError, TypeError, KeyError, AttributeError) as e:
-            raise IntegrityError(f"{self._place.folder}/index.json: malformed entry of {self._place.tag}: {e}") from e
+            return manifests.descriptor(Fields(found, f"entry of {self._place.tag}"))
+        except MalformedError as e:
+            raise IntegrityError(f"{self._place.folder}/index.json: {e}") from e
 
     def manifest(self, descriptor: Descriptor) -> bytes:
         return self._verified(descriptor, manifests.MAX_MANIFEST)
@@ -159,7 +161,7 @@ class LocalWriter:
             others = [m for m in index.get("manifests") or () if self._place.tag not in _names(m)]
             doc = {"schemaVersion": 2, "mediaType": OCI_INDEX, **index, "manifests": [*others, entry]}
             _replace(f"{folder}/oci-layout", [_LAYOUT])
-            _replace(f"{folder}/index.json", [json.dumps(doc, separators=(",", ":")).encode()])
+            _replace(f"{folder}/index.json", [gojson.encode(doc)])
             if self._reset:
                 _delete_unreferenced(folder, doc)
 

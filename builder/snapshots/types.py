@@ -26,9 +26,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from builder.values import dataclass
+
+if TYPE_CHECKING:
+    import sqlite3
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,19 @@ class Snapshotter(Protocol):
 
     def keys(self) -> Iterator[str]:
         """Every snapshot's key."""
+        ...
+
+    def forget(self, c: sqlite3.Connection, keys: Iterable[str]) -> None:
+        """``remove`` in the caller's transaction, without the files: ``sweep`` deletes those."""
+        ...
+
+    def lost(self) -> list[str] | None:
+        """What snapshots have lost since ``trust``, in words (see ``canary``): somebody copied or changed their folder. None if
+        ``trust`` was never called."""
+        ...
+
+    def trust(self) -> None:
+        """From now on snapshots are what they are."""
         ...
 
     def sweep(self) -> None:

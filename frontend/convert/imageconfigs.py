@@ -58,10 +58,11 @@ class ImageConfigs:
     def ignore_patterns(self, name: str) -> tuple[str, ...]:
         """Patterns of the .dockerignore in the root of a named context."""
         if name not in self._ignores:
-            from frontend.dockerignore import read_patterns
+            from frontend.dockerignore import DEFAULT_NAME, read_patterns
 
             data = self._resolver.read_ignore(name)
-            self._ignores[name] = read_patterns(data.decode("utf-8", "surrogateescape")) if data else ()
+            text = (data or b"").decode("utf-8", "surrogateescape")
+            self._ignores[name] = read_patterns(text, f"context {name}: {DEFAULT_NAME}")
         return self._ignores[name]
 
     def _get(self, key: _Key) -> BaseImage:
