@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from builder.cache import copied
-from builder.cache.records import LAZY
+from builder.cache.record import LAZY
 
 
 def damage(manager) -> None:
@@ -157,7 +157,8 @@ class TestAStoreFromBeforeThereWereCanaries:
     def test_is_not_trusted_if_the_kernel_saw_a_change_since(self, old, opened, warnings):
         manager, ids = old
         with manager.database.transaction() as c:
-            c.execute("UPDATE records SET created_at = created_at - 1000")
+            for record in manager.records.all().values():
+                manager.records.update(c, record.id, created_at=record.created_at - 1000)
         other = opened()
         assert "not known whether its files are as they were made" in warnings[0]
         assert other.records.get(ids["bare"]) is None
