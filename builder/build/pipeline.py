@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from builder.exporters.types import BuildOutput
     from builder.graph.vertex import Edge
     from builder.oci.digest import Digest
-    from builder.progress.events import Sink
+    from builder.progress.events import Event, Sink
     from builder.remotecache.session import RemoteCaches
     from builder.solver.explain import Miss
     from builder.solver.plan import Plan
@@ -198,13 +198,21 @@ class Pipeline:
                 lambda vertex: resolve(vertex, self.worker, self.session),
                 self.worker.cache,
                 SqliteKeyStore(self.worker.database),
-                self._sink,
+                self._hear,
                 parallelism=self.request.max_parallelism or self.worker.config.max_parallelism or None,
                 locks=self.worker.layout.locks,
                 imported=self._caches.key_caches() if self._caches else (),
                 explanations=lambda: self.log,
             )
         return self._solver
+
+    def _hear(self, event: Event) -> None:
+        """Warnings of steps are told again when the build is over: nobody reads them between the steps."""
+        from builder.progress.events import Warned
+
+        if isinstance(event, Warned):
+            self._warnings.append(event.short)
+        self._sink(event)
 
     def cancel(self) -> None:
         """Stop what still runs: after an error, or because the caller wants it. From any thread."""
