@@ -180,7 +180,7 @@ class Pipeline:
         targets = []
         for t in converted.targets:
             result = next(solved) if t.edge is not None else None
-            ref = None if result is None else cast("ImmutableRef", result.result)
+            ref = None if result is None else _kept(result.result)
             inline = self._caches.inline_cache(result) if self._caches and result else None
             targets.append(SolvedTarget(t.platform, ref, t.config, t.base_config, inline))
         epochs = [t.epoch for t in converted.targets]
@@ -288,3 +288,10 @@ class Pipeline:
 
     def _result(self, targets: tuple[BuiltTarget, ...], images: Sequence[WrittenImage]) -> BuildResult:
         return BuildResult(targets, tuple(images), self.request.tags, self.warnings(), self.findings())
+
+
+def _kept(result: Result) -> ImmutableRef:
+    """What is exported of a result. A folder of the caller's, which is read in place, is no layer: that is a copy of it."""
+    from builder.sources.local import LocalRef
+
+    return result.materialize() if isinstance(result, LocalRef) else cast("ImmutableRef", result)
