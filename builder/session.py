@@ -13,7 +13,7 @@ from builder.values import dataclass, field
 class Session:
     """``locals``: context name -> folder, read in place. ``oci_layouts``: build context name -> layout folder.
 
-    ``secret`` gives the value of a secret or None; it is asked when a step runs, never before, and nothing keeps the answer.
+    ``secret`` gives the value of a secret or None; it is asked when a step runs, and nothing keeps the answer.
     ``ssh`` maps an agent id to the socket that --ssh named. ``allow`` holds the entitlements that were granted
     (``network.host``, ``security.insecure``, ``device``). ``id`` is random: part of the key of every local source, because what a
     folder holds is known only while this session looks at it. ``runs``: see ``builder.ops.ahead``.

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from runtime.spec import Cancelled
 
 # Seconds between two looks at the cancel event. An Event can't be polled together with pipes.
-_CANCEL_INTERVAL = 0.05
 
 _RLIMIT_NUMBERS = {
     "cpu": 0, "fsize": 1, "data": 2, "stack": 3, "core": 4, "rss": 5, "nproc": 6, "nofile": 7, "memlock": 8, "locks": 10,
@@ -217,14 +216,18 @@ def _pump(
     for fd in streams:
         poll.register(fd, select.POLLIN)
     poll.register(control, select.POLLIN)
+    watched = cancelled.fileno()
+    if watched >= 0:
+        poll.register(watched, select.POLLIN)
     open_streams = set(streams)
     report: Report | None = None
     gone = killed = False
     try:
         while open_streams or not gone:
-            ready = [fd for fd, _ in poll.poll(None if killed else _CANCEL_INTERVAL * 1000)]
+            ready = [fd for fd, _ in poll.poll()]
             if cancelled.is_set() and not killed:
                 killed = True
+                poll.unregister(watched)
                 control.shutdown(socket.SHUT_WR)
             for fd in ready:
                 if fd in streams:
@@ -234,7 +237,7 @@ def _pump(
                         poll.unregister(fd)
                     elif not killed:
                         on_output(streams[fd], data)
-                elif not gone:
+                elif fd == control.fileno() and not gone:
                     packet = _receive(control)
                     if packet and packet != GONE:
                         report = report or Report.decode(packet)

@@ -15,9 +15,24 @@ DEFAULT_HOSTNAME = "buildkitsandbox"
 
 
 class Cancelled(Protocol):
-    """Whether the caller still wants what runs: a threading.Event will do."""
+    """Whether the caller still wants what runs. The descriptor is readable from the moment on that it does not."""
 
     def is_set(self) -> bool: ...
+
+    def fileno(self) -> int: ...
+
+
+class _Never:
+    """Nobody calls it off; there is no descriptor to wait for."""
+
+    def is_set(self) -> bool:
+        return False
+
+    def fileno(self) -> int:
+        return -1
+
+
+NEVER = _Never()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,12 @@ All of it lies on the supervisor's private tmpfs: the root file system is one pr
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from runtime import launch, trampoline
 from runtime.errors import RuntimeFault
-from runtime.spec import Process, Sandbox
+from runtime.spec import NEVER, Process, Sandbox
 from runtime.user import User
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def run(name: str, facts: Facts, job: Callable[[launch.Request, str], Job], othe
     files = {**made.files, "root/init": (trampoline.idle(facts.architecture).hex(), True)}
     made = replace(made, files=files, programs=(*made.programs, "root/init"), allow_devices=())
     said = bytearray()
-    report = launch.start(made, lambda _, data: said.extend(data), threading.Event())
+    report = launch.start(made, lambda _, data: said.extend(data), NEVER)
     assert report is not None  # nobody cancels
     if report.code == 0 and not report.error:
         return

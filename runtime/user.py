@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from runtime.errors import RuntimeFault, UnsafePathError
@@ -84,8 +84,9 @@ def _check_files(rootfs: str) -> None:
         os.close(root_fd)
 
 
-def lookup(rootfs: str, spec: str) -> tuple[int, int]:
-    """(uid, gid) for COPY --chown. A name without a line in the files is 0, as BuildKit has it; a number stands for itself.
+def lookup(rootfs: str, spec: str, unknown: Callable[[str], None] = lambda _: None) -> tuple[int, int]:
+    """(uid, gid) for COPY --chown. A name without a line in the files is 0, as BuildKit has it, and ``unknown`` is told of it; a
+    number stands for itself.
 
     Without ":group" the group is that of the user's line, or the same number as a numeric user.
     """
@@ -100,6 +101,8 @@ def lookup(rootfs: str, spec: str) -> tuple[int, int]:
                 if account.name == user_part:
                     uid, gid = account.uid, account.gid
                     break
+            else:
+                unknown(f"there is no user {user_part} in /etc/passwd, 0 is taken for it")
     if group_part:
         number = _chown_number(group_part)
         if number is not None:
@@ -110,6 +113,8 @@ def lookup(rootfs: str, spec: str) -> tuple[int, int]:
                 if group.name == group_part:
                     gid = group.gid
                     break
+            else:
+                unknown(f"there is no group {group_part} in /etc/group, {gid} is taken for it")
     return uid, gid
 
 

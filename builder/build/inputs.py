@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, BinaryIO
@@ -167,11 +166,13 @@ def _from_stream(request: BuildRequest, scratch: str, solve: Solve) -> Inputs:
         where = "STDIN" if from_stdin else request.context
         raise UsageError(f"failed to peek context header from {where}: it is empty")
     if _is_archive(head):
+        from shutil import copyfileobj
+
         folder = os.path.join(scratch, "archive")
         os.mkdir(folder, 0o700)
         with open(os.path.join(folder, _ARCHIVE_NAME), "xb") as f:
             f.write(head)
-            shutil.copyfileobj(stream, f, 1 << 20)
+            copyfileobj(stream, f, 1 << 20)
         return _from_archive(request, folder, _ARCHIVE_NAME, solve, _apart(request, solve))
     if request.file:
         raise UsageError("ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles")

@@ -101,7 +101,8 @@ class Pipeline:
 
     def resolver(self) -> WorldResolver:
         """The frontend's view of images and contexts; after ``read``."""
-        return WorldResolver(self.worker, self.session, self._sink, self._warnings.append)
+        policy = self.request.pull if not isinstance(self.request.pull, bool) else None
+        return WorldResolver(self.worker, self.session, self._sink, self._warnings.append, policy)
 
     def read(self) -> Inputs:
         """Dockerfile, .dockerignore and contexts."""
@@ -141,7 +142,7 @@ class Pipeline:
             ignore=read_patterns(inputs.ignore.decode("utf-8", "surrogateescape"), inputs.ignore_name or DEFAULT_NAME),
             dockerfile_name=inputs.name,
             epoch=os.environ.get("SOURCE_DATE_EPOCH", ""),
-            image_resolve_mode="pull" if request.pull else "default",
+            image_resolve_mode="pull" if request.pull is True else "default",
         )
 
     def plan(self) -> Plan:

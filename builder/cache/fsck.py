@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from builder.cache import copied
 from builder.cache.record import DIFF, LAYER, LAZY, MUTABLE, CacheRecord, contradiction
 from builder.cache.unpack import is_intact
 from builder.errors import PybuildError
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 def fsck(manager: CacheManager, *, verify: bool) -> list[str]:
     """A line for each piece of damage, sorted. While other processes work, what they are making looks unfinished."""
     # What else a damaged database says would be read for nothing.
-    return _integrity(manager) or sorted([*_records(manager), *_blobs(manager, verify)])
+    return _integrity(manager) or sorted([*copied.problems(manager), *_records(manager), *_blobs(manager, verify)])
 
 
 def garbage(manager: CacheManager) -> list[str]:

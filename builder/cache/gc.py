@@ -19,7 +19,9 @@ from builder.cache.mounts import lock_path
 from builder.cache.record import FRONTEND, INTERNAL, LAZY, MUTABLE, CacheRecord
 from builder.cache.types import PrunePolicy, UsageRecord
 from builder.errors import DamagedStoreError, StoreError
+from builder.files import trees
 from builder.oci.digest import Digest
+from builder.snapshots import canary
 from builder.state import locks
 from builder.state.database import ASIDE
 from builder.state.disk import store_errors
@@ -159,8 +161,17 @@ def _overhead(manager: CacheManager) -> int:
     size += sum(_bytes(folder) for folder in folders)
     for folder in (layout.locks, layout.ingest, layout.snapshots):
         with os.scandir(folder) as entries:
-            size += _bytes(folder) + sum(_bytes(entry.path) for entry in entries)
+            size += _bytes(folder) + sum(_entry_bytes(entry) for entry in entries)
     return size
+
+
+def _entry_bytes(entry: os.DirEntry[str]) -> int:
+    if not entry.name.startswith(canary.PREFIX):
+        return _bytes(entry.path)
+    try:
+        return trees.disk_usage(entry.path)[0]
+    except FileNotFoundError:
+        return 0  # just made anew
 
 
 def _bytes(path: str) -> int:

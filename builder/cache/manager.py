@@ -102,6 +102,7 @@ class CacheManager:
         self.leases = Leases(database)
         self.gc_roots: list[GCRoot] = list(roots)
         self._lock = threading.RLock()
+        self._snapshots_lock = -1
         self._entries: dict[str, _Entry] = {}
         self.grown = False  # did this process add anything that ``collect`` should look at?
         self._uses: dict[str, tuple[float, int]] = {}
@@ -123,6 +124,15 @@ class CacheManager:
         """Write what is still in memory and end the lease. Refs are worthless afterwards."""
         self._flush_uses()
         self.lease.close()
+        if self._snapshots_lock >= 0:
+            os.close(self._snapshots_lock)
+            self._snapshots_lock = -1
+
+    def use_snapshots(self, *, repair: bool = True) -> None:
+        """Look at the store before anything of it is used: has its folder been copied with a loss? See ``copied.enter``."""
+        from builder.cache.copied import enter
+
+        self._snapshots_lock = enter(self, repair=repair)
 
     # -------------------------------------------------------------------------------------------------- making records
     def new(

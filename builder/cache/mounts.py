@@ -1,7 +1,8 @@
 """The folders of RUN --mount=type=cache: writable records that outlive their builds (BuildKit: solver/llbsolver/mounts).
 
-Each record has a lock file. Users of ``shared`` hold it shared, those of ``private`` and ``locked`` exclusively; threads of one
-process are no different from processes. Who takes or makes a record for a key holds the key's lock for that moment.
+Each record has a lock file, ``mount-ID``. Users of ``shared`` hold it shared, those of ``private`` and ``locked`` exclusively, and
+two threads of one process exclude one another as two processes do. The key has a lock, too (``mounts-HEX``): whoever takes or makes
+a record for it holds that for the moment, so that two of them do not take the same record or make two.
 """
 
 from __future__ import annotations

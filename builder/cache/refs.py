@@ -1,7 +1,13 @@
 """Refs: the two views of a cache record that the engine's other parts hold.
 
-A ref is one claim on a record; the record is held by the process's lease while a ref of it lives. ``ImmutableRef`` is read-only
-and shared freely, ``MutableRef`` is writable and exclusive. All work is the manager's; a ref says which record, and when it's over.
+    CacheManager.new(parent)   -> MutableRef      writable, and nobody else's
+    MutableRef.commit()        -> ImmutableRef    read-only, shared freely. Only metadata is written
+    ImmutableRef.finalize()                       the snapshotter hears of it; done by whoever needs the record as a parent
+    release()                                     gives the ref back. The record stays in the cache until a collection takes it
+
+A ref is one claim on a record, and the record is held by the process's lease while a ref of it lives. An ImmutableRef may be lazy:
+nothing is downloaded or unpacked until ``mount`` or ``unlazy`` is called, or something is put on it by ``new``. All work is the
+manager's; a ref only says which record, and when it is over.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Looking over a store whose database lost rows: what can't stand without them goes too, as cache misses nobody has to meet one by
-one. Free of warnings: the loss was told."""
+"""Looking over a store whose database has lost rows: records that can't stand without them are dropped at once, so that no build
+meets them one by one. It warns of nothing: the loss was told already."""
 
 from __future__ import annotations
 

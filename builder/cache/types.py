@@ -1,12 +1,5 @@
-"""Refs: the two views of a cache record, and what stands beside them with the same face.
-
-    prepare: CacheManager.new(parent) -> MutableRef      writable, exclusive
-    commit:  MutableRef.commit()      -> ImmutableRef    read-only, shareable; cheap: nothing is copied
-    finalize: ImmutableRef.finalize()                    committed to the snapshotter (done by whoever needs it as a parent)
-    release: Ref.release()                               give the ref back; an unreferenced record stays as cache until gc takes it
-
-An ImmutableRef may be blob-only ("lazy"): nothing is downloaded or unpacked until ``mount`` (or ``unlazy``) is called.
-"""
+"""What the cache manager shows to others beside refs (``refs``): what can be read as a ref can, lines of ``du``, rules of
+collection."""
 
 from __future__ import annotations
 

@@ -32,8 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"pybuild {VERSION}")
         return 0
     from builder.cli.signals import Signals
+    from builder.state.cancel import scope
 
-    with Signals() as signals:
+    with Signals() as signals, scope(signals.token):
         return signals.exit_code(_ended(args, recover=argv is None))
 
 
@@ -74,9 +75,9 @@ def _ended(args: list[str], *, recover: bool) -> int:
 
 def _recover(error: Exception, args: list[str]) -> None:
     """After damage to the metadata: the same command again, on a store that starts anew. ``fsck`` changes nothing; standard input
-    can't be read twice."""
+    and pipes can't be read twice (a secret from one would be empty)."""
     name, rest = _command(args)
-    if name in ("help", "fsck") or "-" in rest:
+    if name in ("help", "fsck") or any(_is_stream(arg) for arg in rest):
         return
     from builder.state.layout import Layout, default_root
     from builder.state.recovery import restart
@@ -88,6 +89,10 @@ def _recover(error: Exception, args: list[str]) -> None:
         elif arg.startswith("--root="):
             root = arg.removeprefix("--root=")
     restart(error, Layout(os.path.abspath(root) if root else default_root()).database)
+
+
+def _is_stream(arg: str) -> bool:
+    return arg in ("-", "-f-") or arg.endswith("=-") or any(name in arg for name in ("/dev/stdin", "/dev/fd/", "/proc/self/fd/"))
 
 
 def _run(args: list[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from builder.text.gojson import valid_utf8
 from builder.text.redact import redact_text
 
 CONTEXT_LINES = 2
@@ -13,7 +14,7 @@ def excerpt(name: str, text: bytes, ranges: Sequence[tuple[int, int]]) -> list[s
     """The lines of a Dockerfile around ``ranges``, those inside marked ``>>>``; BuildKit's form (errdefs/source.go)."""
     if not ranges:
         return []
-    lines = text.decode("utf-8", "replace").splitlines()
+    lines = text.decode("utf-8", "replace").replace("\r\n", "\n").removesuffix("\n").split("\n")
     first, last = ranges[0][0], max(end for _, end in ranges)
     if first < 1 or first > len(lines):
         return []
@@ -34,4 +35,4 @@ def failure(message: str, *, output: Iterable[str] = (), title: str = "", source
     parts.append(f"ERROR: {redact_text(message)}")
     if hint:
         parts.append(f"hint: {redact_text(hint)}")
-    return "\n".join(parts) + "\n"
+    return valid_utf8("\n".join(parts) + "\n").replace("\0", "\ufffd")

@@ -1,54 +1,71 @@
-"""SIGTERM and SIGHUP end a command as Ctrl-C does: what runs is stopped, what lies about is cleaned up."""
+"""SIGINT, SIGTERM and SIGHUP end a command: what runs is stopped, what lies about is cleaned up, and that within a moment.
+
+The handler sets the token that all of the command's work belongs to, and raises KeyboardInterrupt for the main thread, which may be
+anywhere. Should the clean-up take longer than a moment, the process leaves all the same: the store is made for being killed, and
+sandboxes die with us.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import stat
+import threading
 import time
 from types import FrameType
 
+from builder.state.cancel import Token
+
 INTERRUPTED = 128 + signal.SIGINT
-_OURS = (signal.SIGTERM, signal.SIGHUP)
+_OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # Whoever ends us often says so twice: a terminal and its shell both hang up, systemd sends SIGHUP after SIGTERM. The clean-up is
-# not to be interrupted by that; but a signal whose exception got lost somewhere must not be the last one that counts.
-_QUIET_SECONDS = 5.0
+# not to be interrupted by that. A second Ctrl-C of somebody who has waited is meant.
+_QUIET_SECONDS = 0.5
+_PATIENCE_SECONDS = 3.0
 
 
 class Signals:
     """While it is entered. A signal that the caller has ignored (nohup) or handles himself is left to him."""
 
     def __init__(self) -> None:
+        self.token = Token()
         self._number = 0
-        self._quiet_until = 0.0
-        self._handled: list[int] = []
+        self._first = 0.0
+        self._handled: dict[int, object] = {}
 
     def __enter__(self) -> Signals:
         for number in _OURS:
             try:
-                if signal.getsignal(number) is signal.SIG_DFL:
+                before = signal.getsignal(number)
+                if before in (signal.SIG_DFL, signal.default_int_handler):
                     signal.signal(number, self._end)
-                    self._handled.append(number)
+                    self._handled[number] = before
             except ValueError:  # not the main thread: the program around us ends us in its own way
                 break
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number in self._handled:
-            signal.signal(number, signal.SIG_DFL)
+        for number, before in self._handled.items():
+            signal.signal(number, before)  # type: ignore[arg-type]
 
     def exit_code(self, code: int) -> int:
-        """``code``, or 128 + the number of the signal that ended the command in place of Ctrl-C."""
+        """``code``, or 128 + the number of the signal that ended the command."""
         return 128 + self._number if self._number and code == INTERRUPTED else code
 
     def _end(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if now < self._quiet_until:
+        if self._number:
+            if number == signal.SIGINT and now - self._first > _QUIET_SECONDS:
+                os._exit(128 + self._number)
             return
-        self._number, self._quiet_until = number, now + _QUIET_SECONDS
+        self._number, self._first = number, now
         if number == signal.SIGHUP:
             _leave_dead_terminals()
+        watchdog = threading.Timer(_PATIENCE_SECONDS, os._exit, (128 + number,))
+        watchdog.daemon = True
+        watchdog.start()
+        self.token.set()
         raise KeyboardInterrupt
 
 

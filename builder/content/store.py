@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn, Protocol
 from builder.errors import DamagedBlobError, IntegrityError, NotFoundError
 from builder.oci.digest import Digest
 from builder.state import locks
+from builder.state.cancel import checkpoint
 from builder.state.disk import store_error, store_errors, write_all
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ class ContentStore:
         with self.open(digest) as file:
             file.seek(offset)
             while data := file.read(CHUNK):
+                checkpoint()
                 yield data
 
     def put(self, data: bytes) -> Digest:
@@ -245,12 +247,14 @@ class ContentStore:
             if os.fstat(fd).st_size > size:
                 os.ftruncate(fd, 0)
             while data := os.read(fd, CHUNK):
+                checkpoint()
                 h.update(data)
                 done += len(data)
                 yield data
             if done < size or (size == 0 and done == 0):
                 with source(done) as chunks:
                     for data in chunks:
+                        checkpoint()
                         done += len(data)
                         if done > size:
                             os.unlink(path)

@@ -14,6 +14,7 @@ from builder.files.data import clone
 from builder.files.tar.entry import DIR, LINK, REG, SYMLINK, Entry, type_of
 from builder.files.tar.writer import TarWriter
 from builder.files.trees import held, remove_tree, shown
+from builder.state.cancel import checkpoint
 from builder.text.strconv import truth_of
 from builder.text.times import NS
 
@@ -75,6 +76,7 @@ def _walk(root: str) -> Iterator[tuple[str, os.stat_result]]:
     """Relative paths with lstat, in sorted order, folders before what is in them."""
     stack = [""]
     while stack:
+        checkpoint()
         rel = stack.pop()
         if rel:
             st = os.lstat(os.path.join(root, rel))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from builder.content.types import Compression, Layer
-from builder.errors import UsageError
+from builder.errors import DamagedStoreError, UsageError
 from builder.exporters.annotations import INDEX, INDEX_DESCRIPTOR, MANIFEST, MANIFEST_DESCRIPTOR, Annotations
 from builder.exporters.history import LayerFact, complete_config
 from builder.exporters.types import EPOCH_KEY, BuildOutput, OutputSpec, SolvedTarget
 from builder.oci.descriptor import Descriptor
-from builder.oci.digest import Digest
+from builder.oci.digest import Digest, chain_id
 from builder.oci.documents import (
     DOCKER_CONFIG,
     DOCKER_LIST,
@@ -132,6 +132,7 @@ def _write_manifest(
     content = worker.content
     oci = options.compression.oci_media_types
     layers = target.ref.remote(options.compression) if target.ref else ()
+    _compare(worker, target, layers)
     for layer in layers:
         _ensure(content, layer)
     cache = target.inline_cache(layers, options.compression) if target.inline_cache else {}
@@ -155,6 +156,18 @@ def _write_manifest(
     report(f"exporting config {config_descriptor.digest}")
     documents[config_descriptor.digest] = config
     return WrittenManifest(descriptor, config_descriptor, descriptors, target.platform)
+
+
+def _compare(worker: Worker, target: SolvedTarget, layers: Sequence[Layer]) -> None:
+    """The last look before an image is written: are these the layers of the result, on all those of its base? What they were found
+    by says so a second time. DamagedStoreError."""
+    known = None
+    if target.ref is not None:
+        worker.cache.refresh([target.ref.id])  # another process may just have made a blob anew
+        known = target.ref.chain_id
+    base = target.base.diff_ids if target.base else ()
+    if len(layers) < len(base) or (known is not None and known != chain_id([layer.diff_id for layer in layers])):
+        raise DamagedStoreError(f"the {len(layers)} layers that are known of the image are not those that it was built of")
 
 
 def _facts(target: SolvedTarget, layers: tuple[Layer, ...]) -> list[LayerFact]:

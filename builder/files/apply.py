@@ -31,6 +31,7 @@ from builder.files.tar.reader import Limits, TarReader
 from builder.files.trees import name_of, remove_tree
 from builder.files.types import NeedsParent
 from builder.files.xattrs import copy_xattrs, set_xattrs
+from builder.state.cancel import checkpoint
 from builder.state.disk import check_room, store_error, write_all
 from builder.values import dataclass
 from runtime.errors import UnsafePathError
@@ -85,6 +86,7 @@ def unpack(
     applier = _Applier(folder, bottom, lower)
     try:
         for entry in reader:
+            checkpoint()
             try:
                 applier.entry(entry, reader)
             except OSError as e:
@@ -259,6 +261,7 @@ class _Applier:
                     write_all(fd, piece)
             else:
                 for offset, piece in reader.extents():
+                    checkpoint()
                     os.lseek(fd, offset, os.SEEK_SET)
                     write_all(fd, piece)
                 os.ftruncate(fd, entry.size)

@@ -61,7 +61,7 @@ def tree_checksum(tree: Tree, path: str, options: ChecksumOptions, stat_cache: S
         chosen = _chosen(tree, path, options)
         if path == "/":
             # What is below the root counts, not the root. (BuildKit follows links right below it here, and so takes a link for a
-            # copy of its target. Not so here; but one that leads nowhere is not found here either.)
+            # copy of its target. Not so here; but one that leads nowhere, or in circles, fails here too.)
             chosen = [x for x in chosen if x[1] is not tree.root]
         for required in options.required_paths:
             if not any(at.startswith(required) for at, _, _ in chosen):

@@ -24,6 +24,7 @@ from builder.files.tar.entry import BLOCK, CHAR, LINK, REG, SYMLINK, Entry, type
 from builder.files.tar.writer import TarWriter
 from builder.files.trees import held, shown
 from builder.files.xattrs import CAPABILITY, read_xattr
+from builder.state.cancel import checkpoint
 from builder.state.disk import store_error
 from builder.state.threads import background
 
@@ -93,6 +94,7 @@ class _Walk:
         # A stack of iterators: layers may hold folders deeper than Python's recursion goes.
         stack = [self._folder("", self._lower is not None, whole)]
         while stack:
+            checkpoint()
             for path, lower, whole_below in stack[-1]:
                 stack.append(self._folder(path, lower, whole_below))
                 break
@@ -111,6 +113,7 @@ class _Walk:
             names.extend(missing)
         names.sort(key=os.fsencode)
         for name in names:
+            checkpoint()
             if name in missing:
                 self._sink(DELETE, prefix + name, "", None)
                 continue
@@ -164,6 +167,7 @@ def same(lower: os.stat_result, upper: os.stat_result, lower_path: str, upper_pa
 def _same_content(one: str, other: str) -> bool:
     with open(one, "rb", buffering=0) as a, open(other, "rb", buffering=0) as b:
         while True:
+            checkpoint()
             left, right = a.read(1 << 18), b.read(1 << 18)
             if left != right:
                 return False

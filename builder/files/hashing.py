@@ -12,6 +12,7 @@ from builder.files.statcache import Known, StatCache, folder_key, is_racy
 from builder.files.tree import ChangedError, Node, Tree
 from builder.oci.digest import framed
 from builder.state import threads
+from builder.state.cancel import checkpoint
 
 _CHUNK = 1 << 20
 _SMALL = 1 << 16
@@ -158,6 +159,7 @@ def _hasher(tree: Tree, node: Node) -> Callable[[], None]:
 
 def hash_node(tree: Tree, node: Node) -> None:
     """Read one file. If it changes meanwhile it is read again, a few times."""
+    checkpoint()
     for _ in range(_TRIES):
         now = time.time_ns()
         try:
@@ -197,6 +199,7 @@ def hash_open(tree: Tree, node: Node, fd: int, xattrs: list[tuple[str, bytes]]) 
     if size:
         os.lseek(fd, 0, os.SEEK_SET)
         while chunk := os.read(fd, min(size + 1, _CHUNK)):
+            checkpoint()
             h.update(chunk)
     return h.digest()
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import IntegrityError, NotFoundError, PybuildError
+from builder.oci import fields
 from builder.oci import manifest as manifests
 from builder.oci.descriptor import Descriptor
 from builder.oci.digest import Digest
@@ -182,6 +183,12 @@ class ImageStore:
             return None
         return target
 
+    def age(self, ref: Reference) -> float:
+        """Seconds since a registry was asked what ``ref`` is; 0 if it never was."""
+        query = "SELECT resolved_at FROM resolutions WHERE name = ?"
+        row = self._database.connection().execute(query, (str(_tagged(ref)),)).fetchone()
+        return 0.0 if row is None else self._clock() - row[0]
+
     def forget(self) -> int:
         """Drop all resolutions (``prune --all``); gives their number."""
         with self._database.transaction() as c:
@@ -254,12 +261,11 @@ class ImageStore:
 
     def _created(self, config: Descriptor) -> str:
         try:
-            created = json.loads(self._content.read(config.digest, manifests.MAX_CONFIG)).get("created")
-        except (ValueError, AttributeError, RecursionError) as e:
-            raise IntegrityError(f"image config {config.digest} is malformed") from e
+            return fields.read(self._content.read(config.digest, manifests.MAX_CONFIG)).time("created")
+        except ValueError as e:
+            raise IntegrityError(f"image config {config.digest} is malformed: {e}") from e
         except NotFoundError:
             return ""
-        return created if isinstance(created, str) else ""
 
 
 def _tagged(ref: Reference) -> Reference:

@@ -60,7 +60,7 @@ def digest_parts(*parts: bytes | str) -> Digest:
 def chain_id(diff_ids: tuple[Digest, ...] | list[Digest]) -> Digest:
     """ChainID of the OCI image-spec (config.md, "Layer ChainID"); ValueError for no layers."""
     if not diff_ids:
-        raise ValueError("no layers have no ChainID")
+        raise ValueError("an image without layers has no ChainID")
     chain = diff_ids[0]
     for diff_id in diff_ids[1:]:
         chain = Digest.of(f"{chain} {diff_id}".encode())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
+from builder.oci.fields import Fields, read
+from builder.oci.manifest import platform_of
 from builder.oci.platform import Platform
 from builder.text import gojson
 from builder.values import dataclass, field
@@ -66,12 +67,8 @@ class ImageConfig:
 
     @classmethod
     def from_json(cls, data: bytes) -> ImageConfig:
-        """Read a config document; unknown fields are dropped, as BuildKit drops them. ValueError for anything malformed."""
-        try:
-            doc = json.loads(data)
-            return _read(doc)
-        except (TypeError, AttributeError, KeyError, RecursionError, UnicodeDecodeError) as e:
-            raise ValueError(f"malformed image config: {e}") from e
+        """Read a config document; unknown fields are dropped, as BuildKit drops them. MalformedError for anything malformed."""
+        return _read(read(data))
 
     def to_json(self, more: Mapping[str, str] | None = None) -> bytes:
         """Go's JSON form with the top level sorted: what BuildKit's exporter writes (exporter/containerimage/writer.go).
@@ -130,77 +127,38 @@ def _history(h: History) -> dict[str, Any]:
     )
 
 
-def _read(doc: dict[str, Any]) -> ImageConfig:
-    if not isinstance(doc, dict):
-        raise TypeError("not an object")
-    c = _object(doc, "config")
-    h = c.get("Healthcheck")
+def _read(doc: Fields) -> ImageConfig:
     return ImageConfig(
-        platform=Platform(
-            _str(doc, "os"),
-            _str(doc, "architecture"),
-            _str(doc, "variant"),
-            _str(doc, "os.version"),
-            _strings(doc, "os.features") or (),
-        ),
-        config=ContainerConfig(
-            user=_str(c, "User"),
-            exposed_ports=tuple(sorted(c.get("ExposedPorts") or {})),
-            env=_strings(c, "Env") or (),
-            entrypoint=_strings(c, "Entrypoint"),
-            cmd=_strings(c, "Cmd"),
-            args_escaped=bool(c.get("ArgsEscaped")),
-            volumes=tuple(sorted(c.get("Volumes") or {})),
-            working_dir=_str(c, "WorkingDir"),
-            labels=tuple((str(k), str(v)) for k, v in sorted((c.get("Labels") or {}).items())),
-            stop_signal=_str(c, "StopSignal"),
-            healthcheck=None
-            if h is None
-            else Healthcheck(
-                _strings(h, "Test") or (),
-                int(h.get("Interval") or 0),
-                int(h.get("Timeout") or 0),
-                int(h.get("StartPeriod") or 0),
-                int(h.get("StartInterval") or 0),
-                int(h.get("Retries") or 0),
-            ),
-            onbuild=_strings(c, "OnBuild") or (),
-            shell=_strings(c, "Shell") or (),
-        ),
-        created=_str(doc, "created"),
-        author=_str(doc, "author"),
-        diff_ids=_strings(_object(doc, "rootfs"), "diff_ids") or (),
+        platform=platform_of(doc),
+        config=_read_container(doc.object("config")),
+        created=doc.time("created"),
+        author=doc.text("author"),
+        diff_ids=doc.object("rootfs").texts("diff_ids") or (),
         history=tuple(
-            History(
-                _str(e, "created"), _str(e, "created_by"), _str(e, "author"), _str(e, "comment"), bool(e.get("empty_layer"))
-            )
-            for e in doc.get("history") or ()
+            History(e.time("created"), e.text("created_by"), e.text("author"), e.text("comment"), e.flag("empty_layer"))
+            for e in doc.objects("history")
         ),
     )
 
 
-def _object(doc: dict[str, Any], key: str) -> dict[str, Any]:
-    value = doc.get(key)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise TypeError(f"{key} is not an object")
-    return value
+def _read_container(c: Fields) -> ContainerConfig:
+    return ContainerConfig(
+        user=c.text("User"),
+        exposed_ports=c.names("ExposedPorts"),
+        env=c.texts("Env") or (),
+        entrypoint=c.texts("Entrypoint"),
+        cmd=c.texts("Cmd"),
+        args_escaped=c.flag("ArgsEscaped"),
+        volumes=c.names("Volumes"),
+        working_dir=c.text("WorkingDir"),
+        labels=c.pairs("Labels"),
+        stop_signal=c.text("StopSignal"),
+        healthcheck=_read_health(c.object("Healthcheck")) if "Healthcheck" in c else None,
+        onbuild=c.texts("OnBuild") or (),
+        shell=c.texts("Shell") or (),
+    )
 
 
-def _str(doc: dict[str, Any], key: str) -> str:
-    value = doc.get(key)
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise TypeError(f"{key} is not a string")
-    return value
-
-
-def _strings(doc: dict[str, Any], key: str) -> tuple[str, ...] | None:
-    value = doc.get(key)
-    if value is None:
-        return None
-    if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-        raise TypeError(f"{key} is not a list of strings")
-    return tuple(value)
+def _read_health(h: Fields) -> Healthcheck:
+    durations = ("Interval", "Timeout", "StartPeriod", "StartInterval", "Retries")
+    return Healthcheck(h.texts("Test") or (), *map(h.integer, durations))

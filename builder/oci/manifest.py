@@ -6,12 +6,10 @@ reads only one of them, and is refused (CVE-2021-41190); so is a media type that
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 from builder.errors import IntegrityError, UnsupportedError
 from builder.oci.descriptor import Descriptor
 from builder.oci.digest import Digest
+from builder.oci.fields import Fields, MalformedError, read
 from builder.oci.platform import Platform, preference
 from builder.values import dataclass
 
@@ -89,22 +87,18 @@ def parse(data: bytes, media_type: str = "", *, what: str = "manifest", image_on
     if len(data) > MAX_MANIFEST:
         raise IntegrityError(f"{what}: more than {MAX_MANIFEST} bytes")
     try:
-        document = json.loads(data)
-        if not isinstance(document, dict):
-            raise TypeError("not a JSON object")
-        return _parse(document, media_type, what, image_only)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
-        text = f"no {e}" if isinstance(e, KeyError) else str(e).splitlines()[0] if str(e) else type(e).__name__
-        raise IntegrityError(f"{what}: malformed manifest: {text}") from e
+        return _parse(read(data), media_type, what, image_only)
+    except MalformedError as e:
+        raise IntegrityError(f"{what}: malformed manifest: {e}") from e
 
 
-def _parse(document: dict[str, Any], media_type: str, what: str, image_only: bool) -> Index | Manifest:
-    if document.get("schemaVersion") == 1 or ("fsLayers" in document and "layers" not in document):
+def _parse(document: Fields, media_type: str, what: str, image_only: bool) -> Index | Manifest:
+    is_manifest = "layers" in document or "config" in document
+    if document.integer("schemaVersion") == 1 or ("fsLayers" in document and "layers" not in document):
         raise UnsupportedError(_SCHEMA1_TEXT)
-    is_manifest = document.get("layers") is not None or document.get("config") is not None
-    if is_manifest and document.get("manifests") is not None:
+    if is_manifest and "manifests" in document:
         raise IntegrityError(f"{what}: invalid ambiguous manifest and manifest list")
-    own = document.get("mediaType") or ""
+    own = document.text("mediaType")
     known = MANIFESTS if is_manifest else INDEXES
     for said in (own, media_type):
         if said in INDEXES + MANIFESTS and said not in known:
@@ -113,44 +107,38 @@ def _parse(document: dict[str, Any], media_type: str, what: str, image_only: boo
         raise IntegrityError(f"{what}: mediaType in manifest is {own}, but it was announced as {media_type}")
     resolved = own if own in known else media_type if media_type in known else known[0]
     if not is_manifest:
-        if document.get("manifests") is None:
-            raise ValueError("neither layers nor manifests")
-        return Index(resolved, tuple(_entry(e) for e in _list(document["manifests"])))
-    config = descriptor(document["config"])
+        if "manifests" not in document:
+            raise MalformedError("the document has neither layers nor manifests")
+        return Index(resolved, tuple(map(_entry, document.objects("manifests"))))
+    config = descriptor(document.object("config"))
     if image_only and config.media_type not in _CONFIGS:
         raise UnsupportedError(f"{what}: not an image: its config is of type {config.media_type or 'nothing'}")
-    layers = tuple(descriptor(d) for d in _list(document.get("layers") or []))
+    layers = tuple(map(descriptor, document.objects("layers")))
     for layer in layers:
         if image_only and layer.media_type not in _LAYERS:
             raise UnsupportedError(f"{what}: layer {layer.digest} is of the unsupported type {layer.media_type}")
     return Manifest(resolved, config, layers)
 
 
-def descriptor(value: dict[str, Any]) -> Descriptor:
-    """A descriptor of a document; ValueError, TypeError or KeyError when it is malformed."""
-    size = value["size"]
-    if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < 1 << 62:
-        raise ValueError(f"descriptor with size {size!r}")
-    media_type, digest = value.get("mediaType") or "", value["digest"]
-    if not isinstance(media_type, str) or not isinstance(digest, str):
-        raise TypeError("descriptor whose mediaType or digest is no string")
-    annotations = value.get("annotations") or {}
-    pairs = tuple(sorted((str(k), str(v)) for k, v in annotations.items()))
-    return Descriptor(media_type, Digest.parse(digest), size, pairs)
+def descriptor(fields: Fields) -> Descriptor:
+    """A descriptor of a document; MalformedError."""
+    size = fields.integer("size")
+    if "size" not in fields or not 0 <= size < 1 << 62:
+        raise MalformedError(f"{fields.path}.size is no size")
+    try:
+        digest = Digest.parse(fields.text("digest"))
+    except MalformedError:
+        raise
+    except ValueError as e:
+        raise MalformedError(f"{fields.path}.digest: {e}") from None
+    return Descriptor(fields.text("mediaType"), digest, size, fields.pairs("annotations"))
 
 
-def _entry(value: dict[str, Any]) -> IndexEntry:
-    platform = value.get("platform")
-    return IndexEntry(descriptor(value), None if platform is None else _platform(platform))
+def _entry(fields: Fields) -> IndexEntry:
+    return IndexEntry(descriptor(fields), platform_of(fields.object("platform")) if "platform" in fields else None)
 
 
-def _platform(value: dict[str, Any]) -> Platform:
-    features = value.get("os.features") or []
-    texts = [str(value.get(k) or "") for k in ("os", "architecture", "variant", "os.version")]
-    return Platform(texts[0], texts[1], texts[2], texts[3], tuple(str(f) for f in _list(features)))
-
-
-def _list(value: object) -> list[Any]:
-    if not isinstance(value, list):
-        raise TypeError("a list is none")
-    return value
+def platform_of(fields: Fields) -> Platform:
+    """Of an index' entry, or of an image config; MalformedError."""
+    os, architecture, variant, version = map(fields.text, ("os", "architecture", "variant", "os.version"))
+    return Platform(os, architecture, variant, version, fields.texts("os.features") or ())

@@ -46,9 +46,12 @@ class ExecOp:
 
     def _check(self) -> None:
         op, allow = self._op, self._session.allow
-        for wanted, name in ((op.network == "host", "network.host"), (op.security == "insecure", "security.insecure")):
+        for wanted, name, flag in (
+            (op.network == "host", "network.host", "--network=host"),
+            (op.security == "insecure", "security.insecure", "--security=insecure"),
+        ):
             if wanted and name not in allow:
-                raise UsageError(f"failed to load LLB: {name} is not allowed", hint=f"grant it with --allow {name}")
+                raise UsageError(f"{name} is not allowed: the step is to run with {flag}", hint=f"allow it with --allow {name}")
         if op.devices:
             raise UnsupportedError(f"RUN --device={op.devices[0]}: devices (CDI) are not supported")
         roots = [m for m in op.mounts if m.dest == "/"]

@@ -6,12 +6,12 @@ in is a stranger's: numbers that point nowhere or in circles are an IntegrityErr
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from builder.errors import IntegrityError
 from builder.oci.digest import Digest
+from builder.oci.fields import Fields, MalformedError, read, read_value
 from builder.text import gojson
 from builder.text.times import format_rfc3339, parse_rfc3339
 from builder.values import dataclass
@@ -20,7 +20,6 @@ MEDIA_TYPE = "application/vnd.buildkit.cacheconfig.v0"
 INLINE_KEY = "moby.buildkit.cache.v0"
 NO_PARENT = -1
 _GO_ZERO_TIME = "0001-01-01T00:00:00Z"
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +85,20 @@ class CacheConfig:
 
 def parse(data: bytes) -> CacheConfig:
     """IntegrityError for anything that is no cache config."""
-    with _reading("cache config"):
-        doc = json.loads(data)
-        layers = tuple(CacheLayer(Digest.parse(_text(x["blob"])), _int(x.get("parent", 0))) for x in _list(doc.get("layers")))
-        return _checked(CacheConfig(layers, _records(doc.get("records"))))
+    try:
+        doc = read(data)
+        layers = [CacheLayer(_digest(x), x.integer("parent")) for x in doc.objects("layers")]
+        return _checked(CacheConfig(tuple(layers), _records(doc)))
+    except MalformedError as e:
+        raise IntegrityError(f"cache config: {e}") from e
 
 
 def parse_records(data: bytes, layers: tuple[CacheLayer, ...]) -> CacheConfig:
     """Inline form: the records of ``records_json``, on the image's own layers."""
-    with _reading("inline cache"):
-        return _checked(CacheConfig(layers, _records(json.loads(data))))
+    try:
+        return _checked(CacheConfig(layers, _records(Fields({"records": read_value(data)}))))
+    except MalformedError as e:
+        raise IntegrityError(f"inline cache: {e}") from e
 
 
 def order(count: int, below: Callable[[int], Sequence[int]], what: str) -> list[int]:
@@ -162,58 +165,31 @@ def _input_value(x: CacheInput) -> dict[str, Any]:
     return {**({"selector": x.selector} if x.selector else {}), "link": x.record}
 
 
-def _records(value: object) -> tuple[CacheRecord, ...]:
-    return tuple(_record(x) for x in _list(value))
+def _records(doc: Fields) -> tuple[CacheRecord, ...]:
+    return tuple(map(_record, doc.objects("records")))
 
 
-def _record(doc: dict[str, Any]) -> CacheRecord:
-    inputs = tuple(
-        tuple(CacheInput(_int(x.get("link", 0)), _text(x.get("selector") or "")) for x in _list(alternatives))
-        for alternatives in _list(doc.get("inputs"))
-    )
-    results = tuple(CacheResult(_int(x.get("layer", 0)), _ns(x)) for x in _list(doc.get("layers")))
-    chains = tuple(ChainedResult(tuple(_int(at) for at in _list(x.get("layers"))), _ns(x)) for x in _list(doc.get("chains")))
-    return CacheRecord(_text(doc.get("digest") or ""), inputs, results, chains)
+def _record(doc: Fields) -> CacheRecord:
+    alternatives = doc.object_lists("inputs")
+    inputs = tuple(tuple(CacheInput(x.integer("link"), x.text("selector")) for x in links) for links in alternatives)
+    results = tuple(CacheResult(x.integer("layer"), _ns(x)) for x in doc.objects("layers"))
+    chains = tuple(ChainedResult(x.integers("layers"), _ns(x)) for x in doc.objects("chains"))
+    return CacheRecord(doc.text("digest"), inputs, results, chains)
+
+
+def _digest(layer: Fields) -> Digest:
+    try:
+        return Digest.parse(layer.text("blob"))
+    except MalformedError:
+        raise
+    except ValueError as e:
+        raise MalformedError(f"{layer.path}.blob: {e}") from None
 
 
 def _time(ns: int | None) -> str:
     return _GO_ZERO_TIME if ns is None else format_rfc3339(ns)
 
 
-def _ns(doc: dict[str, Any]) -> int | None:
-    text = doc.get("createdAt") or _GO_ZERO_TIME
-    return None if text == _GO_ZERO_TIME else parse_rfc3339(_text(text))
-
-
-def _int(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError("a number is none")
-    return value
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError("a text is none")
-    return value
-
-
-def _list(value: object) -> list[Any]:
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise TypeError("a list is none")
-    return value
-
-
-class _reading:
-    """Turns what Python says of malformed values into IntegrityError."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, (ValueError, TypeError, KeyError, AttributeError, RecursionError)):
-            raise IntegrityError(f"{self._what}: malformed: {str(error).splitlines()[0] if str(error) else error!r}") from error
+def _ns(doc: Fields) -> int | None:
+    text = doc.time("createdAt") or _GO_ZERO_TIME
+    return None if text == _GO_ZERO_TIME else parse_rfc3339(text)

@@ -3,8 +3,7 @@ cache/remotecache/export.go, import.go). Pure."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from builder.content.types import Layer
@@ -13,6 +12,7 @@ from builder.oci import manifest as manifests
 from builder.oci.descriptor import Descriptor
 from builder.oci.digest import Digest
 from builder.oci.documents import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST, describe, descriptor_json, layer_type
+from builder.oci.fields import read as read_fields
 from builder.remotecache import config as v0
 from builder.remotecache.types import RemoteLayer
 from builder.text import gojson
@@ -84,31 +84,32 @@ def remote_layers(manifest: CacheManifest) -> dict[Digest, RemoteLayer]:
         except ValueError:
             continue
         layer = Layer(replace(descriptor, media_type=layer_type(descriptor.media_type, oci=True), annotations=()), diff_id)
-        out[descriptor.digest] = RemoteLayer(layer, _created(notes), notes.get(_DESCRIPTION, ""))
+        out[descriptor.digest] = RemoteLayer(layer, _time(notes.get(_CREATED, "")), notes.get(_DESCRIPTION, ""))
     return out
 
 
 def inline_cache(image: InlineImage, config: bytes) -> tuple[v0.CacheConfig, dict[Digest, RemoteLayer]] | None:
     """The cache in an image's config, on the image's layers; None if there is none."""
     try:
-        doc = json.loads(config)
-        encoded = doc.get(v0.INLINE_KEY)
-        if encoded is None:
+        doc = read_fields(config)
+        encoded = doc.text(v0.INLINE_KEY)
+        if not encoded:
             return None
-        diff_ids = [Digest.parse(d) for d in (doc.get("rootfs") or {}).get("diff_ids") or ()]
-        history = [h for h in doc.get("history") or () if not h.get("empty_layer")]
+        diff_ids = list(map(Digest.parse, doc.object("rootfs").texts("diff_ids") or ()))
+        history = [h for h in doc.objects("history") if not h.flag("empty_layer")]
         import base64
 
         records = base64.b64decode(encoded, validate=True)
-    except (ValueError, TypeError, AttributeError, RecursionError) as e:
+        said = [(h.time("created"), h.text("created_by")) for h in history]
+    except ValueError as e:
         raise IntegrityError(f"inline cache: malformed image config: {e}") from e
     if len(diff_ids) != len(image.layers):
         raise IntegrityError("inline cache: the image's config and manifest differ in their layers")
     layers: dict[Digest, RemoteLayer] = {}
     for i, (descriptor, diff_id) in enumerate(zip(image.layers, diff_ids, strict=True)):
-        entry = history[i] if i < len(history) else {}
+        created, created_by = said[i] if i < len(said) else ("", "")
         layer = Layer(replace(descriptor, media_type=layer_type(descriptor.media_type, oci=True), annotations=()), diff_id)
-        layers[descriptor.digest] = RemoteLayer(layer, _created(entry, "created"), str(entry.get("created_by") or ""))
+        layers[descriptor.digest] = RemoteLayer(layer, _time(created), created_by)
     chain = tuple(v0.CacheLayer(d.digest, i - 1) for i, d in enumerate(image.layers))
     return v0.parse_records(records, chain), layers
 
@@ -121,8 +122,9 @@ def _annotated(remote: RemoteLayer, oci: bool) -> Descriptor:
     return replace(d, media_type=layer_type(d.media_type, oci=oci), annotations=tuple(sorted(notes)))
 
 
-def _created(notes: Mapping[str, str], key: str = _CREATED) -> int | None:
+def _time(text: str) -> int | None:
+    """None where it is not said, or not so that it can be understood."""
     try:
-        return parse_rfc3339(notes[key])
-    except (KeyError, ValueError, TypeError):
+        return parse_rfc3339(text)
+    except ValueError:
         return None

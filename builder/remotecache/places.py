@@ -14,6 +14,7 @@ from builder.oci import manifest as manifests
 from builder.oci.descriptor import Descriptor
 from builder.oci.digest import Digest
 from builder.oci.documents import OCI_INDEX, descriptor_json
+from builder.oci.fields import Fields, MalformedError
 from builder.remotecache.types import LocalPlace, Place, RegistryPlace, RemoteLayer
 from builder.sources.providers import LAYOUT_PREFIX, LayoutBlobs, RegistryBlobs, blob_path
 from builder.state.atomic import replacing
@@ -95,9 +96,9 @@ class LocalReader:
         if found is None:
             raise NotFoundError(f"{self._place.folder}: there is no cache tagged {self._place.tag}")
         try:
-            return manifests.descriptor(found)
-        except (ValueError, TypeError, KeyError, AttributeError) as e:
-            raise IntegrityError(f"{self._place.folder}/index.json: malformed entry of {self._place.tag}: {e}") from e
+            return manifests.descriptor(Fields(found, f"entry of {self._place.tag}"))
+        except MalformedError as e:
+            raise IntegrityError(f"{self._place.folder}/index.json: {e}") from e
 
     def manifest(self, descriptor: Descriptor) -> bytes:
         return self._verified(descriptor, manifests.MAX_MANIFEST)

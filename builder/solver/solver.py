@@ -20,6 +20,7 @@ from builder.solver.scheduler import Scheduler
 from builder.solver.types import Op, Result, ResultStore
 from builder.solver.vertexstate import Surroundings, VertexState
 from builder.solver.workers import Workers
+from builder.state.cancel import current
 from builder.values import replace
 
 if TYPE_CHECKING:
@@ -77,11 +78,14 @@ class Solver:
         What was executed until then stays cached. When this returns or raises, nothing it started is running any more.
         """
         around = self._around
+        token = current()
+        token.check()
         if self._interrupted.is_set():
             raise CancelledError("the build was cancelled")
         inputs = [(self._load(e.vertex), e.index) for e in edges]
         try:
-            solved = around.scheduler.build(inputs, self._interrupted.is_set)
+            with token.calling(self._workers.wake):
+                solved = around.scheduler.build(inputs, lambda: token.is_set() or self._interrupted.is_set())
         except BaseException as e:
             self._stop()
             if isinstance(e, KeyboardInterrupt):

@@ -5,10 +5,10 @@ The same for registries, the own store and OCI layouts: they differ in how a doc
 
 from __future__ import annotations
 
-import json
-from typing import Any, Protocol
+from typing import Protocol
 
 from builder.errors import IntegrityError, NotFoundError
+from builder.oci import fields
 from builder.oci import manifest as manifests
 from builder.oci.descriptor import Descriptor
 from builder.oci.digest import Digest
@@ -73,19 +73,15 @@ def _image(
     """``platform``: the config must be of it, because the index did not say."""
     config = documents.config(manifest.config)
     try:
-        document = json.loads(config)
-        if platform is not None and preference(platform, _platform(document)) is None:
+        document = fields.read(config)
+        if platform is not None and preference(platform, manifests.platform_of(document)) is None:
             return None
-        diff_ids = tuple(Digest.parse(d) for d in (document.get("rootfs") or {}).get("diff_ids") or ())
-    except (ValueError, TypeError, AttributeError, RecursionError) as e:
-        raise IntegrityError(f"image config {manifest.config.digest} is malformed") from e
+        diff_ids = tuple(map(Digest.parse, document.object("rootfs").texts("diff_ids") or ()))
+    except ValueError as e:
+        raise IntegrityError(f"image config {manifest.config.digest} is malformed: {e}") from e
     if len(diff_ids) != len(manifest.layers):
         raise IntegrityError(
             f"manifest {descriptor.digest}: mismatched image rootfs and manifest layers: "
             f"{len(diff_ids)} diff ids, {len(manifest.layers)} layers"
         )
     return PlatformImage(target, descriptor, manifest, config, diff_ids)
-
-
-def _platform(document: dict[str, Any]) -> Platform:
-    return Platform(str(document.get("os") or ""), str(document.get("architecture") or ""), str(document.get("variant") or ""))

@@ -41,13 +41,14 @@ class Token:
     ``is_set``, ``set`` and ``wait`` are those of threading.Event.
     """
 
-    __slots__ = ("__weakref__", "_children", "_fd", "_lock", "_set")
+    __slots__ = ("__weakref__", "_children", "_fd", "_lock", "_set", "_wakers")
 
     def __init__(self, parent: Token | None = None) -> None:
         import weakref
 
         self._set = False
         self._fd = -1
+        self._wakers: list[Callable[[], object]] = []
         self._lock = threading.RLock()  # a signal handler may call ``set`` in the thread that is just inside
         self._children: weakref.WeakSet[Token] = weakref.WeakSet()
         if parent is not None:
@@ -66,7 +67,9 @@ class Token:
             self._set = True
             if self._fd >= 0:
                 os.eventfd_write(self._fd, 1)
-            children = list(self._children)
+            children, wakers = list(self._children), list(self._wakers)
+        for wake in wakers:
+            wake()
         for child in children:
             child.set()
 
@@ -82,6 +85,21 @@ class Token:
     def wait(self, timeout: float | None = None) -> bool:
         """Is it set, within ``timeout`` seconds?"""
         return self._set or bool(_poll([(self.fileno(), True)], timeout)) or self._set
+
+    @contextmanager
+    def calling(self, wake: Callable[[], object]) -> Iterator[None]:
+        """Call ``wake`` when the token is set while the block runs: for a loop that waits for something else than descriptors. It
+        is called by whoever sets the token, a signal handler among them."""
+        with self._lock:
+            self._wakers.append(wake)
+            late = self._set
+        try:
+            if late:
+                wake()
+            yield
+        finally:
+            with self._lock:
+                self._wakers.remove(wake)
 
     def check(self) -> None:
         """CancelledError if it is set."""

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from builder.errors import StoreError
 from builder.state import migrations
@@ -24,6 +24,7 @@ from builder.state.tables import SEAL, Row, Table, normal, sealer
 BUSY_SECONDS = 60.0
 Arguments = Sequence[Any] | Mapping[str, Any]
 """What takes the place of ``?`` or of ``:name`` in SQL."""
+_CORRUPTION = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG})
 SUSPECT, ASIDE = ".suspect", ".damaged"
 """Names beside the database end in these: of the file that says that it is damaged (see ``mark``), and of a damaged one that was
 moved aside."""
@@ -157,7 +158,7 @@ class Database:
                 return
             self._suspect = True
         self.warn(f"the metadata database {self.path} is damaged ({why}): what it has lost is made anew")
-        mark(self.path, inode(self.path), alone=False)
+        mark(self.path, Mark(inode(self.path), alone=False, told=True))
 
     @property
     def is_suspect(self) -> bool:
@@ -165,6 +166,8 @@ class Database:
         return self._suspect
 
     def _error(self, e: Exception) -> StoreError:
+        if is_corruption(e):
+            mark(self.path, Mark(inode(self.path), alone=True, told=self._suspect))
         return StoreError(f"metadata database {self.path}: {e}", hint=_hint(e))
 
     # ------------------------------------------------------------------------------------------------------ connections
@@ -252,15 +255,39 @@ def inode(path: str) -> str:
         return ""
 
 
-def mark(path: str, file: str, *, alone: bool) -> None:
-    """Say beside the database at ``path`` that it is damaged, if it still is the one with the inode ``file``; in any case that the
-    store has to be looked over. ``alone``: nobody can work with it before it is written anew; otherwise that waits for a process
-    that has it to itself."""
+class Mark(NamedTuple):
+    """What stands beside a damaged database until it was written anew, and the store was looked over. ``file``: the inode of the
+    damaged one. ``alone``: nobody can work with it before; otherwise only rows are damaged, and writing it anew waits for a process
+    that has it to itself. ``told``: somebody was warned."""
+
+    file: str
+    alone: bool
+    told: bool
+
+
+def mark(path: str, mark: Mark) -> None:
+    """Mark the database at ``path``."""
+    words = (mark.file or "none", "alone" if mark.alone else "rows", "told" if mark.told else "untold")
     try:
-        with open(path + SUSPECT, "w", encoding="ascii") as mark_file:
-            mark_file.write(f"{file or 'none'} {'alone' if alone else 'rows'}")
+        with open(path + SUSPECT, "w", encoding="ascii") as file:
+            file.write(" ".join(words))
     except OSError:
         pass  # a full disk: whoever reads the damaged rows next finds them again
+
+
+def marked(path: str) -> Mark | None:
+    """The mark of the database at ``path``, if it has one."""
+    try:
+        with open(path + SUSPECT, encoding="ascii", errors="replace") as file:
+            words = [*file.read().split(), "", "", ""]
+    except FileNotFoundError:
+        return None
+    return Mark(words[0], words[1] != "rows", words[2] == "told")
+
+
+def is_corruption(e: BaseException) -> bool:
+    """Does SQLite say that the file is damaged?"""
+    return isinstance(e, sqlite3.Error) and getattr(e, "sqlite_errorcode", 0) & 0xFF in _CORRUPTION
 
 
 def _lenient(data: bytes) -> str:

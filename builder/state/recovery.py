@@ -10,12 +10,13 @@ The mark goes when the store has been looked over too (``done``): a crash anywhe
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
+import time
 
 from builder.errors import DamagedStoreError, PybuildError, StoreError
-from builder.state.database import ASIDE, SUSPECT, Database, inode, mark
+from builder.state import cancel, locks
+from builder.state.database import ASIDE, SUSPECT, Database, Mark, inode, is_corruption, mark, marked
 from builder.state.layout import Layout
 from builder.state.migrations import OlderStoreError, migrate
 from builder.values import dataclass
@@ -27,7 +28,6 @@ _OTHER_CAUSES = frozenset({3, 4, 5, 6, 7, 8, 9, 10, 13, 14, 23, 28})
 """SQLite's codes for a file that is fine: no permission, busy, no memory, read-only, interrupted, I/O error, full, can't open..."""
 _HEADER = 100
 """Bytes: SQLite takes any shorter file for a new one."""
-_CORRUPT, _TOO_BIG, _NOT_A_DATABASE = 11, 18, 26
 _PATIENCE_SECONDS = 1.0
 _TRIES = 4
 
@@ -50,23 +50,23 @@ def enter(layout: Layout) -> Entered:
     path = layout.database
     fd = os.open(layout.path("locks", "database"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH)
+        locks.share(fd)
         database = Database(path)
         patient = True
         for _ in range(_TRIES):
             need = _need(layout, database, patient=patient)
             if not need:
                 break
+            database.close()  # whoever is alone before us may move the file
             if need == _SOME_ROWS:
-                patient = _alone_now(fd)  # others work on, and so do we: the damaged rows count as absent meanwhile
+                patient = locks.try_lock_fd(fd)  # others work on, and so do we: the damaged rows count as absent meanwhile
             else:
                 _be_alone(fd, layout)
-            database.close()
             if patient and _need(layout, database, patient=True) == need:
                 database.close()
                 _mend(layout, need)
             # To share a lock that one has alone is no single step: others may have come in between. So look again.
-            fcntl.flock(fd, fcntl.LOCK_SH)
+            locks.share(fd)
         return Entered(database, fd, os.path.exists(path + SUSPECT))
     except BaseException:
         os.close(fd)
@@ -88,11 +88,9 @@ def _need(layout: Layout, database: Database, *, patient: bool) -> str:
     """Why the database can't be worked with as it is, or "". ``patient``: nor while some of its rows are damaged."""
     path = layout.database
     file = inode(path)
-    if os.path.exists(path + SUSPECT):
-        with open(path + SUSPECT, encoding="ascii", errors="replace") as f:
-            told, _, how = f.read().partition(" ")
-        if told == file and (patient or how != "rows"):
-            return _SOME_ROWS if how == "rows" else _DAMAGED
+    found = marked(path)
+    if found is not None and found.file == file and (patient or found.alone):
+        return _DAMAGED if found.alone else _SOME_ROWS
     if file and os.environ.get(_VARIABLE, "").rstrip(_AGAIN) == file:
         return _DAMAGED
     if _is_emptied(layout):
@@ -128,41 +126,41 @@ def _mend(layout: Layout, need: str) -> None:
         except DamagedStoreError:
             need = _DAMAGED
         else:
-            mark(path, "", alone=False)
+            mark(path, Mark("", alone=False, told=True))
             return
     from builder.state import salvage
 
-    mark(path, inode(path), alone=True)
+    before = marked(path)
+    told = before is not None and before.told
+    mark(path, Mark(inode(path), alone=True, told=True))
     # Where a crash came between the two renames the new file is all there is.
     if os.path.exists(path) or not salvage.finish(path):
         salvage.write_anew(path, salvage=not os.environ.get(_VARIABLE, "").endswith(_AGAIN))
-    if need != _SOME_ROWS:  # of those the process that found them has told
+    if not told:
         sys.stderr.write(
             f"warning: the metadata database {path} {need}: moved to {path}{ASIDE}."
             " What it has lost is made anew; whole images keep their names\n"
         )
 
 
-def _alone_now(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        fcntl.flock(fd, fcntl.LOCK_SH)  # a conversion that fails gives the lock up
-        return False
-    return True
-
-
 def _be_alone(fd: int, layout: Layout) -> None:
-    """Wait until no other process has the database open; say so if that takes a while."""
-    import time
+    """Wait until no other process has the database open; say so if that takes a while. CancelledError.
 
+    A try that fails gives up the lock that was shared, so that two who wait for this do not wait for one another.
+    """
     end = time.monotonic() + _PATIENCE_SECONDS
-    while time.monotonic() < end:
-        if _alone_now(fd):
-            return
-        time.sleep(0.02)
-    sys.stderr.write(f"waiting for other pybuild processes that use {layout.root} to end\n")
-    fcntl.flock(fd, fcntl.LOCK_EX)
+    told = False
+
+    def attempt() -> int | None:
+        nonlocal told
+        if locks.try_lock_fd(fd):
+            return 1
+        if not told and time.monotonic() >= end:
+            told = True
+            sys.stderr.write(f"waiting for other pybuild processes that use {layout.root} to end\n")
+        return None
+
+    cancel.retry(attempt)
 
 
 def restart(error: BaseException, database: str) -> None:
@@ -192,10 +190,9 @@ def is_damaged(error: BaseException, database: str) -> bool:
         if isinstance(e, DamagedStoreError):
             return True
         if isinstance(e, sqlite3.Error):
-            code = getattr(e, "sqlite_errorcode", 0) & 0xFF
-            if code in (_CORRUPT, _TOO_BIG, _NOT_A_DATABASE):
+            if is_corruption(e):
                 return True
-            if code in _OTHER_CAUSES:
+            if getattr(e, "sqlite_errorcode", 0) & 0xFF in _OTHER_CAUSES:
                 return False
     if any(isinstance(e, (UsageError, StepError, CancelledError)) for e in chain):
         return False

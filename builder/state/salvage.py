@@ -67,7 +67,7 @@ def unsound(path: str) -> str:
 def _check(c: sqlite3.Connection) -> str:
     problems = [str(text) for (text,) in c.execute("PRAGMA integrity_check(1)")]
     if problems != ["ok"]:
-        return problems[0]
+        return problems[0].splitlines()[-1]  # the first line names the database
     try:
         version = migrations.version_of(c)
     except DamagedStoreError as e:

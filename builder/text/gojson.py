@@ -21,7 +21,12 @@ def text(value: Any, *, indent: int | None = None) -> str:
     return out
 
 
-def encode(value: Any, *, indent: int | None = None) -> bytes:
+def valid_utf8(value: str) -> str:
+    """What is no UTF-8 (a lone surrogate, of a byte or an escape) is U+FFFD, as Go reads and writes it."""
+    return value if value.isascii() else "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in value)
+
+
+def encode(value: object, *, indent: int | None = None) -> bytes:
     """The bytes. For each that is no UTF-8 Go writes the six characters ``\\ufffd``."""
     out = text(value, indent=indent)
     try:

@@ -21,6 +21,7 @@ from builder.text.paths import base, clean, join
 from builder.text.quoting import quote
 from builder.values import dataclass, field
 from frontend.convert.outline_capture import MountInfo
+from frontend.convert.paths import checked
 from frontend.convert.state import Inputs, mkdir_edge
 from frontend.errors import ConvertError
 
@@ -62,6 +63,8 @@ def run_mounts(stage: StageState, command: RunCommand, sources: tuple[StageState
     found = RunMounts()
     for flag, source in zip(command.mounts, sources, strict=True):
         edge = context.main if not flag.from_ and flag.type != "cache" else source.state.edge
+        checked(flag.target)
+        checked(flag.source)
         if (flag.from_ or flag.type == "cache") and not source.dispatched:
             where = f"from stage {quote(flag.from_)} to {quote(flag.target)}"
             raise ConvertError(f"cannot mount {where}, stage needs to be defined before current command")

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from builder.text.paths import join
+from builder.text.quoting import quote
+from frontend.errors import ConvertError
+
+
+def checked(path: str) -> str:
+    """``path``, if it can be one: the kernel takes a NUL byte for its end. Raises ``ConvertError``."""
+    if "\0" in path:
+        raise ConvertError(f"invalid path {quote(path)}: a path can't contain a NUL byte")
+    return path
 
 
 def unix_form(path: str, os: str) -> str:
-    """A path as typed for images of ``os``, in slashes: for windows without its drive. ValueError for one that is not on C:."""
+    """A path as typed for images of ``os``, in slashes: for windows without its drive. ValueError for one that is not on C:,
+    ``ConvertError`` as ``checked``."""
+    checked(path)
     if os != "windows":
         return path
     path = path.replace("\\", "/")

@@ -10,6 +10,8 @@ from frontend.parser.logical import MAX_LINE, LineReader, LogicalLine
 from frontend.parser.node import Node, ParseResult, line_ranges
 from frontend.parser.words import CUTTERS, Words, split_command
 
+_NO_UTF8 = ("\udcff\udcfe", "\udcfe\udcff")
+"""The byte order marks of UTF-16 and UTF-32, decoded as above."""
 _HEREDOC_INSTRUCTIONS = frozenset(("add", "copy", "run"))
 
 
@@ -19,6 +21,9 @@ def parse(text: str) -> ParseResult:
     Raises ``ParseError``. Instruction names are not checked here, nor are arguments beyond what cutting them needs:
     see ``frontend.instructions``.
     """
+    if text.startswith(_NO_UTF8) or "\0" in text[:4]:
+        cause = "the file is UTF-16 or UTF-32 text, it has to be UTF-8"
+        raise ParseError(f"dockerfile parse error on line 1: {cause}", line_ranges(1, 1))
     reader = LineReader(text)
     nodes: list[Node] = []
     while (logical := reader.next()) is not None:

@@ -1,18 +1,23 @@
 """Noise in the metadata database, and what two builds make of it. By hand, for the full numbers::
 
-    python -m tests.engine.noise --pages 300 --bytes 100 --jobs 2
+    python -m tests.engine.noise --pages 300 --bytes 100 --indexes 20 --jobs 2
 
-``--pages N``: N databases with one to four whole pages of noise anywhere. ``--bytes N``: for every table and index N databases with
-1 to 40 bytes of noise in one of its leaf pages. Needs root, docker-registry and git, as the integration tests do.
+``--pages N``: N databases with one to four whole pages of noise anywhere. ``--bytes N``: for every table N databases with 1 to 40
+bytes of noise in one of its leaf pages; ``--indexes N``: the same for every index. Needs root, docker-registry and git, as the
+integration tests do.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import importlib
 import json
+import multiprocessing
 import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -23,11 +28,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from builder.values import dataclass, field
 from tests.support import bases
-from tests.support.cli import Done, Pybuild
+from tests.support.cli import DEADLINE, Done, Pybuild
 from tests.support.oci import Image, read_image
 from tests.support.pages import Pages, overwrite, read_pages
 from tests.support.processes import Registry, Server
@@ -54,13 +59,15 @@ _QUIET, _MOST = 1, 4
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A context that was built once: ``root`` is the state folder from then, ``listing`` and ``manifest`` what the image was."""
+    """A context that was built once: ``root`` is the state folder from then; ``listing``, ``manifest`` and the digests of its
+    ``archives`` say what the image was."""
 
     root: str
     context: str
     pages: Pages
     listing: Mapping[str, tuple[Any, ...]]
     manifest: str
+    archives: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +80,64 @@ class Verdict:
     warned: bool = False
     rerun: int = 0
     output: str = field(default="", repr=False)
+
+
+class Warm(Pybuild):
+    """Commands as children of this process, which has all modules loaded: a tenth of the time. A command that starts itself again
+    does so as a real one. For a process without threads."""
+
+    def __call__(
+        self,
+        *args: str,
+        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str | None] | None = None,
+        input: str | bytes = b"",
+    ) -> Done:
+        assert not input, "standard input is empty here"
+        assert cwd is None, "there is one working folder"
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            child = os.fork()
+            if child == 0:
+                _become(self.command(*args), self.environment(env), out.fileno(), err.fileno())
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            texts = []
+            for file in (out, err):
+                file.seek(0)
+                texts.append(file.read().decode(errors="replace"))
+        return Done(tuple(args), code, *texts)
+
+
+def _become(command: Sequence[str], environment: dict[str, str], out: int, err: int) -> NoReturn:
+    """In a forked child: be the command."""
+    code = 99
+    try:
+        signal.alarm(int(DEADLINE))
+        os.environ.clear()
+        os.environ.update(environment)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        sys.argv[:] = ["pybuild", *command[3:]]
+        sys.orig_argv[:] = command
+        from builder.cli.main import main as pybuild
+
+        code = pybuild()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def warm_up(pybuild: Pybuild, context: str) -> None:
+    """Load what a cached build, and one that finds damage, loads."""
+    code = "import sys; from builder.cli.main import main; main(); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "-o", "type=image", context],
+        env=pybuild.environment(), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for name in [*done.stdout.split(), "builder.state.salvage", "builder.cache.repair", "builder.cache.fsck"]:
+        if name.split(".")[0] in ("builder", "frontend", "runtime", "json", "sqlite3", "hashlib", "zlib", "isal", "click"):
+            importlib.import_module(name)
 
 
 # ---------------------------------------------------------------------------------------------------------------- the subject
@@ -91,9 +156,11 @@ def prepared(folder: str) -> Iterator[Subject]:
             path.write_text(f"{n}\n")
         (context / "Dockerfile").write_text(DOCKERFILE.format(base=base, http=http, git=git))
         root = f"{folder}/root"
-        done, image, manifest = build(Pybuild(root), str(context), folder)
-        assert image is not None, done.err
-        yield Subject(root, str(context), read_pages(f"{root}/{DATABASE}"), listing(image), manifest)
+        done = build(Pybuild(root), str(context), folder)
+        assert done.code == 0, done.err
+        image, manifest = read(folder)
+        pages = read_pages(f"{root}/{DATABASE}")
+        yield Subject(root, str(context), pages, listing(image), manifest, archives(folder))
 
 
 def _serve(folder: str, stack: ExitStack) -> tuple[str, str]:
@@ -126,18 +193,30 @@ def _free_port() -> int:
         return int(s.getsockname()[1])
 
 
-def build(pybuild: Pybuild, context: str, out: str) -> tuple[Done, Image | None, str]:
-    """(how it ended, the image, its manifest with all times set to one). The image is None if there is none, or none
-    whose layers are those of its config."""
-    plain, timeless = f"{out}/plain.tar", f"{out}/timeless.tar"
-    for path in (plain, timeless):
+def build(pybuild: Pybuild, context: str, out: str) -> Done:
+    """Build into the image store, and into two archives: as it is, and with all times set to one."""
+    for path in _archives(out):
         if os.path.exists(path):
             os.unlink(path)
+    plain, timeless = _archives(out)
     outputs = ("type=image", f"type=oci,dest={plain}", f"type=oci,dest={timeless},rewrite-timestamp=true")
-    done = pybuild("-t", "app", *(word for output in outputs for word in ("-o", output)), context, env={"SOURCE_DATE_EPOCH": "1"})
-    if done.code:
-        return done, None, ""
-    return done, read_image(plain), json.dumps(read_image(timeless).manifest, sort_keys=True)
+    args = [word for output in outputs for word in ("-o", output)]
+    return pybuild("-t", "app", *args, context, env={"SOURCE_DATE_EPOCH": "1"})
+
+
+def _archives(out: str) -> tuple[str, str]:
+    return f"{out}/plain.tar", f"{out}/timeless.tar"
+
+
+def archives(out: str) -> tuple[str, ...]:
+    """Digests of both."""
+    return tuple(hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in _archives(out))
+
+
+def read(out: str) -> tuple[Image, str]:
+    """(the image, its manifest with all times set to one). AssertionError where layers are not those of the config."""
+    plain, timeless = _archives(out)
+    return read_image(plain), json.dumps(read_image(timeless).manifest, sort_keys=True)
 
 
 def listing(image: Image) -> dict[str, tuple[Any, ...]]:
@@ -173,14 +252,12 @@ def damage_rows(path: str, pages: Pages, kind: str, seed: int) -> None:
     overwrite(path, start + at, choose.randbytes(size))
 
 
-def trial(subject: Subject, kind: str, seed: int, folder: str) -> Verdict:
+def trial(subject: Subject, kind: str, seed: int, folder: str, command: type[Pybuild] = Pybuild) -> Verdict:
     """Damage a copy of the root, then build until a build is cached and silent: each has to give the image, no more than one may
     warn, and what follows the one that noticed has to be past it."""
     root = f"{folder}/root"
-    # Hard links: nothing in a store is written to in place but the database, and files that a step is writing.
-    subprocess.run(["cp", "-al", subject.root, root], check=True)
-    os.unlink(f"{root}/{DATABASE}")
-    shutil.copy(f"{subject.root}/{DATABASE}", f"{root}/{DATABASE}")
+    pybuild = command(root)
+    subprocess.run(["cp", "-a", subject.root, root], check=True)
     (damage if seed % 2 or kind == PAGES else damage_rows)(f"{root}/{DATABASE}", subject.pages, kind, seed)
     faults: list[str] = []
     outputs: list[str] = []
@@ -188,29 +265,23 @@ def trial(subject: Subject, kind: str, seed: int, folder: str) -> Verdict:
     rerun = quiet = 0
     while quiet < _QUIET and len(outputs) < _MOST:
         turn = f"build {len(outputs) + 1}"
-        try:
-            done, image, manifest = build(Pybuild(root), subject.context, folder)
-        except (AssertionError, subprocess.TimeoutExpired) as e:
-            return Verdict(kind, seed, (*faults, f"{turn}: wrong: {str(e)[:200]}"), bool(warnings), rerun, "\n----\n".join(outputs))
+        done = build(pybuild, subject.context, folder)
         outputs.append(done.err)
         told = [line for line in done.err.splitlines() if line.startswith("warning:")]
         warnings += told
-        quiet = 0 if told or done.not_cached() or image is None else quiet + 1
+        quiet = 0 if told or done.not_cached() or done.code else quiet + 1
         rerun += len(done.not_cached())
         if "Traceback" in done.err:
             faults.append(f"{turn}: a traceback")
-        if image is None:
+        if done.code:
             faults.append(f"{turn}: failed: {done.err.strip().splitlines()[-1:]}")
-        elif listing(image) != subject.listing:
-            lost = sorted(subject.listing.keys() - image.files().keys())
-            faults.append(f"{turn}: wrong: {len(lost)} files are missing, such as {lost[:3]}")
-        elif manifest != subject.manifest:
-            faults.append(f"{turn}: wrong: another manifest")
+        elif why := _wrong(subject, folder):
+            faults.append(f"{turn}: wrong: {why}")
     if quiet < _QUIET:
         faults.append(f"it stays: build {len(outputs)} is not cached, or warns")
     # What no build has read fsck may still find; then the next command is past it.
-    warnings += [line for line in Pybuild(root)("fsck").err.splitlines() if line.startswith("warning:")]
-    checked = Pybuild(root)("fsck", "--verify")
+    warnings += [line for line in pybuild("fsck").err.splitlines() if line.startswith("warning:")]
+    checked = pybuild("fsck", "--verify")
     if checked.code:
         faults.append(f"fsck: {checked.out.splitlines()[:2]} {checked.err.splitlines()[-1:]}")
     if len(warnings) > 1:
@@ -219,12 +290,26 @@ def trial(subject: Subject, kind: str, seed: int, folder: str) -> Verdict:
     return Verdict(kind, seed, tuple(faults), bool(warnings), rerun, "\n----\n".join(outputs))
 
 
+def _wrong(subject: Subject, folder: str) -> str:
+    """What is wrong with the image that was just built, or ""."""
+    if archives(folder) == subject.archives:
+        return ""
+    try:
+        image, manifest = read(folder)
+    except AssertionError as e:
+        return f"its parts do not fit one another: {str(e)[:200]}"
+    if listing(image) != subject.listing:
+        lost = sorted(subject.listing.keys() - image.files().keys())
+        return f"{len(lost)} files are missing, such as {lost[:3]}"
+    return "" if manifest == subject.manifest else "another manifest"
+
+
 # ------------------------------------------------------------------------------------------------------------------- by hand
 def _one(work: tuple[Subject, str, int, str]) -> Verdict:
     subject, kind, seed, folder = work
     at = tempfile.mkdtemp(dir=folder)
     try:
-        return trial(subject, kind, seed, at)
+        return trial(subject, kind, seed, at, Warm)
     finally:
         shutil.rmtree(at, ignore_errors=True)
 
@@ -234,6 +319,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pages", type=int, default=0, metavar="N")
     parser.add_argument("--bytes", type=int, default=0, metavar="N")
+    parser.add_argument("--indexes", type=int, default=0, metavar="N")
     parser.add_argument("--only", default="", metavar="TABLE", help="bytes in this table or index alone")
     parser.add_argument("--first", type=int, default=0, metavar="SEED")
     parser.add_argument("--jobs", type=int, default=1, metavar="N")
@@ -241,10 +327,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = parser.parse_args(argv)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="noise-") as folder, prepared(folder) as subject:
-        kinds = [k for k in subject.pages.leaves if flags.only in ("", k)]
-        work = [(subject, PAGES, seed, folder) for seed in range(flags.first, flags.first + flags.pages)]
-        work += [(subject, kind, seed, folder) for kind in kinds for seed in range(flags.first, flags.first + flags.bytes)]
-        with ProcessPoolExecutor(flags.jobs) as pool:
+        many = {PAGES: flags.pages}
+        for kind in subject.pages.leaves:
+            if flags.only in ("", kind):
+                many[kind] = flags.bytes if kind in subject.pages.tables else flags.indexes
+        work = [
+            (subject, kind, seed, folder) for kind, count in many.items() for seed in range(flags.first, flags.first + count)
+        ]
+        warm_up(Pybuild(subject.root), subject.context)
+        with ProcessPoolExecutor(flags.jobs, mp_context=multiprocessing.get_context("fork")) as pool:
             verdicts = list(_told(pool.map(_one, work), flags.verbose))
     _table(verdicts)
     print(f"{len(verdicts)} databases in {time.monotonic() - began:.0f} s")

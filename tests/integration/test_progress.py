@@ -39,7 +39,7 @@ def test_every_step_ends_once(pybuild: Pybuild, folder: str) -> None:
 
 
 def test_raw_progress_is_json_to_its_last_line(pybuild: Pybuild, folder: str) -> None:
-    done = pybuild.ok("--progress=rawjson", folder)
+    done = pybuild.ok("--progress=rawjson", "--build-arg", "NOBODY=1", folder)
     lines = [json.loads(line) for line in done.err.splitlines()]
     vertexes = [v for line in lines for v in line.get("vertexes", ())]
     known = {v["digest"] for v in vertexes}
@@ -55,7 +55,7 @@ def test_raw_progress_is_json_to_its_last_line(pybuild: Pybuild, folder: str) ->
     assert sorted((log["stream"], base64.b64decode(log["data"])) for log in logs) == [(1, b"out\n"), (2, b"err\n")]
     warnings = [base64.b64decode(w["short"]).decode() for line in lines for w in line.get("warnings", ())]
     assert any(w.startswith("ConsistentInstructionCasing: ") for w in warnings)
-    assert any("has no name" in w for w in warnings)
+    assert any("[NOBODY] were not consumed" in w for w in warnings)
 
 
 def test_a_cached_build_says_so_in_json(pybuild: Pybuild, folder: str) -> None:

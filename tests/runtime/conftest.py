@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from builder.state.cancel import Token
 from runtime import executor
 from runtime.spec import ExitStatus, Process, Sandbox
 
@@ -87,7 +88,7 @@ class Runner:
             Sandbox(self.rootfs, **sandbox),  # type: ignore[arg-type]
             Process(args, ("PATH=/bin", *env), cwd, user, stdin),
             on_output,
-            cancelled or threading.Event(),
+            cancelled or Token(),
         )
         return Result(status, output[1].decode(errors="replace"), output[2].decode(errors="replace"))
 

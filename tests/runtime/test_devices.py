@@ -34,7 +34,7 @@ import os, sys, threading
 from runtime import executor, zygote
 from runtime.errors import RuntimeFault
 from runtime.linux import mounts, namespaces
-from runtime.spec import BindMount, Process, Sandbox, TmpfsMount
+from runtime.spec import NEVER, BindMount, Process, Sandbox, TmpfsMount
 name, base, script = sys.argv[1:]
 namespaces.enter_private_mount_namespace()
 zygote.start()
@@ -46,7 +46,7 @@ def show(stream, data):
     sys.stdout.write(data.decode()); sys.stdout.flush()
 sandbox = Sandbox(f"{base}/merged", mounts=(BindMount("/bind", f"{base}/bind"), TmpfsMount("/tmpfs")), shm_size=1 << 20)
 try:
-    executor.select(name or None).run(sandbox, Process(("/bin/sh", "-c", script), ("PATH=/bin",)), show, threading.Event())
+    executor.select(name or None).run(sandbox, Process(("/bin/sh", "-c", script), ("PATH=/bin",)), show, NEVER)
 except RuntimeFault as fault:
     print("refused:", fault, "|", fault.hint)
 """

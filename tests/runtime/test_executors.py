@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from builder.state.cancel import Token
 from runtime import executor, trampoline
 from runtime.errors import RuntimeFault
 from runtime.spec import BindMount, Sandbox, TmpfsMount
@@ -133,7 +134,7 @@ class TestUser:
         """Neither us nor runc, which opens both by itself. The timer is for an implementation that does."""
         os.unlink(f"{run.rootfs}/etc/{name}")
         os.mkfifo(f"{run.rootfs}/etc/{name}")
-        cancelled = threading.Event()
+        cancelled = Token()
         timer = threading.Timer(20, cancelled.set)
         timer.start()
         try:
@@ -417,7 +418,7 @@ class TestMounts:
 
 class TestCancel:
     def test_the_whole_sandbox_is_killed_at_once(self, run) -> None:
-        cancelled = threading.Event()
+        cancelled = Token()
         result = run.run(
             ("/bin/sh", "-c", "trap '' TERM INT; sleep 1000 & echo ready; sleep 1000"),
             cancelled=cancelled,

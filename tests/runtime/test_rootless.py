@@ -29,11 +29,11 @@ sys.path.insert(0, sys.argv[1])
 from runtime import executor, zygote
 from runtime.errors import RuntimeFault
 from runtime.linux import mounts, namespaces
-from runtime.spec import Process, Sandbox
+from runtime.spec import NEVER, Process, Sandbox
 def show(stream, data): os.write(stream, data)
 def run(name, script, user="", **options):
     process = Process(("/bin/sh", "-c", script), ("PATH=/bin",), "/", user)
-    return executor.select(name).run(Sandbox(sys.argv[2], **options), process, show, threading.Event()).code
+    return executor.select(name).run(Sandbox(sys.argv[2], **options), process, show, NEVER).code
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import socket
@@ -30,7 +31,7 @@ BUILDER = """
 import sys, threading
 from runtime import executor, zygote
 from runtime.linux import namespaces
-from runtime.spec import Process, Sandbox
+from runtime.spec import NEVER, Process, Sandbox
 name, rootfs, marker, early = sys.argv[1:]
 if early == "early":
     namespaces.enter_private_mount_namespace()
@@ -38,7 +39,7 @@ if early == "early":
 def show(stream, data):
     sys.stdout.write(data.decode()); sys.stdout.flush()
 command = f"trap '' TERM INT HUP; sleep {marker} & echo ready; sleep {marker}"
-executor.select(name).run(Sandbox(rootfs), Process(("/bin/sh", "-c", command), ("PATH=/bin",)), show, threading.Event())
+executor.select(name).run(Sandbox(rootfs), Process(("/bin/sh", "-c", command), ("PATH=/bin",)), show, NEVER)
 """
 
 
@@ -147,6 +148,86 @@ def test_whoever_is_killed_is_named_and_the_next_run_works(run: Runner, victim: 
     assert run("exit 5").code == 5
 
 
+LEAKING = """
+import json, os, sys, threading
+for number in range(7, 40):
+    if number not in map(int, os.listdir("/proc/self/fd")):
+        os.dup2(os.open("/", os.O_RDONLY), number, inheritable=True)
+from runtime import executor, launch, zygote
+from runtime.errors import RuntimeFault
+from runtime.job import Job
+from runtime.linux import namespaces
+from runtime.spec import Process, Sandbox
+early, name, rootfs = sys.argv[1:]
+if early == "early":
+    namespaces.enter_private_mount_namespace()
+    zygote.start()
+def run(cwd, *command):
+    found = bytearray()
+    process = Process(command, ("PATH=/bin",), cwd)
+    try: executor.select(name).run(Sandbox(rootfs), process, lambda _, data: found.extend(data), threading.Event())
+    except RuntimeFault: pass
+    return found.decode()
+def bare(*command):
+    found = bytearray()
+    launch.start(Job(command, "/mnt"), lambda _, data: found.extend(data), threading.Event())
+    return found.decode()
+"""
+
+
+@pytest.mark.parametrize("early", ["early", "late"])
+def test_no_folder_that_the_builder_has_open_reaches_a_runtime(run: Runner, early: str) -> None:
+    """CVE-2024-21626: a descriptor of a folder of the host is a way out, for whom it is left open as for a working folder that
+    names it."""
+    show = """
+print(json.dumps([bare("/bin/ls", "/proc/self/fd"), run("/", "ls", "/proc/self/fd"),
+    *(run(f"/proc/self/fd/{number}", "ls", "-d", "host", "home", "usr", "root") for number in (7, 8, 9, 20, 39))]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", LEAKING + show, early, run.name, run.rootfs],
+        env={**os.environ, "PYTHONPATH": ROOT},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    runtimes, steps, *folders = json.loads(done.stdout)
+    assert runtimes.split() == ["0", "1", "2", "3"]  # 3 is ls reading the folder
+    assert steps.split() == ["0", "1", "2", "3"]
+    for found in folders:
+        assert not {"usr", "home", "root"} & set(found.split()), found
+
+
+def test_a_step_has_no_way_to_the_terminal_of_who_builds(run: Runner) -> None:
+    """CVE-2017-5226: with TIOCSTI a step could type there. Its session is none that has a terminal."""
+    script = """
+import fcntl, os, sys, termios, threading
+from runtime import executor, zygote
+from runtime.spec import Process, Sandbox
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+assert os.open("/dev/tty", os.O_RDWR) > 2
+zygote.start()
+def show(stream, data): os.write(2, data)
+command = ("/bin/sh", "-c", "(echo typed >/dev/tty) 2>/dev/null && echo terminal; echo ran")
+executor.select(sys.argv[1]).run(Sandbox(sys.argv[2]), Process(command, ("PATH=/bin",)), show, threading.Event())
+"""
+    ours, theirs = os.openpty()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", script, run.name, run.rootfs],
+            env={**os.environ, "PYTHONPATH": ROOT},
+            stdin=theirs,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.stderr == "ran\n"
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
 def test_a_helper_that_can_not_fork_says_so_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """A limit on processes, or no memory: one sandbox fails with the reason, all others of the build go on."""
 
@@ -169,8 +250,8 @@ def test_without_dev_null_the_reason_is_told(run: Runner) -> None:
 import sys, threading
 from runtime import executor
 from runtime.errors import RuntimeFault
-from runtime.spec import Process, Sandbox
-try: executor.select(sys.argv[1]).run(Sandbox(sys.argv[2]), Process(("true",), ("PATH=/bin",)), print, threading.Event())
+from runtime.spec import NEVER, Process, Sandbox
+try: executor.select(sys.argv[1]).run(Sandbox(sys.argv[2]), Process(("true",), ("PATH=/bin",)), print, NEVER)
 except RuntimeFault as fault: print(fault)
 """
     node = f"{run.rootfs}/../node"
@@ -217,14 +298,14 @@ def test_a_run_sees_mounts_made_after_the_helper_started(tmp_path: object) -> No
 import os, sys, threading
 from runtime import executor, zygote
 from runtime.linux import mounts, namespaces
-from runtime.spec import Process, Sandbox
+from runtime.spec import NEVER, Process, Sandbox
 namespaces.enter_private_mount_namespace()
 zygote.start()
 base = sys.argv[1]
 for name in ("upper", "work", "merged", "empty"): os.mkdir(f"{base}/{name}")
 mounts.overlay([f"{base}/root", f"{base}/empty"], f"{base}/upper", f"{base}/work", f"{base}/merged")
 command = Process(("/bin/sh", "-c", "rm /etc/group; echo new >/tmp/file"), ("PATH=/bin",))
-print(executor.select(sys.argv[2]).run(Sandbox(f"{base}/merged"), command, print, threading.Event()).code)
+print(executor.select(sys.argv[2]).run(Sandbox(f"{base}/merged"), command, print, NEVER).code)
 mounts.unmount(f"{base}/merged")
 print(sorted(os.listdir(f"{base}/upper")), os.listdir(f"{base}/upper/etc"), os.listdir(f"{base}/upper/tmp"))
 """

@@ -7,6 +7,7 @@ import sqlite3
 
 from builder.values import dataclass
 
+SCHEMA = "sqlite_schema"
 _INTERIOR = {0x02, 0x05}
 _HEADER = 100
 """Bytes of the first page that are the file's own header."""
@@ -14,23 +15,27 @@ _HEADER = 100
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """``leaves``: page numbers (from 1) that hold the rows of a table or index, by its name. ``size`` of one page, in bytes."""
+    """``leaves``: page numbers (from 1) that hold the rows of a table or index, by its name. ``size`` of one page, in bytes.
+    ``tables``: which of the names are tables; the schema itself is one."""
 
     size: int
     count: int
     leaves: dict[str, tuple[int, ...]]
+    tables: tuple[str, ...]
 
 
 def read_pages(path: str) -> Pages:
     """Of a database that nobody has open: what was in the log is written to the file first."""
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    roots = {"sqlite_schema": 1, **dict(connection.execute("SELECT name, rootpage FROM sqlite_schema WHERE rootpage > 0"))}
+    rows = connection.execute("SELECT name, rootpage, type = 'table' FROM sqlite_master WHERE rootpage > 0").fetchall()
     connection.close()
+    rows.append((SCHEMA, 1, True))
     with open(path, "rb") as file:
         data = file.read()
     size = int.from_bytes(data[16:18], "big")
-    return Pages(size, len(data) // size, {name: tuple(_leaves(data, size, root)) for name, root in sorted(roots.items())})
+    leaves = {name: tuple(_leaves(data, size, root)) for name, root, _ in sorted(rows)}
+    return Pages(size, len(data) // size, leaves, tuple(name for name, _, is_table in sorted(rows) if is_table))
 
 
 def _leaves(data: bytes, size: int, root: int) -> list[int]:

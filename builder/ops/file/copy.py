@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from builder.files.copy import HardLinks, Rules, copy_node, set_folder_metadata, set_times
 from builder.files.tree import Node, OpenFolders, Tree
 from builder.ops.file.dest import Destination, lstat_at, remove_at
-from builder.ops.file.errors import FileActionError
+from builder.ops.file.errors import FileActionError, from_os
 from builder.state.cancel import checkpoint
 from builder.text.paths import clean, rooted
 from builder.text.patterns import MatchInfo, PatternMatcher
@@ -177,7 +177,11 @@ class Copier:
                 return None
             return _Level(node, relative, _Target(node, parent, name), self._kids(node), in_info, ex_info, False, False, False)
         folder = self._fd(parent)
-        there = None if parent.fresh else lstat_at(folder, name)
+        path = f"{parent.path}/{name}" if parent.path else name
+        try:
+            there = None if parent.fresh else lstat_at(folder, name)
+        except OSError as e:
+            raise from_os(e, op="lstat", path="/" + path) from e
         if there is not None and self._always_replace and not (node.is_dir and stat.S_ISDIR(there.st_mode)):
             remove_at(folder, name)
             there = None
@@ -185,7 +189,6 @@ class Copier:
             target = _Target(node, parent, name)
             created = self._make(target, folder, overwrite)
             return _Level(node, relative, target, self._kids(node), in_info, ex_info, True, created, overwrite)
-        path = f"{parent.path}/{name}" if parent.path else name
         if there is not None:
             if stat.S_ISDIR(there.st_mode):
                 raise FileActionError(f"cannot replace to directory /{path} with file")
@@ -231,11 +234,13 @@ class Copier:
         try:
             os.mkdir(target.name, 0o700, dir_fd=above)
             created = True
-        except FileExistsError:
+        except OSError as e:
+            if not isinstance(e, FileExistsError):
+                raise from_os(e, op="mkdir", path="/" + target.path) from e
             created = False
             there = lstat_at(above, target.name)
             if there is None or not stat.S_ISDIR(there.st_mode):
-                raise FileActionError(f"cannot copy to non-directory: /{target.path}") from None
+                raise _no_folder(target, above) from None
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         self._opened(target, os.open(target.name, flags, dir_fd=above))
         target.made, target.fresh = True, created
@@ -255,3 +260,15 @@ class Copier:
             os.close(target.fd)
             target.fd = -1
             self._open.remove(target)
+
+
+def _no_folder(target: _Target, above: int) -> FileActionError:
+    """A folder is copied onto something else. Of a link it is told where it leads: base images have links where folders were."""
+    text = f"cannot copy to non-directory: /{target.path}"
+    try:
+        link = os.readlink(target.name, dir_fd=above)
+    except OSError:
+        return FileActionError(text)
+    place = posixpath.normpath(posixpath.join("/", posixpath.dirname(target.path), link))
+    hint = f"a folder does not replace a link: copy what is in it to {place}"
+    return FileActionError(f"{text} (a symbolic link to {link})", hint=hint)

@@ -21,6 +21,7 @@ from builder.solver.types import CacheMap, CacheMapDep, Manifest, OpContext, Res
 from builder.sources.local import LocalRef, read_view
 from builder.text import paths
 from builder.text.glob import BadPatternError, contains_wildcards
+from builder.text.quoting import quote
 from builder.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class FileOp:
         self.actions = vertex.op.actions
         self.count = len(vertex.inputs)
         self.worker = worker
-        self.session = session
+        self.vertex, self.session = vertex, session
         self.name = vertex.meta.name
         self._check()
 
@@ -103,7 +104,7 @@ class FileOp:
     # ------------------------------------------------------------------------------------------ work
     def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
         """One ref for each output. StepError with the cause; nothing is left behind then."""
-        before_work(context.vertex, self.session)
+        before_work(self.vertex, self.session)
         refs = cast("Sequence[Readable]", inputs)
         run = _Run(self, context, refs)
         try:
@@ -238,15 +239,21 @@ class _Run:
             return user, owner.group if isinstance(owner.group, int) else user
         base = self._op._base_of(i)
         if base == NO_INPUT:
-            raise StepError(f"invalid user index: {base}")
+            named = ":".join(str(x) for x in (owner.user, owner.group) if x is not None)
+            raise StepError(f"can't look up the owner {quote(named)}: on scratch there is no /etc/passwd", hint="give numbers")
         key = (base, owner)
         if key not in self._ids:
             from runtime.user import lookup
 
             spec = f"{'' if owner.user is None else owner.user}:{'' if owner.group is None else owner.group}"
             with self._inputs[base].mount() as folder:
-                self._ids[key] = lookup(folder, spec)
+                self._ids[key] = lookup(folder, spec, self._warn)
         return self._ids[key]
+
+    def _warn(self, text: str) -> None:
+        from builder.progress.events import Warned
+
+        self._context.progress(Warned(f"{self._op.name}: {text}"))
 
 
 def _inputs_of(action: FileAction) -> tuple[int, ...]:

@@ -26,6 +26,7 @@ from builder.files.trees import name_of
 from builder.files.xattrs import wanted
 from builder.ops.file.dest import Destination, lstat_at, remove_at
 from builder.ops.file.errors import FileActionError
+from builder.state.cancel import checkpoint
 from builder.state.disk import check_room
 from builder.text.paths import clean
 from runtime.linux.safepath import open_in_root
@@ -98,23 +99,28 @@ class _Unpacker:
 
     def run(self, reader: TarReader) -> None:
         for entry in reader.members():
-            name = clean(entry.name)
-            path = clean("/" + name)
-            if path == "/":
-                # "." is passed over, other ways to say it give the folder the member's metadata.
-                if name != "." and entry.type == DIR:
-                    self._finish_root(entry)
-                continue
-            head, last = posixpath.split(path)
-            folder = self._enter(head, last)
+            checkpoint()
             try:
-                self._put(reader, entry, folder, last, path)
+                self._member(reader, entry)
             except OverflowError:
                 raise entry.no_such_owner() from None
-            finally:
-                os.close(folder)
         for path, time_ns in self._folders:
             self._set_folder_time(path, time_ns)
+
+    def _member(self, reader: TarReader, entry: Entry) -> None:
+        name = clean(entry.name)
+        path = clean("/" + name)
+        if path == "/":
+            # "." is passed over, other ways to say it give the folder the member's metadata.
+            if name != "." and entry.type == DIR:
+                self._finish_root(entry)
+            return
+        head, last = posixpath.split(path)
+        folder = self._enter(head, last)
+        try:
+            self._put(reader, entry, folder, last, path)
+        finally:
+            os.close(folder)
 
     def _enter(self, path: str, name: str) -> int:
         """The folder the member ``name`` lies in, through links inside the root; made (root's, 0755) where the archive has no entry
@@ -179,6 +185,7 @@ class _Unpacker:
             if entry.size > _CHUNK:
                 check_room(fd, entry.stored, f"can't unpack {entry.name}")
             for offset, piece in reader.extents():
+                checkpoint()
                 while piece:
                     written = os.pwrite(fd, piece, offset)
                     offset += written

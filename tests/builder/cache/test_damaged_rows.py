@@ -195,6 +195,47 @@ def test_a_record_that_is_gone_under_its_writer_is_said_in_words(manager):
         work.commit()
 
 
+# -------------------------------------------------------------------------------------------------------------- exports
+def written(manager, ref, base=None):
+    from types import SimpleNamespace
+
+    from builder.exporters.image import ImageOptions, write_image
+    from builder.exporters.types import BuildOutput, SolvedTarget
+    from builder.oci.image import ImageConfig
+    from builder.oci.platform import Platform
+
+    config = ImageConfig(platform=Platform("linux", "amd64"))
+    below = None if base is None else ImageConfig(platform=config.platform, diff_ids=tuple(str(d) for d in base))
+    target = SolvedTarget(config.platform, ref, config, below)
+    worker = SimpleNamespace(cache=manager, content=manager.content)
+    return write_image(worker, BuildOutput((target,)), ImageOptions(), lambda _: None)
+
+
+def test_an_image_is_not_written_with_other_layers_than_it_was_built_of(store):
+    manager, base, top = store
+    ref = manager.get(top)
+    assert len(written(manager, ref, [manager.record(base).diff_id]).manifests[0].layers) == 2
+    change(manager.database, RECORDS, {"id": top}, chain_id=OTHER, blob_chain_id=OTHER)
+    with pytest.raises(DamagedStoreError, match="2 layers that are known of the image are not those"):
+        written(manager, ref)
+
+
+def test_an_image_without_the_layers_of_its_base_is_not_written(store):
+    manager, base, _ = store
+    ref = manager.get(base)
+    with pytest.raises(DamagedStoreError, match="1 layers"):
+        written(manager, ref, [ref.diff_id, OTHER])
+
+
+def test_an_image_is_written_while_another_process_makes_a_blob_anew(store, opened, step):
+    manager, _, top = store
+    ref, other = manager.get(top), opened()
+    manager.content.delete(ref.remote()[-1].descriptor.digest)
+    other.get(top).remote(Compression("zstd"))
+    assert ref.chain_id is not None
+    assert len(written(manager, ref).manifests[0].layers) == 2
+
+
 # ---------------------------------------------------------------------------------------------------- looking it over
 def test_looking_over_drops_what_does_not_stand_and_keeps_the_rest(store, opened, step, registry, warnings):
     manager, base, _ = store

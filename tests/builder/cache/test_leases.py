@@ -73,7 +73,9 @@ def child_manager(root: str):
     layout.create()
     database = Database(layout.database)
     snapshotter = NativeSnapshotter(layout, database, bind=False)
-    return CacheManager(layout, database, ContentStore(layout), snapshotter, warn=lambda _: None)
+    manager = CacheManager(layout, database, ContentStore(layout), snapshotter, warn=lambda _: None)
+    manager.use_snapshots()
+    return manager
 
 
 def start(script: str, *arguments: str) -> subprocess.Popen[str]:
@@ -196,7 +198,7 @@ def test_kill_nine_at_random_instants_leaves_a_sound_store(manager, opened):
     assert other.fsck(verify=True) == []
     assert list(other.snapshotter.keys()) == []
     assert list(other.content.walk()) == []
-    leftover = [n for n in os.listdir(other.layout.snapshots) if not n.startswith(".overlay")]
+    leftover = [n for n in os.listdir(other.layout.snapshots) if not n.startswith((".overlay", ".canary"))]
     assert leftover == []
 
 

@@ -45,6 +45,7 @@ class CacheModel(RuleBasedStateMachine):
         database = Database(layout.database)
         snapshotter = WatchedSnapshotter(layout, database)
         manager = CacheManager(layout, database, ContentStore(layout), snapshotter, warn=self.warnings.append)
+        manager.use_snapshots()
         manager.set_provider_resolver(lambda source, _: self.registry)
         return manager
 

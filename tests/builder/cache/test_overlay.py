@@ -25,7 +25,9 @@ def overlay_manager(root: str) -> CacheManager:
     layout = Layout(root)
     layout.create()
     database = Database(layout.database)
-    return CacheManager(layout, database, ContentStore(layout), OverlaySnapshotter(layout, database))
+    manager = CacheManager(layout, database, ContentStore(layout), OverlaySnapshotter(layout, database))
+    manager.use_snapshots()
+    return manager
 
 
 def in_children(scenario: Callable[[str], object], root: str, count: int = 1) -> list[object]:

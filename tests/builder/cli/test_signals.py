@@ -15,8 +15,10 @@ from builder.cli.signals import Signals
 
 @pytest.fixture(autouse=True)
 def defaults() -> Iterator[None]:
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGHUP)}
-    yield
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signals, "_PATIENCE_SECONDS", 3600.0)  # the watchdog would end the test's process
+        yield
     for number, handler in before.items():
         signal.signal(number, handler)
 
@@ -36,17 +38,40 @@ def test_without_a_signal_codes_are_as_they_are() -> None:
         assert [found.exit_code(code) for code in (0, 1, 130)] == [0, 1, 130]
 
 
-def test_a_second_one_soon_after_does_not_interrupt_the_clean_up_but_a_later_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 1000.0
+def test_the_first_one_calls_the_work_off_and_further_ones_do_not_interrupt_the_clean_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[int] = []
+    monkeypatch.setattr(signals.os, "_exit", left.append)
+    with Signals() as found:
+        assert not found.token.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        assert found.token.is_set()
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGINT)
+    assert left == []
+
+
+def test_a_second_ctrl_c_of_somebody_who_has_waited_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, left = 1000.0, []
     monkeypatch.setattr(signals.time, "monotonic", lambda: now)
+    monkeypatch.setattr(signals.os, "_exit", left.append)
     with Signals():
         with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGTERM)
-        now += 4
-        signal.raise_signal(signal.SIGHUP)
-        now += 2
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+        now += 1
+        signal.raise_signal(signal.SIGINT)
+    assert left == [130]
+
+
+def test_a_clean_up_that_hangs_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[int] = []
+    gone = threading.Event()
+    monkeypatch.setattr(signals.os, "_exit", lambda code: (left.append(code), gone.set()))
+    monkeypatch.setattr(signals, "_PATIENCE_SECONDS", 0.0)
+    with Signals(), pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGTERM)
+    assert gone.wait(30)
+    assert left == [143]
 
 
 def test_what_the_caller_ignores_or_handles_is_left_alone() -> None:

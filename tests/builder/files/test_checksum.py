@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -498,3 +499,16 @@ def test_only_equal_trees_have_equal_checksums(one: Any, two: Any) -> None:
         write(a, one)
         write(b, two)
         assert (checksum(a, "/") == checksum(b, "/")) is (one == two)
+
+
+@pytest.mark.parametrize("link", ["self", "a"])
+def test_links_without_end_right_below_the_root_are_an_error_with_patterns(tmp_path: Any, link: str) -> None:
+    """As COPY --parents and --exclude ask: BuildKit follows those links, and finds no end."""
+    for name, target in (("self", "self"), ("a", "b"), ("b", "a")):
+        os.symlink(target, tmp_path / name)
+    os.mkdir(tmp_path / "sub")
+    os.symlink("loop", tmp_path / "sub" / "loop")
+    for pattern, fails in ((link, True), ("sub", False)):
+        options = ChecksumOptions(follow_links=True, include=(pattern,))
+        with pytest.raises(OSError, match="too many links") if fails else nullcontext():
+            checksum(str(tmp_path), "/", options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from builder.errors import CancelledError, DamagedStoreError, SourceError, StepError, StoreError, UsageError
 from builder.state import recovery, salvage, schema
-from builder.state.database import ASIDE, Database, inode, mark
+from builder.state.database import ASIDE, Database, Mark, inode, mark
 from builder.state.layout import Layout
 from builder.state.locks import try_lock
 from builder.state.recovery import is_damaged
@@ -204,7 +205,7 @@ def test_a_crash_between_the_renames_is_gone_on_from(filled: Layout) -> None:
 
 def test_a_new_file_of_a_crash_is_not_taken_for_the_one_that_is_there(filled: Layout) -> None:
     Path(filled.database + NEW).write_bytes(b"left by a crash")
-    mark(filled.database, inode(filled.database), alone=True)
+    mark(filled.database, Mark(inode(filled.database), alone=True, told=False))
     with entered(filled) as found:
         assert len(found.database.select(schema.GIT_SNAPSHOTS)) == 4
 
@@ -275,3 +276,44 @@ def test_a_damaged_file_is_written_anew_twice_and_then_the_error_is_told(
     assert started == [inode(filled.database), inode(filled.database) + "+"]
     with entered(filled) as found:
         assert found.database.select(schema.GIT_SNAPSHOTS) == []
+
+
+def test_processes_that_wait_to_be_alone_do_not_wait_for_one_another(filled: Layout) -> None:
+    mark(filled.database, Mark(inode(filled.database), alone=True, told=False))
+    found: list[recovery.Entered] = []
+    threads = [threading.Thread(target=lambda: found.append(recovery.enter(filled))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert [len(e.database.select(schema.GIT_SNAPSHOTS)) for e in found] == [4] * 4
+    for e in found:
+        os.close(e.lock)
+
+
+def test_damage_that_sqlite_finds_is_past_for_whoever_opens_the_root_next(filled: Layout) -> None:
+    """Also where no command line starts itself again: in a program that uses the library."""
+    pages = read_pages(filled.database)
+    overwrite(filled.database, (pages.leaves["git_snapshots"][0] - 1) * pages.size, b"\xff" * pages.size)
+    with entered(filled) as found, pytest.raises(StoreError):
+        found.database.select(schema.GIT_SNAPSHOTS)
+    with entered(filled) as found:
+        assert found.look_over
+        assert found.database.select(schema.GIT_SNAPSHOTS) == []
+        assert len(found.database.select(schema.REF_CHECKSUMS)) == MANY
+
+
+def test_who_was_told_of_damaged_rows_is_not_told_again_when_more_is_damaged(
+    filled: Layout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suspected(filled)
+    database = Database(filled.database)
+    database.suspect("rows")
+    pages = read_pages(filled.database)
+    overwrite(filled.database, (pages.leaves["git_snapshots"][0] - 1) * pages.size, b"\xff" * pages.size)
+    with pytest.raises(StoreError):
+        database.select(schema.GIT_SNAPSHOTS)
+    database.close()
+    with entered(filled) as found:
+        assert len(found.database.select(schema.REF_CHECKSUMS)) == MANY - 1
+    assert capsys.readouterr().err.count("warning:") == 1

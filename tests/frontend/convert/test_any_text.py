@@ -9,6 +9,7 @@ from builder.graph.vertex import Graph
 from frontend.convert import ConvertOptions, ResolvedImage, convert
 from frontend.errors import FrontendError
 from frontend.requests import check, list_targets
+from tests.support.anyjson import spoilt
 
 from .conftest import AMD64, World
 
@@ -79,3 +80,38 @@ def test_the_same_text_gives_the_same_graph(text: str) -> None:
         return edge.vertex.digest if edge is not None else ""
 
     assert digest() == digest()
+
+
+_CONFIG = {
+    "os": "linux", "architecture": "arm64", "variant": "v8", "created": "2026-08-21T15:29:35Z",
+    "config": {
+        "User": "u", "ExposedPorts": {"80/tcp": {}}, "Env": ["PATH=/bin", "A=b"], "Entrypoint": ["a"], "Cmd": ["b"],
+        "Healthcheck": {"Test": ["CMD", "x"], "Interval": 1}, "Volumes": {"/v": {}}, "WorkingDir": "/w", "Labels": {"l": "m"},
+        "OnBuild": ["RUN x", "COPY --from=a / /"], "Shell": ["/bin/sh"], "StopSignal": "9",
+    },
+    "rootfs": {"type": "layers", "diff_ids": ["sha256:" + "0" * 64]}, "history": [{"created_by": "x"}],
+}  # fmt: skip
+
+
+class OneImage(AnyImage):
+    """Whose config is this one."""
+
+    def __init__(self, config: bytes) -> None:
+        super().__init__()
+        self.config = config
+
+    def image_config(self, ref: str, platform: object, mode: str) -> ResolvedImage:
+        return ResolvedImage(f"{ref.partition('@')[0]}@sha256:{'0' * 64}", self.config)
+
+
+@settings(max_examples=200, deadline=None)
+@given(spoilt(_CONFIG))
+def test_a_base_image_may_have_any_config(config: bytes) -> None:
+    text = "FROM scratch AS a\nFROM base\nRUN x\nWORKDIR y\nUSER $A\nENV B=$A$PATH\nEXPOSE 1\nVOLUME /x\nLABEL a=b\nCMD x\n"
+    error = ""
+    try:
+        convert(text.encode(), ConvertOptions(build_platform=AMD64), OneImage(config)).targets[0].config.to_json()
+    except FrontendError as e:
+        error = str(e)
+    event(error[:40])
+    assert "\n" not in error

@@ -17,6 +17,7 @@ from builder.files.checksum import checksum
 from builder.files.types import ChecksumOptions
 from builder.oci.digest import Digest
 from builder.ops.file.op import FileOp
+from builder.session import Session
 from builder.state.database import Database
 from builder.values import dataclass, field
 
@@ -148,14 +149,15 @@ class Kit:
         from builder.graph.vertex import Edge, Vertex
 
         edges = tuple(Edge(Vertex(File(()), ()), i) for i in range(inputs))
-        return FileOp(Vertex(File(actions), edges), self.worker, None)  # type: ignore[arg-type]
+        return FileOp(Vertex(File(actions), edges), self.worker, Session())  # type: ignore[arg-type]
 
-    def run(self, *actions: Any, inputs: list[Any]) -> list[dict[str, str]]:
-        """Run the actions; each output as ``show`` has it."""
+    def run(self, *actions: Any, inputs: list[Any], warn: Any = None) -> list[dict[str, str]]:
+        """Run the actions; each output as ``show`` has it. ``warn`` is told of warnings."""
         from builder.solver.types import OpContext
 
         op = self.op(*actions, inputs=len(inputs))
-        outputs = op.exec(OpContext(None), inputs)  # type: ignore[arg-type]
+        context = OpContext(None, progress=lambda e: warn(e.short) if warn else None)  # type: ignore[arg-type]
+        outputs = op.exec(context, inputs)
         return [show(out.folder) for out in outputs]  # type: ignore[attr-defined]
 
 

@@ -190,15 +190,18 @@ def test_table(kit: Any, source: Any, before: Any, do: CopyAction, after: dict[s
 
 ERRORS = [
     ("a missing source", {}, action("/nope", "/x"), "lstat /nope: no such file or directory"),
-    (
-        "a folder on a file",
-        {"x": "X"},
-        action("/dir", "/x"),
-        "mkdir /x: not a directory|/x: not a directory|cannot copy to non-directory: /x",
-    ),
+    ("a folder on a file", {"x": "X"}, action("/dir", "/x"), "cannot copy to non-directory: /x"),
     ("a folder on a file, deeper", {"sub": "X"}, action("/dir", "/"), "cannot copy to non-directory: /sub"),
+    (
+        "a folder on a link",
+        {"sub": "-> usr/sub", "usr/sub/": 0},
+        action("/dir", "/"),
+        "cannot copy to non-directory: /sub (a symbolic link to usr/sub)",
+    ),
+    ("a file that is to be a folder", {"x": "X"}, action("/a.txt", "/x/"), "mkdir /x: not a directory"),
+    ("a name that no disk can hold", {}, action("/a.txt", f"/{'n' * 256}"), f"lstat /{'n' * 256}: file name too long"),
     ("a file on a folder, deeper", {"c/": 0}, action("/dir", "/"), "cannot replace to directory /c with file"),
-    ("a way through a file", {"x": "X"}, action("/a.txt", "/x/y/"), "/x/y/: not a directory"),
+    ("a way through a file", {"x": "X"}, action("/a.txt", "/x/y/"), "lstat /x/y: not a directory"),
     ("no way to the destination", {}, action("/a.txt", "/x/y", create_dest_path=False), "failed to stat /x/y"),
     ("a wildcard that must match", {}, action("/no*", "/x", allow_empty_wildcard=False), "/no* not found"),
     ("a folder for a wildcard that is missing", {}, action("/no/*", "/x"), "lstat /no: no such file or directory"),
@@ -314,6 +317,27 @@ def test_names_are_looked_up_in_the_root_that_is_written_to(kit: Any) -> None:
     assert (st.st_uid, st.st_gid) == (501, 77)
 
 
+@needs_root
+@pytest.mark.parametrize(
+    ("owner", "ids", "warnings"),
+    [
+        (Owner("app", "web"), (501, 77), []),
+        (Owner("nobody"), (0, 0), ["there is no user nobody in /etc/passwd, 0 is taken for it"]),
+        (Owner("app", "none"), (501, 502), ["there is no group none in /etc/group, 502 is taken for it"]),
+        (Owner(7, "none"), (7, 7), ["there is no group none in /etc/group, 7 is taken for it"]),
+    ],
+)
+def test_a_name_that_is_not_there_is_0_and_a_warning(
+    kit: Any, owner: Owner, ids: tuple[int, int], warnings: list[str]
+) -> None:
+    base = kit.ref({"etc/passwd": "app:x:501:502::/:/bin/sh\n", "etc/group": "web:x:77:\n"})
+    told: list[str] = []
+    kit.run(CopyAction(0, 1, 0, "/f", "/f", owner=owner), inputs=[base, kit.ref({"f": "F"})], warn=told.append)
+    st = os.stat(kit.worker.cache.base + "/ref0/f")
+    assert (st.st_uid, st.st_gid) == ids
+    assert [text.partition(": ")[2] for text in told] == warnings
+
+
 def test_a_name_needs_a_root_to_be_looked_up_in(kit: Any) -> None:
-    with pytest.raises(StepError, match="invalid user index: -1"):
+    with pytest.raises(StepError, match='can\'t look up the owner "app": on scratch there is no /etc/passwd'):
         kit.run(CopyAction(-1, 0, 0, "/f", "/f", owner=Owner("app")), inputs=[kit.ref({"f": "F"})])

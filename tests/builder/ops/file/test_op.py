@@ -14,7 +14,8 @@ import pytest
 from builder.errors import CancelledError, StepError
 from builder.files.tree import ChangedError
 from builder.files.types import ChecksumOptions
-from builder.graph.ops import CopyAction, MkdirAction, MkfileAction, Owner, RmAction, SymlinkAction
+from builder.graph.ops import CopyAction, File, MkdirAction, MkfileAction, Owner, RmAction, SymlinkAction
+from builder.graph.vertex import Vertex
 from builder.ops.file.op import Selection, dedupe
 from builder.solver.types import OpContext
 from builder.sources.local import LocalRef
@@ -193,7 +194,7 @@ def test_a_context_can_be_written_to_as_a_copy(kit: Any) -> None:
 
 
 def test_a_cancelled_copy_stops(kit: Any) -> None:
-    context = OpContext(None)  # type: ignore[arg-type]
+    context = OpContext(Vertex(File(())))
     context.cancelled.set()
     with pytest.raises(CancelledError), scope(context.cancelled):
         kit.op(COPY, inputs=2).exec(context, [kit.ref({}), kit.ref({"dir/a": "A"})])
