@@ -135,3 +135,26 @@ print(*[m for m in sys.modules if m in ("httpx", "asyncio", "tarfile")])
 """
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert out.stdout.split() == []
+
+
+def test_a_cached_build_compiles_no_regular_expression_of_ours() -> None:
+    """Each takes about a millisecond; what is matched on the way of every build is cut by hand, or by ``builder.text``."""
+    import subprocess
+    import sys
+
+    code = (
+        "import re, sys\n"
+        "compile, found = re.compile, []\n"
+        "def noted(*args, **options):\n"
+        "    frame = sys._getframe(1)\n"
+        "    if frame.f_code.co_filename.startswith(tuple(sys.argv[1:])):\n"
+        "        found.append(frame.f_code.co_filename)\n"
+        "    return compile(*args, **options)\n"
+        "re.compile = noted\n"
+        "import builder.build.pipeline, builder.cli.build_command, builder.sources.local, builder.ops.file.op, builder.ops.exec\n"
+        "import builder.text.wild, frontend.convert, frontend.parser, frontend.dockerignore, frontend.shellpattern\n"
+        "print(*found)\n"
+    )
+    ours = [os.path.join(ROOT, package, "") for package in ("builder", "frontend", "runtime")]
+    out = subprocess.run([sys.executable, "-c", code, *ours], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert out.stdout.split() == []

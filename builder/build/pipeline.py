@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from builder.exporters.types import BuildOutput
     from builder.graph.vertex import Edge
     from builder.oci.digest import Digest
-    from builder.progress.events import Sink
+    from builder.progress.events import Event, Sink
     from builder.remotecache.session import RemoteCaches
     from builder.solver.explain import Miss
     from builder.solver.plan import Plan
@@ -181,7 +181,7 @@ class Pipeline:
         targets = []
         for t in converted.targets:
             result = next(solved) if t.edge is not None else None
-            ref = None if result is None else cast("ImmutableRef", result.result)
+            ref = None if result is None else _kept(result.result)
             inline = self._caches.inline_cache(result) if self._caches and result else None
             targets.append(SolvedTarget(t.platform, ref, t.config, t.base_config, inline))
         epochs = [t.epoch for t in converted.targets]
@@ -199,13 +199,21 @@ class Pipeline:
                 lambda vertex: resolve(vertex, self.worker, self.session),
                 self.worker.cache,
                 SqliteKeyStore(self.worker.database),
-                self._sink,
+                self._hear,
                 parallelism=self.request.max_parallelism or self.worker.config.max_parallelism or None,
                 locks=self.worker.layout.locks,
                 imported=self._caches.key_caches() if self._caches else (),
                 explanations=lambda: self.log,
             )
         return self._solver
+
+    def _hear(self, event: Event) -> None:
+        """Warnings of steps are told again when the build is over: nobody reads them between the steps."""
+        from builder.progress.events import Warned
+
+        if isinstance(event, Warned):
+            self._warnings.append(event.short)
+        self._sink(event)
 
     def cancel(self) -> None:
         """Stop what still runs: after an error, or because the caller wants it. From any thread."""
@@ -281,3 +289,10 @@ class Pipeline:
 
     def _result(self, targets: tuple[BuiltTarget, ...], images: Sequence[WrittenImage]) -> BuildResult:
         return BuildResult(targets, tuple(images), self.request.tags, self.warnings(), self.findings())
+
+
+def _kept(result: Result) -> ImmutableRef:
+    """What is exported of a result. A folder of the caller's, which is read in place, is no layer: that is a copy of it."""
+    from builder.sources.local import LocalRef
+
+    return result.materialize() if isinstance(result, LocalRef) else cast("ImmutableRef", result)

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from builder.cache.record import COMMITTED, LAYER, LAZY, MUTABLE, READY, CacheRecord
-from builder.snapshots.canary import MODES, OWNERS
+from builder.snapshots.canary import FILES, LINKS, MODES, OWNERS
 from builder.state import cancel
 from builder.state.locks import share, try_lock
 from builder.values import dataclass
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _PATIENCE = 20
 """Tries before a user is told what is waited for; somewhat over a second."""
 _STAMP_SECONDS = 300.0
-_VITAL = {OWNERS, MODES, "files", "hard links"}
+_VITAL = {FILES, OWNERS, MODES, LINKS}
 """What even a cache mount can't do without."""
 
 

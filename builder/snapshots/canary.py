@@ -24,7 +24,7 @@ from builder.state import locks
 from builder.state.disk import store_errors
 
 PREFIX = ".canary-"
-OWNERS, MODES, MARKS = "owners", "permissions", "overlay marks"
+FILES, OWNERS, MODES, LINKS = "some files", "owners", "permissions", "hard links"
 """Properties that others ask for by name: see ``lost``."""
 
 _IDS = (33, 100, 999, 1000, 1001, 54321)
@@ -117,14 +117,14 @@ def _portrait(tree: str, opaque: str | None) -> dict[str, str]:
     file, linked, program, folder_status = (status.get(name) for name in ("file", "linked", "program", "folder"))
     whiteout = status.get("whiteout")
     return {
-        "files": " ".join(f"{name}:{stat.S_IFMT(st.st_mode):o}:{_size(st)}" for name, st in status.items()),
+        FILES: " ".join(f"{name}:{stat.S_IFMT(st.st_mode):o}:{_size(st)}" for name, st in status.items()),
         OWNERS: " ".join(f"{st.st_uid}:{st.st_gid}" for st in status.values()),
         MODES: " ".join(f"{stat.S_IMODE(st.st_mode):o}" for st in (file, program, folder_status) if st),
-        "hard links": str(file is not None and linked is not None and file.st_ino == linked.st_ino),
+        LINKS: str(file is not None and linked is not None and file.st_ino == linked.st_ino),
         "times": " ".join(str(int(st.st_mtime)) for st in (file, folder_status) if st),
         "extended attributes": _attribute(f"{tree}/file", _ATTRIBUTE),
         "file capabilities": _attribute(f"{tree}/program", _CAPABILITY),
-        MARKS: _attribute(f"{tree}/opaque", opaque) if opaque is not None else "",
+        "overlay marks": _attribute(f"{tree}/opaque", opaque) if opaque is not None else "",
         "whiteouts": "" if whiteout is None else f"{whiteout.st_mode:o} {whiteout.st_rdev}",
     }
 

@@ -23,10 +23,10 @@ _RUNE_ERROR = 0xFFFD
 class BadPatternError(UsageError, ValueError):
     """A pattern that is malformed; the message names it, and says what it was for (``where``, as BuildKit puts it)."""
 
-    def __init__(self, pattern: str, where: str = "", reason: str = "syntax error in pattern") -> None:
-        super().__init__(f"{where}pattern {quote(pattern)}: {reason}")
+    def __init__(self, pattern: str, where: str = "", text: str = "") -> None:
+        """``text`` in place of the usual words."""
+        super().__init__(where + (text or f"pattern {quote(pattern)}: syntax error in pattern"))
         self.pattern = pattern
-        self.reason = reason
 
 
 Class: TypeAlias = tuple[bool, tuple[tuple[int, int], ...]]

@@ -48,7 +48,7 @@ def read_pattern(text: str, where: str = "") -> Pattern:
     if exclusion:
         text = text[1:]
         if not text:
-            raise BadPatternError("!", where, "illegal exclusion pattern")
+            raise BadPatternError("!", where, 'illegal exclusion pattern: "!"')
     check(text, where)
     return Pattern(text, exclusion)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeAlias
@@ -39,7 +40,10 @@ class ImageConfigs:
     def prefetch(self, keys: Iterable[_Key]) -> None:
         """Ask for all that are not known yet, in parallel; failures are kept for those who ask."""
         missing = [key for key in dict.fromkeys(keys) if key not in self._found]
-        threads = [threading.Thread(target=self._fetch, args=(key,), name="resolve") for key in missing[1:]]
+        # In the caller's context each: what calls the caller's work off, calls theirs off.
+        threads = [
+            threading.Thread(target=contextvars.copy_context().run, args=(self._fetch, key), name="resolve") for key in missing[1:]
+        ]
         for thread in threads:
             thread.start()
         if missing:

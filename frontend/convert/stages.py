@@ -28,11 +28,12 @@ _STEPS = (AddCommand, CopyCommand, RunCommand, WorkdirCommand)
 def make_stages(parsed: Sequence[Stage], infos: Mapping[str, ArgInfo], context: ConvertContext) -> None:
     """Fill ``context.stages``. Raises ``ConvertError`` and ``ShellError`` with their places."""
     for number, stage in enumerate(parsed):
-        state = _make_stage(number, stage, infos, context)
+        state, used = _make_stage(number, stage, infos, context)
         context.stages.add(state)
         if state.named_context is not None:
             state.base = None  # the context takes the place of the whole stage
         else:
+            state.outline.used_args |= used  # only now: a stage that continues another one has taken over that one's outline
             state.total = _count_steps(state)
 
 
@@ -76,7 +77,8 @@ def find_target(context: ConvertContext) -> StageState:
     return found
 
 
-def _make_stage(number: int, stage: Stage, infos: Mapping[str, ArgInfo], context: ConvertContext) -> StageState:
+def _make_stage(number: int, stage: Stage, infos: Mapping[str, ArgInfo], context: ConvertContext) -> tuple[StageState, set[str]]:
+    """The stage, and the names of the arguments that its FROM is made of."""
     lint = context.lint.for_comments(stage.comments)
     known = {*infos, *context.global_args}
     try:
@@ -86,12 +88,11 @@ def _make_stage(number: int, stage: Stage, infos: Mapping[str, ArgInfo], context
     lintrules.undefined_args_in_from(known, name.unmatched, stage.location, lint)
     if not name.result:
         raise ConvertError(f"base name ({stage.base_name}) should not be blank", stage.location)
-    outline = OutlineCapture(dict(infos))
     state = StageState(
         stage,
         stage.name or f"stage-{number}",
         name.result,
-        outline,
+        OutlineCapture(dict(infos)),
         context.epoch,
         prefix_platform=context.multi_platform,
         ignore_cache=_without_cache(stage.name, context),
@@ -105,9 +106,7 @@ def _make_stage(number: int, stage: Stage, infos: Mapping[str, ArgInfo], context
             state.named_context = context.contexts.find(stage.name, state.platform or context.asked_platform)
         except ConvertError as e:
             raise e.at(stage.location) from None
-    if state.named_context is None:
-        outline.used_args |= used
-    return state
+    return state, used
 
 
 def _platform(stage: Stage, known: Iterable[str], context: ConvertContext, lint: Linter) -> tuple[Platform, frozenset[str]]:

@@ -160,7 +160,7 @@ def read_image(path: str | os.PathLike[str]) -> Image:
     config = json.loads(blob(manifest["config"]))
     layers = tuple(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data for data in map(blob, manifest["layers"]))
     assert [f"sha256:{hashlib.sha256(data).hexdigest()}" for data in layers] == config["rootfs"]["diff_ids"]
-    assert sum(not h.get("empty_layer") for h in config["history"]) == len(layers)
+    assert sum(not h.get("empty_layer") for h in config.get("history", ())) == len(layers)
     return Image(manifest, config, layers)
 
 

@@ -269,6 +269,6 @@ def _no_folder(target: _Target, above: int) -> FileActionError:
         link = os.readlink(target.name, dir_fd=above)
     except OSError:
         return FileActionError(text)
-    place = posixpath.normpath(posixpath.join("/", posixpath.dirname(target.path), link))
+    place = clean(posixpath.join("/", posixpath.dirname(target.path), link))
     hint = f"a folder does not replace a link: copy what is in it to {place}"
     return FileActionError(f"{text} (a symbolic link to {link})", hint=hint)

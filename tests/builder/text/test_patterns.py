@@ -70,11 +70,14 @@ def test_line_too_long_is_an_error() -> None:
         read_patterns("a\n" + "a" * 65536, "x.dockerignore")
 
 
-@pytest.mark.parametrize(("line", "reason"), [("src/[a", "syntax error in pattern"), (" ! ", "illegal exclusion pattern")])
-def test_an_error_names_file_line_and_pattern(line: str, reason: str) -> None:
-    with pytest.raises(FrontendError) as error:
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [("src/[a", 'pattern "src/[a": syntax error in pattern'), (" ! ", 'illegal exclusion pattern: "!"')],
+)
+def test_an_error_names_file_line_and_pattern(line: str, error: str) -> None:
+    with pytest.raises(FrontendError) as failure:
         read_patterns(f"# comment\n\nok\n{line}\n")
-    assert str(error.value) == f".dockerignore:4: pattern {quote(line.strip())}: {reason}"
+    assert str(failure.value) == f".dockerignore:4: {error}"
 
 
 def test_ignore_file_of_a_dockerfile_comes_first() -> None:
@@ -105,7 +108,7 @@ def test_an_exception_is_not_tried_where_nothing_was_matched() -> None:
 
 
 def test_exclusion_of_nothing_is_an_error() -> None:
-    with pytest.raises(BadPatternError, match='pattern "!": illegal exclusion pattern'):
+    with pytest.raises(BadPatternError, match='illegal exclusion pattern: "!"'):
         PatternMatcher(["a", " ! "])
 
 

@@ -229,6 +229,31 @@ def test_outline_shows_what_the_target_asks_for(world: World) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("text", "args"),
+    [
+        # FROM names a stage by an argument: the outline of that stage is taken over, and this one's own names stay.
+        ("ARG F=one\nFROM scratch AS one\nFROM ${F} AS chosen\nFROM scratch\nCOPY --from=chosen / /\n", [("F", "one")]),
+        ("ARG F=one\nFROM scratch AS one\nFROM ${F}\n", [("F", "one")]),
+        ("ARG F=one\nFROM scratch AS one\nFROM ${F} AS two\nFROM two AS three\nFROM three\n", [("F", "one")]),
+        ("ARG P=linux/arm64\nFROM scratch AS one\nFROM --platform=$P one\n", [("P", "linux/arm64")]),
+        ("ARG A=one\nARG F=$A\nARG X\nFROM scratch AS one\nFROM ${F:-$X}\n", [("A", "one"), ("F", "one")]),
+        # Those of the stage that is continued, of those that are read, and of neither of the others.
+        (
+            "FROM scratch AS one\nARG A=1\nFROM scratch AS two\nARG B=2\nFROM scratch AS no\nARG C=3\n"
+            "FROM one\nARG D=4\nCOPY --from=two / /\n",
+            [("A", "1"), ("B", "2"), ("D", "4")],
+        ),
+        # Of one name the nearer one is told.
+        ("ARG A=global\nFROM busybox:$A AS one\nARG A=base\nFROM one\nARG A=own\n", [("A", "own")]),
+    ],
+)
+def test_outline_has_the_arguments_of_from_and_of_all_stages_below(world: World, text: str, args: list[tuple[str, str]]) -> None:
+    world.add("docker.io/library/busybox:global")
+    found = outline(text.encode(), ConvertOptions(build_platform=AMD64), world)
+    assert [(arg.name, arg.value) for arg in found.args] == args
+
+
 def test_targets_are_the_stages(world: World) -> None:
     found = list_targets(OUTLINED.encode())
     assert found.text() == "TARGET          DESCRIPTION\nbase            \nfinal (default) what is shipped\n"
