@@ -19,6 +19,7 @@ from runtime import cgroups, executor, zygote
 from runtime.errors import RuntimeFault
 from runtime.job import Report
 from tests.runtime.conftest import Runner
+from tests.support.deadline import deadline
 
 pytestmark = [
     pytest.mark.integration,
@@ -140,7 +141,8 @@ def test_whoever_is_killed_is_named_and_the_next_run_works(run: Runner, victim: 
 
     marker = f"8{os.getpid()}.{len(run.name)}{len(victim)}"
     try:
-        run.run(("/bin/sh", "-c", f"sleep {marker} & echo ready; sleep {marker}"), listen=listen)
+        with deadline(60):
+            run.run(("/bin/sh", "-c", f"sleep {marker} & echo ready; sleep {marker}"), listen=listen)
     except RuntimeFault as fault:
         failures.append(fault)
     assert [str(fault) for fault in failures] == [said]

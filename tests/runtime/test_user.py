@@ -8,6 +8,7 @@ import pytest
 
 from runtime.errors import RuntimeFault
 from runtime.user import User, lookup, resolve
+from tests.support.deadline import deadline
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def test_a_hostile_passwd_is_refused_or_read_inside(tmp_path: object) -> None:
     os.unlink(path)
     os.mkfifo(path)
     for look_up in (resolve, lookup):
-        with pytest.raises(RuntimeFault, match="not a regular file"):
+        with deadline(), pytest.raises(RuntimeFault, match="not a regular file"):
             look_up(f"{tmp_path}", "daemon")
     os.unlink(path)
     with open(path, "w") as file:
