@@ -70,7 +70,16 @@ def _walk_open(root_fd: int, path: str, flags: int, mode: int) -> int:
                     continue
             if last:
                 extra = os.O_DIRECTORY if must_be_folder else 0
-                return os.open(name, flags | extra | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=trail[-1])
+                fd = os.open(name, flags | extra | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=trail[-1])
+                if flags & os.O_PATH and not flags & os.O_NOFOLLOW and stat.S_ISLNK(os.stat(fd).st_mode):
+                    # A link took the file's place since it was looked at, and O_PATH opens links themselves: look again.
+                    os.close(fd)
+                    links += 1
+                    if links > 40:
+                        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+                    rest.append(name)
+                    continue
+                return fd
             step = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
             trail.append(os.open(name, step, dir_fd=trail[-1]))
         return os.open(".", flags & ~os.O_CREAT | os.O_CLOEXEC, dir_fd=trail[-1])
