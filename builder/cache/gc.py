@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 from builder.cache import gitrepos
 from builder.cache.filters import Matcher, compile_filters
-from builder.cache.leases import forget_unlocked, sweep
+from builder.cache.leases import sweep
 from builder.cache.mounts import lock_path
 from builder.cache.record import FRONTEND, INTERNAL, LAZY, MUTABLE, CacheRecord
 from builder.cache.types import PrunePolicy, UsageRecord
 from builder.errors import DamagedStoreError, StoreError
 from builder.oci.digest import Digest
 from builder.state import locks
-from builder.state.database import ASIDE
+from builder.state.database import ASIDE, SUSPECT
 from builder.state.disk import store_errors
 from builder.values import dataclass
 
@@ -153,7 +153,8 @@ def _with_ancestors(records: dict[str, CacheRecord], start: Iterable[str]) -> se
 def _overhead(manager: CacheManager) -> int:
     """Bytes on disk of the store itself: what its root holds beside snapshots' files, blobs and git repositories."""
     layout = manager.layout
-    size = sum(_bytes(layout.database + suffix) for suffix in ("", "-wal", "-shm", ASIDE))
+    parts = ("", "-wal", "-shm")
+    size = sum(_bytes(layout.database + suffix) for suffix in (*parts, SUSPECT, *(ASIDE + part for part in parts)))
     size += _bytes(layout.path("reserve")) + _bytes(layout.path("images.json"))
     folders = (layout.root, layout.path("tmp"), layout.tmp, layout.content, layout.path("content", "sha256"))
     size += sum(_bytes(folder) for folder in folders)
@@ -182,7 +183,7 @@ def prune(
     deadline = None if seconds is None else time.monotonic() + seconds
     sweep(manager.layout, manager.database, manager.lease.id)
     with manager.lease.transaction() as c:
-        forget_unlocked(manager.layout, c)
+        manager.leases.forget_unlocked(manager.layout, c)
         manager.lease.begin(c)
     out: list[UsageRecord] = []
     census: _Census | None = None
