@@ -155,13 +155,6 @@ def _forget(c: sqlite3.Connection, lease: str) -> None:
     c.execute("DELETE FROM leases WHERE id = ?", (lease,))
 
 
-def forget_unlocked(layout: Layout, c: sqlite3.Connection) -> None:
-    """Rows whose lease has no file (somebody emptied the folder of locks)."""
-    for (lease,) in c.execute("SELECT id FROM leases").fetchall():
-        if not os.path.exists(layout.path("locks", _PREFIX + lease)):
-            _forget(c, lease)
-
-
 class Leases:
     """All leases, of every process: what may not be collected."""
 
@@ -185,6 +178,12 @@ class Leases:
     def started(self, *, but: str) -> list[float]:
         """When the leases other than ``but`` began, in seconds since the epoch."""
         return [started for lease, started in self._database.select(LEASES) if lease != but]
+
+    def forget_unlocked(self, layout: Layout, c: sqlite3.Connection) -> None:
+        """Rows whose lease has no file (somebody emptied the folder of locks)."""
+        for lease, _ in self._database.select(LEASES):
+            if not os.path.exists(layout.path("locks", _PREFIX + lease)):
+                _forget(c, lease)
 
 
 def _make_file(layout: Layout) -> tuple[str, int]:

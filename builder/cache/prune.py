@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from builder.cache.filters import Matcher, compile_filters
-from builder.cache.leases import forget_unlocked, sweep
+from builder.cache.leases import Leases, sweep
 from builder.cache.record import FRONTEND, INTERNAL
 from builder.cache.types import PrunePolicy, UsageRecord
 from builder.errors import DamagedStoreError
@@ -43,7 +43,7 @@ class Pruner:
         deadline = None if seconds is None else time.monotonic_ns() + int(seconds * 1e9)
         sweep(self._layout, self._database, self._lease.id)
         with self._lease.transaction() as c:
-            forget_unlocked(self._layout, c)
+            Leases(self._database).forget_unlocked(self._layout, c)
             self._lease.begin(c)
         out: list[UsageRecord] = []
         census: Census | None = None

@@ -14,7 +14,7 @@ from builder.files import trees
 from builder.oci.digest import Digest
 from builder.snapshots import canary
 from builder.state import cancel
-from builder.state.database import ASIDE
+from builder.state.database import ASIDE, SUSPECT
 from builder.values import dataclass
 
 if TYPE_CHECKING:
@@ -147,7 +147,8 @@ class Usage:
     def _overhead(self) -> int:
         """Bytes on disk of the store itself: what its root holds beside snapshots' files, blobs and git repositories."""
         layout = self._layout
-        size = sum(_bytes(layout.database + suffix) for suffix in ("", "-wal", "-shm", ASIDE))
+        parts = ("", "-wal", "-shm")
+        size = sum(_bytes(layout.database + suffix) for suffix in (*parts, SUSPECT, *(ASIDE + part for part in parts)))
         size += _bytes(layout.path("reserve")) + _bytes(layout.path("images.json"))
         folders = (layout.root, layout.path("tmp"), layout.tmp, layout.content, layout.path("content", "sha256"))
         size += sum(_bytes(folder) for folder in folders)

@@ -1,9 +1,12 @@
 """The one place that knows the state root's layout.
 
-ROOT/metadata.db          SQLite, WAL: records, leases, blobs, keys, images, history
+ROOT/metadata.db          SQLite, WAL: records, leases, blobs, keys, images, history (docs/schema.md)
+ROOT/metadata.db.suspect  it is damaged, or was, and the store is not looked over yet (see ``recovery``)
+ROOT/metadata.db.damaged  the last one that was damaged
 ROOT/content/sha256/HEX   blobs by digest, read-only once there
 ROOT/ingest/              blobs on their way in (resumable); renamed into content/
 ROOT/snapshots/ID/fs      a snapshot's own files (an overlay upperdir, or a full copy with the native snapshotter)
+ROOT/snapshots/ID/id      a symbolic link to "ID": whose files these are
 ROOT/snapshots/ID/work    overlay workdir while it is mutable
 ROOT/snapshots/.canary-*  shows whether whoever copied the root kept all that snapshots need (see ``builder.snapshots.canary``)
 ROOT/git/                 bare repositories, one a remote

@@ -136,7 +136,14 @@ def _mend(layout: Layout, need: str) -> None:
     mark(path, Mark(inode(path), alone=True, told=True))
     # Where a crash came between the two renames the new file is all there is.
     if os.path.exists(path) or not salvage.finish(path):
-        salvage.write_anew(path, salvage=not os.environ.get(_VARIABLE, "").endswith(_AGAIN))
+        keep = not os.environ.get(_VARIABLE, "").endswith(_AGAIN)
+        try:
+            salvage.write_anew(path, salvage=keep)
+        except StoreError:
+            # A disk too full for a second database: ``pybuild prune`` must get past here. An empty one is small, and lets it.
+            if not keep:
+                raise
+            salvage.write_anew(path, salvage=False)
     if not told:
         sys.stderr.write(
             f"warning: the metadata database {path} {need}: moved to {path}{ASIDE}."

@@ -317,3 +317,20 @@ def test_who_was_told_of_damaged_rows_is_not_told_again_when_more_is_damaged(
     with entered(filled) as found:
         assert len(found.database.select(schema.REF_CHECKSUMS)) == MANY - 1
     assert capsys.readouterr().err.count("warning:") == 1
+
+
+def test_where_there_is_no_room_for_what_could_be_saved_an_empty_database_will_do(
+    filled: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suspected(filled)
+    real = os.fsync
+
+    def full(fd: int) -> None:
+        if os.fstat(fd).st_size > 200_000:
+            raise OSError(28, "No space left on device")
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with entered(filled) as found:
+        assert found.look_over
+        assert found.database.select(schema.GIT_SNAPSHOTS) == []
