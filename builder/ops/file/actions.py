@@ -15,6 +15,7 @@ from builder.ops.file.copy import FOLDER_MODE, Copier
 from builder.ops.file.dest import Destination, remove_at
 from builder.ops.file.errors import FileActionError
 from builder.ops.file.modes import BadModeError, parse_mode
+from builder.text.quoting import quote
 
 Ids = tuple[int, int]
 
@@ -133,7 +134,7 @@ def _mode_rule(action: CopyAction) -> Callable[[int], int] | None:
         try:
             return parse_mode(action.mode_text)
         except BadModeError as e:
-            raise FileActionError(f"invalid chmod parameter {action.mode_text!r}: {e}") from e
+            raise FileActionError(f"invalid chmod parameter {quote(action.mode_text)}: {e}") from e
     if action.mode is None:
         return None
     bits = action.mode & 0o7777
