@@ -114,7 +114,7 @@ def test_what_is_taken_is_what_the_grammar_takes(text: str) -> None:
         ref = Reference.parse(text)
     except ValueError as e:
         error = str(e)
-    assume("digest" not in error)
+    assume("digest" not in error and "255 characters" not in error)  # rules beyond the grammar
     assert grammar_takes(text) == (ref is not None), error
     if ref is None:
         return
