@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from builder.errors import UsageError
+from builder.text.durations import parse_duration as parse_go_duration
 from builder.values import dataclass, field
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ _DAEMON = frozenset(
         *("worker.oci.bridgeName", "worker.oci.bridgeSubnet"),
     )
 )
-_DURATIONS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,9 +301,10 @@ def parse_duration(value: object) -> float:
     if isinstance(value, str):
         if value.isdecimal():
             return float(value)
-        import re
-
-        parts = re.findall(r"([0-9]*\.?[0-9]+)(h|ms|us|µs|ns|m|s)", value)
-        if parts and "".join(n + u for n, u in parts) == value:
-            return sum(float(n) * _DURATIONS[u] for n, u in parts)
+        try:
+            nanoseconds = parse_go_duration(value)
+        except ValueError:
+            nanoseconds = -1
+        if nanoseconds >= 0:
+            return nanoseconds / 1e9
     raise ValueError(f"invalid duration {value}")

@@ -11,6 +11,7 @@
      |    +-- RefusedLayerError  well-formed, and not to be unpacked: over a limit, or ambiguous between readers
      +-- StoreError             the state root can't be used: disk full, permission, damage
      |    +-- DamagedStoreError its metadata is damaged: it has to be written anew before it can be used
+     |    +-- OlderStoreError   its metadata is of an older version: it has to be migrated before it can be used
      +-- StepError              a step of the build failed (exit code, missing file to copy)
      +-- UnsupportedError       understood, but not supported here; the text names it
      +-- CancelledError         the build was interrupted, or a sibling failed
@@ -67,6 +68,10 @@ class StoreError(PybuildError):
 
 class DamagedStoreError(StoreError):
     """The metadata database can't be worked with. The command line writes it anew and starts again (``state.recovery``)."""
+
+
+class OlderStoreError(StoreError):
+    """The metadata database is of an older version. Opening the root migrates it (``state.recovery``)."""
 
 
 class StepError(PybuildError):

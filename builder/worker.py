@@ -82,12 +82,12 @@ class Worker:
         self.close()
 
 
-def open_worker(root: str | None, config: Config, runtime: str | None = None) -> Worker:
+def open_worker(root: str | None, config: Config, runtime: str | None = None, *, repair: bool = True) -> Worker:
     """Open the state root (None: the default one), making it where it is missing.
 
     Enters a private mount namespace (and, when the caller is not root, a user namespace) first: every mount is then the process's
     own and gone with it, also after SIGKILL. Then forks the zygote that starts sandboxes. Both work before the first thread only.
-    StoreError if the root can't be used.
+    ``repair`` False: what a copy of the root lost stays as it is, and is not to be used. StoreError if the root can't be used.
     """
     from builder.cache.manager import CacheManager
     from builder.content.store import ContentStore
@@ -119,6 +119,7 @@ def open_worker(root: str | None, config: Config, runtime: str | None = None) ->
 
         ImageStore(database, content).restore()
     cache = CacheManager(layout, database, content, snapshotter, roots=[image_roots], look_over=entered.look_over)
+    cache.use_snapshots(repair=repair)
     if entered.look_over:
         recovery.done(layout)
     return Worker(layout, database, content, snapshotter, cache, config, runtime, _scratch=own, _database_lock=entered.lock)

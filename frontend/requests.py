@@ -13,14 +13,14 @@ from frontend.excerpt import excerpt
 from frontend.instructions.parse import parse_stages
 from frontend.outline import Outline, outline
 from frontend.parser import parse
-from frontend.tables import base64_text, json_text, location_json, table
+from frontend.tables import base64_text, location_json, table
 
 if TYPE_CHECKING:
     from frontend.convert.options import ConvertOptions, MetaResolver
     from frontend.errors import Range
     from frontend.lint import Warning
 
-__all__ = ["CheckResult", "Outline", "Target", "TargetList", "check", "json_text", "list_targets", "outline"]
+__all__ = ["CheckResult", "Outline", "Target", "TargetList", "check", "list_targets", "outline"]
 
 
 @dataclass(frozen=True, slots=True)

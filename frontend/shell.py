@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from builder.text.chars import SPACES, replace_invalid
 from builder.text.quoting import quote
 from builder.values import dataclass, field
 from frontend.errors import ShellError
-from frontend.gotext import SPACES, replace_invalid
 
 _SPECIAL_PARAMETERS = frozenset("@*#?-$!0")
 MAX_WORD = 1 << 24

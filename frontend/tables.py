@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +21,6 @@ def location_json(ranges: Sequence[Range]) -> dict[str, Any]:
     """pb.Location; BuildKit has one range a line, without columns. Empty for no place."""
     found = [{"start": {"line": item.start}, "end": {"line": item.end}} for item in ranges]
     return {"ranges": found} if found else {}
-
-
-def json_text(value: Any) -> str:
-    """Indented as ``json.MarshalIndent`` does it, HTML's characters escaped."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    for char in "<>&\u2028\u2029":
-        text = text.replace(char, f"\\u{ord(char):04x}")
-    return text
 
 
 def base64_text(data: bytes) -> str:

@@ -117,7 +117,7 @@ def _prepare(job: Job) -> None:
         mounts.tmpfs(folder, mode=0o755)
     for folder in job.allow_devices:
         try:
-            mounts.set_attributes(folder, 0, syscalls.MOUNT_ATTR_NODEV)
+            mounts.clear_attributes(folder, syscalls.MOUNT_ATTR_NODEV)
         except mounts.MountError as error:
             if error.errno not in (errno.EINVAL, errno.ENOSYS):  # no mount of ours, or Linux before 5.12: it stays as it is
                 raise

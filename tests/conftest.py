@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,13 @@ if TYPE_CHECKING:
 
 
 def pytest_configure() -> None:
-    """All mounts that tests and the programs they start make are this process's own: a run that is killed leaves none."""
+    """All mounts that tests and the programs they start make are this process's own: a run that is killed leaves none.
+
+    Signals that a shell or nohup had us ignore would be ignored by every program that a test interrupts.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     from runtime.linux import syscalls
 
     if os.geteuid() == 0:

@@ -96,6 +96,29 @@ def test_a_part_imports_only_what_lies_below_it(module: str, path: str) -> None:
         assert any(name == a or name.startswith(a + ".") for a in allowed), f"{path}:{line}: {part} must not import {name}"
 
 
+def circle(imports: dict[str, set[str]]) -> list[str]:
+    """The modules that take part in some circle of ``imports`` or lead to one; none if there is none."""
+    left = {module: set(others) for module, others in imports.items()}
+    while free := [module for module, others in left.items() if not others & left.keys()]:
+        for module in free:
+            del left[module]
+    return sorted(left)
+
+
+def test_two_modules_that_import_one_another_are_a_circle() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert circle({"a": {"b"}, "b": {"a"}, "c": set()}) == ["a", "b"]
+
+
+def test_the_cache_has_no_circle_of_imports() -> None:
+    """Neither at run time nor of types: each class is built of those below it."""
+    room = {module: path for module, path in modules() if module.startswith("builder.cache.")}
+    imports = {module: {name for _, name in imported(path)} for module, path in room.items()}
+    # A module imported by its name out of the package (``from builder.cache import copied``) would not be seen.
+    assert "builder.cache" not in set().union(*imports.values())
+    assert circle(imports) == []
+
+
 def test_the_network_is_one_seam() -> None:
     users = {module for module, path in modules() for _, name in imported(path) if name.split(".")[0] in ("httpx", "httpcore")}
     assert users == {"builder.net.transport", "builder.net.sockets"}
@@ -111,4 +134,27 @@ import sys, builder.build.pipeline, frontend.convert
 print(*[m for m in sys.modules if m in ("httpx", "asyncio", "tarfile")])
 """
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert out.stdout.split() == []
+
+
+def test_a_cached_build_compiles_no_regular_expression_of_ours() -> None:
+    """Each takes about a millisecond; what is matched on the way of every build is cut by hand, or by ``builder.text``."""
+    import subprocess
+    import sys
+
+    code = (
+        "import re, sys\n"
+        "compile, found = re.compile, []\n"
+        "def noted(*args, **options):\n"
+        "    frame = sys._getframe(1)\n"
+        "    if frame.f_code.co_filename.startswith(tuple(sys.argv[1:])):\n"
+        "        found.append(frame.f_code.co_filename)\n"
+        "    return compile(*args, **options)\n"
+        "re.compile = noted\n"
+        "import builder.build.pipeline, builder.cli.build_command, builder.sources.local, builder.ops.file.op, builder.ops.exec\n"
+        "import builder.text.wild, frontend.convert, frontend.parser, frontend.dockerignore, frontend.shellpattern\n"
+        "print(*found)\n"
+    )
+    ours = [os.path.join(ROOT, package, "") for package in ("builder", "frontend", "runtime")]
+    out = subprocess.run([sys.executable, "-c", code, *ours], cwd=ROOT, capture_output=True, text=True, check=True)
     assert out.stdout.split() == []

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 
 from runtime.errors import UnsafePathError
 from runtime.linux import safepath
 
 # /dev/fd is what bash names in a process substitution, /proc/self/fd what zsh does.
-_DESCRIPTOR = re.compile(r"(?:/dev/fd|/proc/self/fd)/([0-9]{1,9})|/dev/stdin")
+_DESCRIPTORS = ("/dev/fd/", "/proc/self/fd/")
 
 
 def read_beneath(folder: str, name: str, limit: int) -> bytes:
@@ -63,8 +62,11 @@ def read_named(path: str, limit: int) -> bytes:
 
 def descriptor_of(path: str) -> int | None:
     """The descriptor that ``/dev/stdin``, ``/dev/fd/N`` or ``/proc/self/fd/N`` stands for."""
-    match = _DESCRIPTOR.fullmatch(path)
-    return None if match is None else int(match[1] or 0)
+    if path == "/dev/stdin":
+        return 0
+    folder, slash, number = path.rpartition("/")
+    fits = folder + slash in _DESCRIPTORS and len(number) < 10 and number.isascii() and number.isdigit()
+    return int(number) if fits else None
 
 
 def read_descriptor(number: int, limit: int) -> bytes:

@@ -20,6 +20,7 @@ from builder.graph.ops import NO_INPUT, CopyAction, File, HTTPSource, LocalSourc
 from builder.graph.vertex import Edge, Vertex, VertexMeta
 from builder.text.quoting import quote
 from builder.text.redact import redact_text
+from builder.text.strconv import truth_of
 from builder.values import dataclass, field, replace
 from runtime.errors import UnsafePathError
 from runtime.linux.safepath import open_named
@@ -235,8 +236,7 @@ def _remote(context: str, request: BuildRequest) -> Source | None:
         raise UsageError(f"invalid context {context}: {e}") from e
     if git is not None:
         source = git.source()
-        keep = request.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "")
-        if keep.lower() in ("1", "t", "true"):
+        if truth_of(request.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "")):
             source = replace(source, keep_git_dir=True)
         if request.build_args.get("SOURCE_DATE_EPOCH"):
             source = replace(source, mtime_commit=True)

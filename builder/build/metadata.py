@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from builder.oci.documents import descriptor_json
+from builder.text import gojson
 
 if TYPE_CHECKING:
     from builder.build.result import BuildResult
@@ -22,4 +22,4 @@ def metadata_json(result: BuildResult) -> bytes:
         "containerimage.digest": image.top.digest,
         "image.name": ",".join(str(t) for t in result.tags),
     }
-    return json.dumps({k: v for k, v in doc.items() if v}, indent=2).encode()
+    return gojson.encode({k: v for k, v in doc.items() if v}, indent=2)

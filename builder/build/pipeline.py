@@ -101,7 +101,8 @@ class Pipeline:
 
     def resolver(self) -> WorldResolver:
         """The frontend's view of images and contexts; after ``read``."""
-        return WorldResolver(self.worker, self.session, self._sink, self._warnings.append)
+        policy = self.request.pull if not isinstance(self.request.pull, bool) else None
+        return WorldResolver(self.worker, self.session, self._sink, self._warnings.append, policy)
 
     def read(self) -> Inputs:
         """Dockerfile, .dockerignore and contexts."""
@@ -119,7 +120,7 @@ class Pipeline:
     def options(self) -> ConvertOptions:
         """The request in the frontend's terms."""
         from frontend.convert import ConvertOptions
-        from frontend.dockerignore import read_patterns
+        from frontend.dockerignore import DEFAULT_NAME, read_patterns
 
         request, inputs = self.request, self.inputs
         assert inputs is not None
@@ -138,10 +139,10 @@ class Pipeline:
             hostname=args.get("BUILDKIT_SANDBOX_HOSTNAME", ""),
             named_contexts=request.build_contexts,
             main_context=inputs.main_context,
-            ignore=read_patterns(inputs.ignore.decode("utf-8", "surrogateescape")),
+            ignore=read_patterns(inputs.ignore.decode("utf-8", "surrogateescape"), inputs.ignore_name or DEFAULT_NAME),
             dockerfile_name=inputs.name,
             epoch=os.environ.get("SOURCE_DATE_EPOCH", ""),
-            image_resolve_mode="pull" if request.pull else "default",
+            image_resolve_mode="pull" if request.pull is True else "default",
         )
 
     def plan(self) -> Plan:
@@ -227,7 +228,7 @@ class Pipeline:
             self._agents.close()
         if self._done:
             policies = self.worker.config.gc_policies(self.worker.layout.root)
-            if self.worker.cache.collect(policies, seconds=GC_SECONDS):
+            if self.worker.cache.collector.collect(policies, seconds=GC_SECONDS):
                 from builder.build.store import forget_pruned
 
                 forget_pruned(self.worker)

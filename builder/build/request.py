@@ -11,11 +11,13 @@ from builder.exporters.types import OutputSpec
 from builder.graph.ops import Ulimit
 from builder.oci.platform import Platform
 from builder.oci.reference import Reference
-from builder.text.fields import flag_fields, key_values, parse_bool
+from builder.text.fields import flag_fields, key_values
+from builder.text.strconv import parse_bool
 from builder.values import dataclass, field
 
 if TYPE_CHECKING:
     from builder.remotecache.types import CacheExport, Place
+    from builder.sources.pull import PullPolicy
 
 _SIZES = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _ULIMITS = frozenset(
@@ -44,6 +46,7 @@ class BuildRequest:
     ``no_cache``    "all", or the names of stages whose steps run anew
     ``shm_size``    bytes of /dev/shm in steps, 0: the default
     ``ssh``         agent id -> socket
+    ``pull``        how fresh a registry's answer has to be; True: asked anew
     ``allow``       entitlements: ``network.host``, ``security.insecure``, ``device``
     ``max_parallelism``  steps that run at one time, 0: that of the configuration
     """
@@ -57,7 +60,7 @@ class BuildRequest:
     platforms: tuple[Platform, ...] = ()
     outputs: tuple[OutputSpec, ...] = ()
     no_cache: Literal["all"] | frozenset[str] = frozenset()
-    pull: bool = False
+    pull: bool | PullPolicy = False
     network: Literal["default", "host", "none"] = "default"
     add_hosts: tuple[tuple[str, str], ...] = ()
     ulimits: tuple[Ulimit, ...] = ()

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from builder.graph.ops import GitSource, HTTPSource
     from builder.oci.platform import Platform
     from builder.session import Session
+    from builder.sources.image import Answer
+    from builder.sources.pull import PullPolicy
     from builder.worker import Worker
     from frontend.convert.options import ResolveMode
 
@@ -45,21 +47,45 @@ class WorldResolver:
     ``warn`` is told what the user should know about the contexts, one line at a time.
     """
 
-    def __init__(self, worker: Worker, session: Session, sink: Sink, warn: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        session: Session,
+        sink: Sink,
+        warn: Callable[[str], None] = lambda _: None,
+        pull: PullPolicy | None = None,
+    ) -> None:
+        """``pull``: how fresh answers of registries have to be; None: any will do."""
         self._worker, self._session, self._sink, self._warn = worker, session, sink, warn
+        self._pull = pull
+        self._told: set[str] = set()
         self._known: dict[tuple[str, str, str], ResolvedImage] = {}
         self._lock = threading.Lock()
 
     def image_config(self, ref: str, platform: Platform, mode: ResolveMode) -> ResolvedImage:
         from builder.oci.reference import Reference
         from builder.sources.image import resolve_config
+        from builder.sources.pull import MISSING
 
         def resolve() -> ResolvedImage:
-            found = resolve_config(self._worker, ref, platform, mode)
+            found = resolve_config(self._worker, ref, platform, mode, self._pull or MISSING)
+            self._tell(Reference.parse(ref).familiar, found.answer)
             return ResolvedImage(found.ref, found.config)
 
         name = f"[internal] load metadata for {Reference.parse(ref)}"
         return self._once((ref, str(platform), mode), name, resolve)
+
+    def _tell(self, name: str, answer: Answer) -> None:
+        """A digest that was asked for long ago hides what the tag is now: once for a name, from a day on."""
+        from builder.sources.pull import DAY, age_text
+
+        old = answer.age is not None and answer.age >= DAY
+        if name in self._told or not (old or answer.failure):
+            return
+        self._told.add(name)
+        when = f"resolved {age_text(answer.age)}" if answer.age is not None and old else "what was known of it is used"
+        why = f"the registry can't be asked: {answer.failure}" if answer.failure else "--pull asks again"
+        self._warn(f"{name} {when}, {why}")
 
     def oci_layout_config(self, name: str, ref: str, platform: Platform) -> ResolvedImage:
         from builder.sources.oci_layout import resolve_config

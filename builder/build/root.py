@@ -40,19 +40,22 @@ class Root:
         self.worker = worker
 
     @classmethod
-    def open(cls, path: str | None = None, *, config: Config | str | None = None, runtime: str | None = None) -> Root:
+    def open(
+        cls, path: str | None = None, *, config: Config | str | None = None, runtime: str | None = None, repair: bool = True
+    ) -> Root:
         """Open ``path`` (None: PYBUILD_ROOT or the default one), made where it is missing.
 
         ``config`` is a Config, or a file in buildkitd.toml's form (None: PYBUILD_CONFIG, or the defaults). ``runtime`` names the
         sandbox of steps; None: the best that works here. To be called before the process starts threads: it enters a mount
-        namespace of its own. StoreError, UsageError.
+        namespace of its own. ``repair`` False is for ``check``: what a copy of the folder lost is told then, and not made good.
+        StoreError, UsageError.
         """
         from builder.config import Config
         from builder.sources.providers import connect
         from builder.worker import open_worker
 
         settings = config if isinstance(config, Config) else Config.load(config or None)
-        worker = open_worker(os.path.abspath(path) if path else None, settings, runtime)
+        worker = open_worker(os.path.abspath(path) if path else None, settings, runtime, repair=repair)
         connect(worker)
         return cls(worker)
 
@@ -115,7 +118,7 @@ class Root:
 
     def usage(self, filters: Sequence[str] = ()) -> list[UsageRecord]:
         """What the cache holds, oldest first; filters as buildkitd's (``type==regular``)."""
-        return self.worker.cache.disk_usage(filters)
+        return self.worker.cache.collector.disk_usage(filters)
 
     def prune(self, policy: PrunePolicy) -> list[UsageRecord]:
         """Remove what the policy doesn't keep and nobody uses; what was removed."""

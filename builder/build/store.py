@@ -27,7 +27,7 @@ def remove_image(worker: Worker, name: Reference) -> bool:
 
     removed = ImageStore(worker.database, worker.content).remove(name)
     if removed:
-        worker.cache.prune(())
+        worker.cache.collector.prune(())
     return removed
 
 
@@ -48,7 +48,7 @@ def prune(worker: Worker, policy: PrunePolicy) -> list[UsageRecord]:
         from builder.images.store import ImageStore
 
         ImageStore(worker.database, worker.content).forget()
-    removed = worker.cache.prune([policy])
+    removed = worker.cache.collector.prune([policy])
     forget_pruned(worker)
     return removed
 
@@ -58,10 +58,10 @@ def check(worker: Worker, *, verify: bool) -> tuple[list[str], list[str]]:
     blob is read."""
     from builder.images.store import ImageStore
 
-    problems = worker.cache.fsck(verify=verify)
+    problems = worker.cache.check.damage(verify=verify)
     if worker.database.is_suspect:
         return problems, []
-    return [*problems, *ImageStore(worker.database, worker.content).fsck()], worker.cache.garbage()
+    return [*problems, *ImageStore(worker.database, worker.content).fsck()], worker.cache.check.garbage()
 
 
 def forget_pruned(worker: Worker) -> None:

@@ -6,10 +6,13 @@ One pass: the differ's tar goes into the diffID's sha256, through the compressor
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
-from builder.cache.record import DIFF, LAYER, LAZY, CacheRecord, LayerBlob, chains, walk_up
-from builder.cache.unpack import choose_blob, opened, verified
+from builder.cache.locks import step_lock
+from builder.cache.reading import verified
+from builder.cache.record import DIFF, LAYER, LAZY, CacheRecord, LayerBlob, chains, layers_of, walk_up
 from builder.content.types import Compression, Layer
 from builder.errors import NotFoundError, StoreError
 from builder.oci.descriptor import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor
@@ -17,7 +20,15 @@ from builder.oci.digest import Digest
 from builder.state.threads import run
 
 if TYPE_CHECKING:
-    from builder.cache.manager import CacheManager
+    from builder.cache.known import KnownRecords
+    from builder.cache.leases import Lease
+    from builder.cache.providers import Providers
+    from builder.cache.reading import LayerReader
+    from builder.cache.records import Records
+    from builder.cache.unlazy import Unlazier
+    from builder.content.store import ContentStore
+    from builder.snapshots.types import Snapshotter
+    from builder.state.layout import Layout
 
 MEDIA_TYPES = {"gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD, "uncompressed": OCI_LAYER}
 _TRIES = 3
@@ -27,137 +38,157 @@ class NoBlobsError(NotFoundError):
     """A layer has no blob, and none was to be made."""
 
 
-def remote(manager: CacheManager, record_id: str, compression: Compression, *, create: bool) -> tuple[Layer, ...]:
-    """See ``ImmutableRef.remote``."""
-    chain = manager.layer_chain(record_id)
-    found = {r.id: _layer(manager, r, compression) for r in chain}
-    missing = [r for r in {r.id: r for r in chain}.values() if found[r.id] is None]
-    if missing:
-        if not create:
-            raise NoBlobsError(f"{len(missing)} of {len(chain)} layers have no blob yet")
-        run([lambda r=r: _make(manager, r, compression) for r in missing])  # type: ignore[misc]
-        found.update({r.id: _layer(manager, manager.record(r.id), compression) for r in missing})
-    if manager.record(record_id).chain_id is None:
-        _set_chains(manager, record_id)
-    layers = [found[r.id] for r in chain]
-    if None in layers:
-        raise StoreError("the blob of a layer vanished while it was made", hint="build again")
-    return tuple(layer for layer in layers if layer is not None)
+class LayerBlobs:
+    """Finds the blobs of layers, and makes those that are missing. Thread-safe."""
 
+    def __init__(
+        self,
+        *,
+        known: KnownRecords,
+        records: Records,
+        lease: Lease,
+        providers: Providers,
+        reader: LayerReader,
+        unlazier: Callable[[], Unlazier],
+        content: ContentStore,
+        snapshotter: Snapshotter,
+        layout: Layout,
+    ) -> None:
+        self._known = known
+        self._records = records
+        self._lease = lease
+        self._providers = providers
+        self._reader = reader
+        self._unlazier = unlazier
+        self._content = content
+        self._snapshotter = snapshotter
+        self._layout = layout
 
-def _layer(manager: CacheManager, record: CacheRecord, compression: Compression) -> Layer | None:
-    """The layer's blob as asked for, if there is one or it can be downloaded."""
-    # Blob and diffID out of one row: another process may just have made the blob anew.
-    now = manager.records.get(record.id)
-    if now is None or now.diff_id is None or not now.blobs:
+    def of(self, record_id: str, compression: Compression, *, create: bool) -> tuple[Layer, ...]:
+        """See ``ImmutableRef.remote``."""
+        chain = layers_of(self._known.get(record_id), self._known.get)
+        found = {r.id: self._layer(r.id, compression) for r in chain}
+        missing = [r for r in {r.id: r for r in chain}.values() if found[r.id] is None]
+        if missing:
+            if not create:
+                raise NoBlobsError(f"{len(missing)} of {len(chain)} layers have no blob yet")
+            run([partial(self._make, r, compression) for r in missing])
+            found.update({r.id: self._layer(r.id, compression) for r in missing})
+        if self._known.get(record_id).chain_id is None:
+            self._set_chains(record_id)
+        layers = [found[r.id] for r in chain]
+        if None in layers:
+            raise StoreError("the blob of a layer vanished while it was made", hint="build again")
+        return tuple(layer for layer in layers if layer is not None)
+
+    def _layer(self, record_id: str, compression: Compression) -> Layer | None:
+        """The layer's blob as asked for, if there is one or it can be downloaded."""
+        # Blob and diffID out of one row: another process may just have made the blob anew.
+        now = self._records.get(record_id)
+        if now is None or now.diff_id is None or not now.blobs:
+            return None
+        diff_id, blobs = now.diff_id, now.blobs
+        blobs = tuple(b for b in blobs if _compression_of(b) == compression.type) if compression.force else blobs[:1]
+        for blob in blobs:
+            if self._providers.has_blob(blob.descriptor):
+                return Layer(blob.descriptor, diff_id, None, blob.source)
+        for blob in blobs:
+            provider = self._providers.get(blob)
+            if provider is not None:
+                return Layer(blob.descriptor, diff_id, provider, blob.source)
         return None
-    diff_id, blobs = now.diff_id, now.blobs
-    blobs = tuple(b for b in blobs if _compression_of(b) == compression.type) if compression.force else blobs[:1]
-    for blob in blobs:
-        if manager.has_blob(blob.descriptor):
-            return Layer(blob.descriptor, diff_id, None, blob.source)
-    for blob in blobs:
-        provider = manager.provider(blob)
-        if provider is not None:
-            return Layer(blob.descriptor, diff_id, provider, blob.source)
-    return None
+
+    def _make(self, record: CacheRecord, compression: Compression) -> None:
+        """Make the blob and remember it, unless another thread or process did meanwhile."""
+        self._be_mountable(record)
+        with step_lock(self._layout, record.id):
+            record = self._known.reread(record.id)
+            for _ in range(_TRIES):
+                if self._layer(record.id, compression) is not None:
+                    return
+                has_files = record.kind == DIFF or record.state != LAZY
+                has_blob = compression.force and any(self._providers.can_have(b) for b in self._records.blobs(record.id))
+                if has_files and not has_blob:
+                    self._compute(record, compression)
+                else:
+                    self._convert(record, compression)
+                # A collector may have deleted a blob of the same digest just before the row was there: then once more.
+                record = self._known.reread(record.id)
+
+    def _be_mountable(self, record: CacheRecord) -> None:
+        """What the differ reads has to be there before the lock is taken: nobody waits for others' steps while holding one."""
+        if record.kind == LAYER and record.state == LAZY:
+            return  # it has a blob: that is converted
+        for at in (record.id,) if record.kind == LAYER else record.parents:
+            self._unlazier().make_mountable(at)
+
+    def _compute(self, record: CacheRecord, compression: Compression) -> None:
+        from builder.content.compression import Compressor
+
+        lower, upper = self._trees(record)
+        diff_hash = hashlib.sha256()
+        with self._content.writer() as blob:
+            compressor = Compressor(blob.write, compression.type, compression.level)
+
+            def write(data: bytes) -> None:
+                diff_hash.update(data)
+                compressor.write(data)
+
+            self._snapshotter.diff(upper, lower, write)
+            compressor.close()
+            digest, size = blob.commit()
+        diff_id = Digest("sha256:" + diff_hash.hexdigest())
+        descriptor = Descriptor(MEDIA_TYPES[compression.type], digest, size)
+        with self._lease.transaction() as c:
+            # An earlier blob was lost. The new one may be another (codec, level): chains that named the old one are void, here and
+            # in all that stands on it.
+            self._records.update(c, record.id, diff_id=diff_id, blobs=(LayerBlob(descriptor),))
+            void = self._records.void_chains(c, record.id)
+        self._known.refresh(void)
+
+    def _trees(self, record: CacheRecord) -> tuple[str | None, str]:
+        """Snapshots whose difference the layer is."""
+        if record.kind == DIFF:
+            lower, upper = (self._known.get(p) for p in record.parents)
+            return lower.snapshot, upper.snapshot
+        return None if record.parent is None else self._known.get(record.parent).snapshot, record.snapshot
+
+    def _convert(self, record: CacheRecord, compression: Compression) -> None:
+        """The same tar, compressed otherwise: diffID and chainID stay."""
+        from builder.content.compression import Compressor
+
+        assert record.diff_id is not None
+        blob, provider = self._reader.choose(record.id)
+        with self._content.writer() as out:
+            compressor = Compressor(out.write, compression.type, compression.level)
+            with self._reader.open(blob, provider) as chunks:
+                for chunk in verified(chunks, record.diff_id, blob.descriptor.digest):
+                    compressor.write(chunk)
+            compressor.close()
+            digest, size = out.commit()
+        with self._lease.transaction() as c:
+            self._records.add_blob(c, record.id, LayerBlob(Descriptor(MEDIA_TYPES[compression.type], digest, size)))
+
+    def _set_chains(self, record_id: str) -> None:
+        """chainID and blobChainID of the ref and all it stands on, as far as digests are known."""
+        records = self._records
+        chainless = walk_up(self._known.reread(record_id), self._known.get, lambda r: r.chain_id is not None)
+        layers = {r.id: [r.id] if r.kind == LAYER else [x.id for x in layers_of(r, self._known.get)] for r in chainless}
+        with self._lease.transaction() as c:
+            for record in chainless:
+                links = [_link(records.get(at)) for at in layers[record.id]]
+                below = records.get(record.parent) if record.parent is not None else None
+                known = [link for link in links if link is not None]
+                if len(known) == len(links) and (record.parent is None or (below is not None and below.chain_id is not None)):
+                    by_diff, by_blob = chains(known, below)
+                    records.update(c, record.id, chain_id=by_diff, blob_chain_id=by_blob)
+        self._known.refresh(layers)
 
 
 def _compression_of(blob: LayerBlob) -> str | None:
     from builder.content.compression import of_media_type
 
     return of_media_type(blob.descriptor.media_type)
-
-
-def _make(manager: CacheManager, record: CacheRecord, compression: Compression) -> None:
-    """Make the blob and remember it, unless another thread or process did meanwhile."""
-    _be_mountable(manager, record)
-    with manager.step_lock(record.id):
-        record = manager.reread(record.id)
-        for _ in range(_TRIES):
-            if _layer(manager, record, compression) is not None:
-                return
-            has_files = record.kind == DIFF or record.state != LAZY
-            if has_files and not (compression.force and any(manager.obtainable(b) for b in manager.records.blobs(record.id))):
-                _compute(manager, record, compression)
-            else:
-                _convert(manager, record, compression)
-            # A collector may have deleted a blob of the same digest just before the row was there: then once more.
-            record = manager.reread(record.id)
-
-
-def _be_mountable(manager: CacheManager, record: CacheRecord) -> None:
-    """What the differ reads has to be there before the lock is taken: nobody waits for others' steps while holding one."""
-    if record.kind == LAYER and record.state == LAZY:
-        return  # it has a blob: that is converted
-    for at in (record.id,) if record.kind == LAYER else record.parents:
-        manager.unlazy(at)
-
-
-def _compute(manager: CacheManager, record: CacheRecord, compression: Compression) -> None:
-    from builder.content.compression import Compressor
-
-    lower, upper = _trees(manager, record)
-    diff_hash = hashlib.sha256()
-    with manager.content.writer() as blob:
-        compressor = Compressor(blob.write, compression.type, compression.level)
-
-        def write(data: bytes) -> None:
-            diff_hash.update(data)
-            compressor.write(data)
-
-        manager.snapshotter.diff(upper, lower, write)
-        compressor.close()
-        digest, size = blob.commit()
-    diff_id = Digest("sha256:" + diff_hash.hexdigest())
-    descriptor = Descriptor(MEDIA_TYPES[compression.type], digest, size)
-    with manager.lease.transaction() as c:
-        # An earlier blob was lost. The new one may be another (codec, level): chains that named the old one are void, here and
-        # in all that stands on it.
-        manager.records.update(c, record.id, diff_id=diff_id, blobs=(LayerBlob(descriptor),))
-        void = manager.records.void_chains(c, record.id)
-    manager.refresh(void)
-
-
-def _trees(manager: CacheManager, record: CacheRecord) -> tuple[str | None, str]:
-    """Snapshots whose difference the layer is."""
-    if record.kind == DIFF:
-        lower, upper = (manager.record(p) for p in record.parents)
-        return lower.snapshot, upper.snapshot
-    return None if record.parent is None else manager.record(record.parent).snapshot, record.snapshot
-
-
-def _convert(manager: CacheManager, record: CacheRecord, compression: Compression) -> None:
-    """The same tar, compressed otherwise: diffID and chainID stay."""
-    from builder.content.compression import Compressor
-
-    assert record.diff_id is not None
-    blob, provider = choose_blob(manager, record)
-    with manager.content.writer() as out:
-        compressor = Compressor(out.write, compression.type, compression.level)
-        with opened(manager, blob, provider) as chunks:
-            for chunk in verified(chunks, record.diff_id, blob.descriptor.digest):
-                compressor.write(chunk)
-        compressor.close()
-        digest, size = out.commit()
-    with manager.lease.transaction() as c:
-        manager.records.add_blob(c, record.id, LayerBlob(Descriptor(MEDIA_TYPES[compression.type], digest, size)))
-
-
-def _set_chains(manager: CacheManager, record_id: str) -> None:
-    """chainID and blobChainID of the ref and all it stands on, as far as digests are known."""
-    records = manager.records
-    chainless = walk_up(manager.reread(record_id), manager.record, lambda r: r.chain_id is not None)
-    layers = {r.id: [r.id] if r.kind == LAYER else [x.id for x in manager.layer_chain(r.id)] for r in chainless}
-    with manager.lease.transaction() as c:
-        for record in chainless:
-            links = [_link(records.get(at)) for at in layers[record.id]]
-            below = records.get(record.parent) if record.parent is not None else None
-            known = [link for link in links if link is not None]
-            if len(known) == len(links) and (record.parent is None or (below is not None and below.chain_id is not None)):
-                by_diff, by_blob = chains(known, below)
-                records.update(c, record.id, chain_id=by_diff, blob_chain_id=by_blob)
-    manager.refresh(layers)
 
 
 def _link(record: CacheRecord | None) -> tuple[Digest, Digest] | None:

@@ -7,99 +7,128 @@ another one, and what a killed process left. The next collection takes it.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from builder.cache.reading import is_intact
 from builder.cache.record import DIFF, LAYER, LAZY, MUTABLE, CacheRecord, contradiction
-from builder.cache.unpack import is_intact
 from builder.errors import PybuildError
 from builder.oci.digest import Digest
+from builder.state import cancel
 
 if TYPE_CHECKING:
-    from builder.cache.manager import CacheManager
+    from builder.cache.copied import CopiedStore
+    from builder.cache.leases import Leases
+    from builder.cache.records import Records
+    from builder.cache.types import GCRoot
+    from builder.content.store import ContentStore
+    from builder.snapshots.types import Snapshotter
+    from builder.state.database import Database
+    from builder.state.layout import Layout
 
 
-def fsck(manager: CacheManager, *, verify: bool) -> list[str]:
-    """A line for each piece of damage, sorted. While other processes work, what they are making looks unfinished."""
-    # What else a damaged database says would be read for nothing.
-    return _integrity(manager) or sorted([*_records(manager), *_blobs(manager, verify)])
+class StoreCheck:
+    """Looks, and changes nothing."""
 
+    def __init__(
+        self,
+        *,
+        copied: CopiedStore,
+        records: Records,
+        leases: Leases,
+        gc_roots: Sequence[GCRoot],
+        content: ContentStore,
+        snapshotter: Snapshotter,
+        database: Database,
+        layout: Layout,
+    ) -> None:
+        self._copied = copied
+        self._records = records
+        self._leases = leases
+        self._gc_roots = gc_roots
+        self._content = content
+        self._snapshotter = snapshotter
+        self._database = database
+        self._layout = layout
 
-def garbage(manager: CacheManager) -> list[str]:
-    """A line for each thing that nothing needs, sorted."""
-    return sorted([*_stray_snapshots(manager), *_unnamed_blobs(manager)])
+    def damage(self, *, verify: bool = False) -> list[str]:
+        """What is damaged in the store, a line each, sorted; ``verify``: every blob is read, and its digest compared. While other
+        processes work, what they are making looks unfinished. CancelledError."""
+        # What else a damaged database says would be read for nothing.
+        return self._integrity() or sorted([*self._copied.problems(), *self._record_damage(), *self._blob_damage(verify)])
 
+    def garbage(self) -> list[str]:
+        """What nothing needs and the next ``prune`` takes, a line each, sorted."""
+        return sorted([*self._stray_snapshots(), *self._unnamed_blobs()])
 
-def _integrity(manager: CacheManager) -> list[str]:
-    """What a damaged database has to say; the next command writes it anew without what is damaged."""
-    from builder.state.salvage import unsound
+    def _integrity(self) -> list[str]:
+        """What a damaged database has to say; the next command writes it anew without what is damaged."""
+        from builder.state.salvage import unsound
 
-    why = unsound(manager.database.path)
-    if why:
-        manager.database.suspect(why)
-    return [f"metadata database: {why}"] if why else []
+        why = unsound(self._database.path)
+        if why:
+            self._database.suspect(why)
+        return [f"metadata database: {why}"] if why else []
 
+    def _record_damage(self) -> list[str]:
+        with self._database.reading():
+            records = self._records.all()
+            held = self._leases.records()
+            repeated = self._records.contradictions(records)
+        out = [f"record {r.id}: its parent {p} is missing" for r in records.values() for p in r.parents if p not in records]
+        for record in records.values():
+            cancel.checkpoint()
+            if record.kind == DIFF and len(record.parents) != 2:
+                out.append(f"record {record.id}: a diff of {len(record.parents)} parents")
+            if record.kind == LAYER and len(record.parents) > 1:
+                out.append(f"record {record.id}: a layer on {len(record.parents)} parents")
+            if record.state == MUTABLE and not record.retained and record.id not in held:
+                out.append(f"record {record.id}: writable, and nobody writes it")
+            known = record.parent is None or record.parent in records
+            if known and (why := contradiction(record, records.get(record.parent or ""))):
+                out.append(f"record {record.id}: {why}")
+            out += self._file_damage(record)
+        out += [f"metadata database: {table} does not fit the records" for table in repeated]
+        return out
 
-def _records(manager: CacheManager) -> list[str]:
-    with manager.database.reading():
-        records = manager.records.all()
-        held = manager.leases.records()
-        repeated = manager.records.contradictions(records)
-    out = [f"record {r.id}: its parent {p} is missing" for r in records.values() for p in r.parents if p not in records]
-    for record in records.values():
-        if record.kind == DIFF and len(record.parents) != 2:
-            out.append(f"record {record.id}: a diff of {len(record.parents)} parents")
-        if record.kind == LAYER and len(record.parents) > 1:
-            out.append(f"record {record.id}: a layer on {len(record.parents)} parents")
-        if record.state == MUTABLE and not record.retained and record.id not in held:
-            out.append(f"record {record.id}: writable, and nobody writes it")
-        known = record.parent is None or record.parent in records
-        if known and (why := contradiction(record, records.get(record.parent or ""))):
-            out.append(f"record {record.id}: {why}")
-        out += _files(manager, record)
-    out += [f"metadata database: {table} does not fit the records" for table in repeated]
-    return out
+    def _file_damage(self, record: CacheRecord) -> list[str]:
+        if record.state != LAZY:
+            there = self._snapshotter.exists(record.snapshot)
+            return [] if there else [f"record {record.id}: snapshot {record.snapshot} is missing"]
+        if record.kind != LAYER:
+            return []
+        if not record.blobs:
+            return [f"record {record.id}: it has neither files nor a blob"]
+        if any(self._content.has(b.descriptor.digest) or b.source for b in record.blobs):
+            return []
+        return [f"record {record.id}: its blob is not here, and it is not known where it came from"]
 
+    def _stray_snapshots(self) -> list[str]:
+        keys = set(self._snapshotter.keys())
+        known = self._records.snapshots()
+        out = [f"snapshot {key}: no record names it" for key in keys - known]
+        with os.scandir(self._layout.snapshots) as entries:
+            names = {e.name for e in entries if not e.name.startswith(".")}
+        return out + [f"snapshot folder {name}: no snapshot" for name in names - keys]
 
-def _files(manager: CacheManager, record: CacheRecord) -> list[str]:
-    if record.state != LAZY:
-        return [] if manager.snapshotter.exists(record.snapshot) else [f"record {record.id}: snapshot {record.snapshot} is missing"]
-    if record.kind != LAYER:
-        return []
-    if not record.blobs:
-        return [f"record {record.id}: it has neither files nor a blob"]
-    if any(manager.content.has(b.descriptor.digest) or b.source for b in record.blobs):
-        return []
-    return [f"record {record.id}: its blob is not here, and it is not known where it came from"]
+    def _unnamed_blobs(self) -> list[str]:
+        roots = {d for root in self._gc_roots for d in root()}
+        named = roots | self._records.named_blobs() | self._leases.blobs()
+        return [f"blob {digest}: nothing names it" for digest, _, _ in self._content.walk() if digest not in named]
 
+    def _blob_damage(self, verify: bool) -> list[str]:
+        out: list[str] = []
+        sizes = {b.descriptor.digest: b.descriptor.size for r in self._records.all().values() for b in r.blobs}
+        for digest, size, _ in self._content.walk():
+            cancel.checkpoint()
+            if sizes.get(digest, size) != size:
+                out.append(f"blob {digest}: {size} bytes, expected {sizes[digest]}")
+            elif verify and not self._is_intact(digest):
+                out.append(f"blob {digest}: its bytes have another digest")
+        return out
 
-def _stray_snapshots(manager: CacheManager) -> list[str]:
-    keys = set(manager.snapshotter.keys())
-    known = manager.records.snapshots()
-    out = [f"snapshot {key}: no record names it" for key in keys - known]
-    with os.scandir(manager.layout.snapshots) as entries:
-        names = {e.name for e in entries if not e.name.startswith(".")}
-    return out + [f"snapshot folder {name}: no snapshot" for name in names - keys]
-
-
-def _unnamed_blobs(manager: CacheManager) -> list[str]:
-    roots = {d for root in manager.gc_roots for d in root()}
-    named = roots | manager.records.named_blobs() | manager.leases.blobs()
-    return [f"blob {digest}: nothing names it" for digest, _, _ in manager.content.walk() if digest not in named]
-
-
-def _blobs(manager: CacheManager, verify: bool) -> list[str]:
-    out: list[str] = []
-    sizes = {b.descriptor.digest: b.descriptor.size for r in manager.records.all().values() for b in r.blobs}
-    for digest, size, _ in manager.content.walk():
-        if sizes.get(digest, size) != size:
-            out.append(f"blob {digest}: {size} bytes, expected {sizes[digest]}")
-        elif verify and not _intact(manager, digest):
-            out.append(f"blob {digest}: its bytes have another digest")
-    return out
-
-
-def _intact(manager: CacheManager, digest: Digest) -> bool:
-    try:
-        return is_intact(manager, digest)
-    except PybuildError:
-        return False
+    def _is_intact(self, digest: Digest) -> bool:
+        try:
+            return is_intact(self._content, digest)
+        except PybuildError:
+            return False

@@ -2,7 +2,9 @@
 
 A lease is a file ROOT/locks/lease-ID that its process keeps locked, and rows that say which records and blobs it holds. The
 kernel drops the lock with the process, also after SIGKILL: a lease whose lock can be had is dead, and ``sweep`` forgets its rows.
-Rows come and go in the transactions that need them, so that "is it held?" and "delete it" are one atomic step.
+A row comes in the transaction that makes or finds the record, and who deletes asks for rows in the transaction that deletes. So
+nothing is deleted between somebody's finding it and holding it. A row goes with the next transaction of its process after the last
+ref was released: that it is held a little longer does no harm, and a transaction for each release would cost more than the release.
 """
 
 from __future__ import annotations
@@ -82,6 +84,12 @@ class Lease:
         with self._lock:
             self._begin(c)
             self._database.put(c, LEASE_BLOBS, [(d, self._id) for d in digests])
+
+    def keep_blobs(self, digests: Iterable[Digest]) -> None:
+        """Keep blobs from being collected while this process lives. Call it before blobs are put that no record will name:
+        then ``put`` either finds them safe or writes them anew."""
+        with self.transaction() as c:
+            self.hold_blobs(c, digests)
 
     def let_go(self, record_id: str) -> None:
         """Not held any more; the row goes with the next transaction."""

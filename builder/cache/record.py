@@ -160,6 +160,31 @@ def walk_up(start: CacheRecord, of: Callable[[str], CacheRecord], skip: Callable
     return order
 
 
+def layers_of(start: CacheRecord, of: Callable[[str], CacheRecord]) -> list[CacheRecord]:
+    """The records that are layers of this one, bottom first (BuildKit: layerWalk). A record may be there several times."""
+    out: list[CacheRecord] = []
+    stack = [(start, False)]
+    while stack:
+        record, is_layer = stack.pop()
+        if is_layer:
+            out.append(record)
+        elif record.kind == MERGE:
+            stack += [(of(p), False) for p in reversed(record.parents)]
+        elif record.kind == DIFF:
+            lower, upper = (of(p) for p in record.parents)
+            # One layer more than lower: that layer's blob is the difference.
+            out.append(upper if upper.parent == lower.id else record)
+        else:
+            chain = [record]
+            while (below := chain[-1].parent) is not None and of(below).kind == LAYER:
+                chain.append(of(below))
+            stack += [(layer, True) for layer in chain]
+            if below is not None:
+                # A layer on a merge or a diff: those layers first, then these again.
+                stack.append((of(below), False))
+    return out
+
+
 def _blobs(text: str) -> tuple[LayerBlob, ...]:
     return tuple(
         LayerBlob(Descriptor(media_type, Digest(digest), size, tuple((k, v) for k, v in notes)), source)

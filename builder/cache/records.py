@@ -1,8 +1,9 @@
 """The tables of cache records: all SQL about them. Records in, records out (``record``): refs, snapshots, blobs are unknown here.
 
 A record is one row with everything it says, its parents and blobs too, under one seal: a row that is damaged or lost is a record
-that is gone, never one with other parents. ``record_children`` and ``blob_records`` repeat the rows for the opposite question, who
-stands on a record and who names a blob; only deleting asks them, and what it deletes too much is a miss.
+that is gone, never one with other parents. ``record_children`` and ``blob_records`` repeat the rows for the opposite question: who
+stands on a record, who names a blob? Only deleting asks them. If one of their rows is lost, a record too many is deleted, which is
+a miss.
 """
 
 from __future__ import annotations

@@ -1,7 +1,13 @@
 """Refs: the two views of a cache record that the engine's other parts hold.
 
-A ref is one claim on a record; the record is held by the process's lease while a ref of it lives. ``ImmutableRef`` is read-only
-and shared freely, ``MutableRef`` is writable and exclusive. All work is the manager's; a ref says which record, and when it's over.
+    CacheManager.new(parent)   -> MutableRef      writable, and nobody else's
+    MutableRef.commit()        -> ImmutableRef    read-only, shared freely. Only metadata is written
+    ImmutableRef.finalize()                       the snapshotter hears of it; done by whoever needs the record as a parent
+    release()                                     gives the ref back. The record stays in the cache until a collection takes it
+
+A ref is one claim on a record, and the record is held by the process's lease while a ref of it lives. An ImmutableRef may be lazy:
+nothing is downloaded or unpacked until ``mount`` or ``unlazy`` is called, or something is put on it by ``new``. A ref only
+says which record, and when it is over; ``RefServices`` have those who do the work.
 """
 
 from __future__ import annotations
@@ -10,30 +16,54 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from builder.cache.record import COMMITTED, MUTABLE
+from builder.cache.record import COMMITTED, MUTABLE, layers_of
 from builder.cache.types import UnlazyProgress
 from builder.content.types import Compression, Layer
 from builder.errors import StoreError
 from builder.files.types import ChecksumOptions
 from builder.oci.digest import Digest
+from builder.values import dataclass
 
 if TYPE_CHECKING:
-    from builder.cache.manager import CacheManager
+    from builder.cache.blobs import LayerBlobs
+    from builder.cache.changes import RecordChanges
+    from builder.cache.checksums import Checksums
+    from builder.cache.claims import Claims
+    from builder.cache.known import KnownRecords
     from builder.cache.record import CacheRecord
-
+    from builder.cache.unlazy import Unlazier
+    from builder.snapshots.types import Snapshotter
 
 _ALL = ChecksumOptions()
 _DEFAULT = Compression()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefServices:
+    """What refs are made of; one for all refs of a cache. What a cached build has no need of is made when it is asked for."""
+
+    known: KnownRecords
+    claims: Claims
+    changes: RecordChanges
+    unlazier: Callable[[], Unlazier]
+    blobs: Callable[[], LayerBlobs]
+    checksums: Checksums
+    snapshotter: Snapshotter
+
+    def claim(self, record_id: str, *, used: bool = False) -> ImmutableRef:
+        """A new ref of the record. GoneError (a KeyError) if it is gone; ``used``: see ``Claims.claim``."""
+        self.claims.claim(record_id, used=used)
+        return ImmutableRef(self, record_id)
+
+
 class ImmutableRef:
     """A read-only ref. Thread-safe. Release it once; ``layers()`` and ``parent`` give views that live as long as this ref."""
 
-    __slots__ = ("_id", "_manager", "_owner", "_released")
+    __slots__ = ("_id", "_owner", "_released", "_services")
 
-    def __init__(self, manager: CacheManager, record_id: str, owner: ImmutableRef | None = None) -> None:
+    def __init__(self, services: RefServices, record_id: str, owner: ImmutableRef | None = None) -> None:
         """The caller has claimed the record, or ``owner``, which stands above it, has."""
-        self._manager = manager
+        self._services = services
         self._id = record_id
         self._owner = owner
         self._released = False
@@ -45,7 +75,7 @@ class ImmutableRef:
     @property
     def record(self) -> CacheRecord:
         """The record as this process knows it."""
-        return self._manager.record(self._id)
+        return self._services.known.get(self._id)
 
     @property
     def description(self) -> str:
@@ -81,33 +111,30 @@ class ImmutableRef:
 
     def layers(self) -> tuple[ImmutableRef, ...]:
         """The layers that an image of this ref has, bottom first."""
-        return tuple(self._view(r.id) for r in self._manager.layer_chain(self._id))
-
-    def size(self) -> int:
-        """Bytes on disk of this record alone: its own files and its blobs."""
-        return self._manager.size(self._id)
+        return tuple(self._view(r.id) for r in layers_of(self.record, self._services.known.get))
 
     def finalize(self) -> None:
         """Commit to the snapshotter, if that was put off."""
         if self.record.state == COMMITTED:
-            self._manager.finalize(self._id)
+            self._services.unlazier().finalize(self._id)
 
     def unlazy(self, progress: UnlazyProgress | None = None) -> None:
         """Make it mountable: download, unpack and merge what is not there yet. SourceError, IntegrityError, LayerError."""
-        self._manager.unlazy(self._id, progress)
+        if not self._services.known.is_mountable(self._id):
+            self._services.unlazier().make_mountable(self._id, progress)
 
     @contextmanager
     def mount(self) -> Iterator[str]:
         self.unlazy()
-        with self._manager.snapshotter.mount(self.record.snapshot) as folder:
+        with self._services.snapshotter.mount(self.record.snapshot) as folder:
             yield folder
 
     def checksum(self, path: str, options: ChecksumOptions = _ALL) -> Digest:
-        return self._manager.checksum(self, path, options)
+        return self._services.checksums.get(self, path, options)
 
     def known_checksum(self, path: str, options: ChecksumOptions = _ALL) -> Digest | None:
         """The checksum if it was computed before; nothing is mounted or fetched for it."""
-        return self._manager.known_checksum(self, path, options)
+        return self._services.checksums.known(self._id, path, options)
 
     def remote(self, compression: Compression = _DEFAULT, *, create: bool = True) -> tuple[Layer, ...]:
         """The layers as blobs, bottom first (BuildKit: GetRemotes). Blobs are made once and remembered; those of lazy layers stay
@@ -115,18 +142,18 @@ class ImmutableRef:
 
         NoBlobsError with ``create`` False if a blob would have to be made.
         """
-        return self._manager.remote(self._id, compression, create=create)
+        return self._services.blobs().of(self._id, compression, create=create)
 
     def clone(self) -> ImmutableRef:
-        return self._manager.claim(self._id)
+        return self._services.claim(self._id)
 
     def release(self) -> None:
         if self._owner is None and not self._released:
             self._released = True
-            self._manager.unclaim(self._id)
+            self._services.claims.unclaim(self._id)
 
     def _view(self, record_id: str) -> ImmutableRef:
-        return ImmutableRef(self._manager, record_id, owner=self._owner or self)
+        return ImmutableRef(self._services, record_id, owner=self._owner or self)
 
     def __repr__(self) -> str:
         return f"<ImmutableRef {self._id}>"
@@ -135,10 +162,10 @@ class ImmutableRef:
 class MutableRef:
     """A writable ref: mount it, then ``commit`` or ``release``. Of a cache mount ``release`` keeps the files."""
 
-    __slots__ = ("_at_end", "_id", "_manager", "_over")
+    __slots__ = ("_at_end", "_id", "_over", "_services")
 
-    def __init__(self, manager: CacheManager, record_id: str, at_end: Callable[[], None] | None = None) -> None:
-        self._manager = manager
+    def __init__(self, services: RefServices, record_id: str, at_end: Callable[[], None] | None = None) -> None:
+        self._services = services
         self._id = record_id
         self._at_end = at_end
         self._over = False
@@ -149,7 +176,7 @@ class MutableRef:
 
     @property
     def record(self) -> CacheRecord:
-        return self._manager.record(self._id)
+        return self._services.known.get(self._id)
 
     @property
     def record_type(self) -> str:
@@ -160,7 +187,7 @@ class MutableRef:
         """The files, read-write. Several mounts at once see the same files."""
         if self._over:
             raise StoreError(f"record {self._id} is not writable any more")
-        with self._manager.snapshotter.mount(self.record.snapshot) as folder:
+        with self._services.snapshotter.mount(self.record.snapshot) as folder:
             yield folder
 
     def commit(self) -> ImmutableRef:
@@ -168,14 +195,18 @@ class MutableRef:
         if self._over or self.record.state != MUTABLE or self.record.retained:
             raise StoreError(f"record {self._id} can't be committed")
         self._over = True
-        return self._manager.commit(self._id)
+        self._services.changes.commit(self._id)
+        return ImmutableRef(self._services, self._id)  # the claim goes over to it
 
     def release(self) -> None:
         """Let go. What was not committed is deleted, unless it is a cache mount. After ``commit`` free."""
         if not self._over:
             self._over = True
             try:
-                self._manager.drop_mutable(self._id)
+                if self.record.retained:
+                    self._services.claims.unclaim(self._id)
+                else:
+                    self._services.changes.discard(self._id)
             finally:
                 if self._at_end is not None:
                     self._at_end()

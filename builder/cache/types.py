@@ -1,23 +1,19 @@
-"""Refs: the two views of a cache record, and what stands beside them with the same face.
-
-    prepare: CacheManager.new(parent) -> MutableRef      writable, exclusive
-    commit:  MutableRef.commit()      -> ImmutableRef    read-only, shareable; cheap: nothing is copied
-    finalize: ImmutableRef.finalize()                    committed to the snapshotter (done by whoever needs it as a parent)
-    release: Ref.release()                               give the ref back; an unreferenced record stays as cache until gc takes it
-
-An ImmutableRef may be blob-only ("lazy"): nothing is downloaded or unpacked until ``mount`` (or ``unlazy``) is called.
-"""
+"""What the cache manager shows to others beside refs (``refs``): what can be read as a ref can, lines of ``du``, rules of
+collection."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from builder.files.types import ChecksumOptions
 from builder.oci.descriptor import Descriptor
 from builder.oci.digest import Digest
 from builder.values import dataclass, field
+
+if TYPE_CHECKING:
+    from builder.content.types import BlobProvider
 
 
 class Readable(Protocol):
@@ -71,3 +67,9 @@ class PrunePolicy:
 
 UnlazyProgress = Callable[[Descriptor, int, int, bool], None]
 """(layer, bytes done, bytes in all, finished)."""
+
+GCRoot = Callable[[], Iterable[Digest]]
+"""Gives blobs that something else than records needs. Called inside a write transaction: it may read the database, not write."""
+
+ProviderResolver = Callable[[str, Descriptor], "BlobProvider | None"]
+"""(``Layer.source``, blob) -> who provides it."""

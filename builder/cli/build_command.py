@@ -12,6 +12,7 @@ from builder.build import request as r
 from builder.cli.common import state_options
 from builder.cli.docker_flags import check_docker_flags, default_platforms, docker_options, proxy_args
 from builder.cli.goflags import FlagCommand, switch
+from builder.cli.pull_flag import pull_option
 from builder.errors import UsageError
 from builder.exporters.types import IMAGE_TYPES, OutputSpec
 
@@ -28,7 +29,7 @@ BUILD_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--network", default="default", metavar="MODE", help="Network of RUN steps: default, host, none."),
     switch("--no-cache", help="Run every step anew."),
     click.option("--no-cache-filter", multiple=True, metavar="STAGE[,STAGE]", help="Run the steps of these stages anew."),
-    switch("--pull", help="Ask the registry again what tags mean."),
+    pull_option,
     click.option("--ulimit", multiple=True, metavar="NAME=SOFT[:HARD]", help="Resource limit of RUN steps."),
     click.option("--shm-size", default="", metavar="BYTES", help="Size of /dev/shm of RUN steps."),
     click.option("--cgroup-parent", default="", metavar="PATH", help="Parent cgroup of RUN steps."),

@@ -102,7 +102,7 @@ def prune(filters: tuple[str, ...], force: bool, verbose: bool, form: str, every
 @state_options
 def fsck(verify: bool, **flags: Any) -> int:
     """Check the state folder: exit code 1 and a line for each problem. What the next prune takes is listed, and no problem."""
-    with open_root(flags) as root:
+    with open_root(flags, repair=False) as root:
         problems, garbage = root.check(verify=verify)
     for line in [*problems, *(f"unused {line}" for line in garbage)]:
         print(line)

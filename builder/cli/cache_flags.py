@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, cast
 
 from builder.errors import UnsupportedError, UsageError
 from builder.oci.digest import Digest
-from builder.text.fields import Values, flag_fields, key_values, parse_bool
+from builder.text.fields import Values, flag_fields, key_values
+from builder.text.strconv import truth_of
 
 if TYPE_CHECKING:
     from builder.content.types import Compression
@@ -39,16 +40,9 @@ def parse_cache_to(values: Sequence[str], build_args: Mapping[str, str]) -> tupl
     from builder.remotecache.types import CacheExport
 
     found = [spec for text in values if text for spec in _exports(text)]
-    if _inline_asked(build_args) and all(s.place is not None for s in found):
+    if truth_of(build_args.get("BUILDKIT_INLINE_CACHE", "")) and all(s.place is not None for s in found):
         found.append(CacheExport(None))
     return tuple(found)
-
-
-def _inline_asked(build_args: Mapping[str, str]) -> bool:
-    try:
-        return parse_bool(build_args.get("BUILDKIT_INLINE_CACHE", ""))
-    except ValueError:
-        return False  # as buildx
 
 
 def _imports(text: str) -> list[Place]:

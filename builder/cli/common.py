@@ -19,11 +19,11 @@ def state_options(f: Any) -> Any:
     return click.option("--root", default="", metavar="DIR", help="State folder (default: PYBUILD_ROOT).")(f)
 
 
-def open_root(flags: dict[str, Any]) -> Root:
+def open_root(flags: dict[str, Any], *, repair: bool = True) -> Root:
     """The state folder that the flags name. To be called before any thread starts: it enters a mount namespace."""
     from builder.build.root import Root
 
-    root = Root.open(flags["root"] or None, config=flags["config"] or None, runtime=flags["runtime"])
+    root = Root.open(flags["root"] or None, config=flags["config"] or None, runtime=flags["runtime"], repair=repair)
     if ignored := root.worker.config.ignored:
         sys.stderr.write(f"[Warning] the configuration's keys of a daemon mean nothing here: {', '.join(ignored)}\n")
     return root

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from builder.errors import UsageError
-from builder.text.fields import parse_bool
+from builder.text.strconv import parse_bool
 
 
 def _boolean(value: str | bool) -> bool:

@@ -11,6 +11,7 @@ from builder.cli.common import open_root
 from builder.cli.displays import is_for_programs, open_display
 from builder.errors import UsageError
 from builder.progress.events import Warned
+from builder.text import gojson
 from builder.text.redact import redact_text
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def call(request: BuildRequest, method: str, form: str, flags: dict[str, Any]) -
         finally:
             display.close()
     # The JSON forms repeat the Dockerfile as it is, for programs; people are shown no credentials.
-    sys.stdout.write(requests.json_text(doc) if as_json else redact_text(answer))
+    sys.stdout.write(gojson.text(doc, indent=2) if as_json else redact_text(answer))
     sys.stdout.flush()
     if error and not as_json:
         error = redact_text(error)

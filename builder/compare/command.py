@@ -96,7 +96,7 @@ def _spec(context: str, flags: dict[str, Any]) -> BuildSpec:
         allow=flags["allow"],
         shm_size=flags["shm_size"],
         cgroup_parent=flags["cgroup_parent"],
-        pull=flags["pull"],
+        pull=flags["pull"] is not False,
     )
 
 

@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterator
 
 from builder.compare.image import File, Image, Step
+from builder.text.times import format_rfc3339
 from builder.values import dataclass, fields
 
 ABSENT = "(absent)"
 AREAS = ("config", "history", "layer", "file")
 
-_SECOND = 1_000_000_000
 _NOTHING = File("", 0, 0, 0, 0)
 
 
@@ -107,15 +107,5 @@ def _value(name: str, value: object) -> str:
     if name == "mode" and isinstance(value, int):
         return f"{value:04o}"
     if name == "mtime" and isinstance(value, int):
-        return format_time(value)
+        return format_rfc3339(value)
     return _text(value)
-
-
-def format_time(nanoseconds: int) -> str:
-    """RFC 3339 in UTC, with as many digits of the second as there are."""
-    import datetime
-
-    seconds, rest = divmod(nanoseconds, _SECOND)
-    day = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=seconds)
-    fraction = f".{rest:09d}".rstrip("0") if rest else ""
-    return day.isoformat() + fraction + "Z"

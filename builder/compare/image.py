@@ -17,6 +17,7 @@ from builder.compare.types import CompareError
 from builder.content.compression import decompress
 from builder.errors import LayerError
 from builder.files.tar import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry, TarReader
+from builder.text.paths import clean, rooted
 from builder.values import dataclass, field
 
 _TYPES = {REG: "file", DIR: "directory", SYMLINK: "symlink", CHAR: "char", BLOCK: "block", FIFO: "fifo"}
@@ -113,7 +114,7 @@ class _Folder:
         return data
 
     def _path(self, name: str) -> str:
-        name = posixpath.normpath(name)
+        name = clean(name)
         # docker save before 25 stores a layer that comes twice as a symlink to the first; one step is all it ever needs.
         return os.path.join(self._root, self._links.get(name, name))
 
@@ -125,16 +126,16 @@ def _unpack(path: str, scratch: str) -> _Folder:
     with open(path, "rb") as archive:
         reader = TarReader(iter(lambda: archive.read(_PIECE), b""))
         for number, entry in enumerate(reader):
-            name = posixpath.normpath(entry.name).lstrip("/")
+            name = clean(entry.name).lstrip("/")
             if entry.type == REG:
                 links[name] = str(number)
                 with open(os.path.join(scratch, str(number)), "wb") as out:
                     for chunk in reader.data():
                         out.write(chunk)
             elif entry.type == SYMLINK:
-                symlinks[name] = posixpath.normpath(posixpath.join(posixpath.dirname(name), entry.linkname))
+                symlinks[name] = clean(posixpath.join(posixpath.dirname(name), entry.linkname))
             elif entry.type == LINK:
-                symlinks[name] = posixpath.normpath(entry.linkname)
+                symlinks[name] = clean(entry.linkname)
     links.update((name, links[target]) for name, target in symlinks.items() if target in links)
     return _Folder(scratch, links)
 
@@ -237,7 +238,7 @@ def _apply(tree: dict[str, _Node], layer: TarReader) -> set[str]:
     names: set[str] = set()
     lower = set(tree)
     for entry in layer:
-        path = posixpath.normpath("/" + entry.name.lstrip("/"))
+        path = rooted(entry.name)
         folder, name = posixpath.split(path)
         names.add(path)
         if name == _OPAQUE:
@@ -254,7 +255,7 @@ def _apply(tree: dict[str, _Node], layer: TarReader) -> set[str]:
 
 def _put(tree: dict[str, _Node], path: str, entry: Entry, layer: TarReader) -> None:
     if entry.type == LINK:
-        target = posixpath.normpath("/" + entry.linkname.lstrip("/"))
+        target = rooted(entry.linkname)
         if target not in tree:
             raise CompareError(f"hard link {path} to {target}, which is not there")
         node = tree[target]

@@ -30,6 +30,7 @@ from fnmatch import fnmatchcase
 
 from builder.compare.diff import ABSENT, AREAS, Difference
 from builder.compare.types import CompareError
+from builder.text.times import NS, parse_rfc3339
 from builder.values import dataclass
 
 RIGHTFUL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "rightful.toml")
@@ -157,14 +158,10 @@ def _next_second(difference: Difference, facts: Facts) -> bool:
 
 def _seconds(text: str) -> float | None:
     """Seconds of the epoch of an RFC 3339 time, quoted or not; None if it is none."""
-    import datetime
-
     try:
-        # fromisoformat knows at most six digits of the second.
-        moment = datetime.datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text.strip('"')))
+        return parse_rfc3339(text.strip('"')) / NS
     except ValueError:
         return None
-    return moment.timestamp() if moment.tzinfo else None
 
 
 _CONDITIONS: dict[str, Callable[[Difference, Facts], bool]] = {

@@ -24,7 +24,7 @@ class Layer:
     """One layer as an image has it: compressed blob and uncompressed diffID.
 
     ``provider`` is None where the blob is in the content store. ``source`` is remembered with the record: a later process can
-    make a provider of it again (``CacheManager.set_provider_resolver``), for example ``docker.io/library/debian``.
+    make a provider of it again (``Providers.set_resolver``), for example ``docker.io/library/debian``.
     """
 
     descriptor: Descriptor

@@ -15,6 +15,7 @@ from builder.files.tar.entry import DIR, LINK, REG, SYMLINK, Entry, type_of
 from builder.files.tar.writer import TarWriter
 from builder.files.trees import held, remove_tree, shown
 from builder.state.cancel import checkpoint
+from builder.text.strconv import truth_of
 from builder.text.times import NS
 
 if TYPE_CHECKING:
@@ -61,11 +62,10 @@ def write_local(output: BuildOutput, split: bool, dest: str) -> None:
 
 def split_by_platform(output: BuildOutput, value: str) -> bool:
     """BuildKit's rule: a folder for each platform if there is more than one, unless ``platform-split`` says otherwise."""
-    if value in ("", "true", "1"):
-        return output.multi if value == "" else True
-    if value in ("false", "0"):
-        return False
-    raise UsageError(f"non-bool value for platform-split: {value}")
+    split = truth_of(value) if value else output.multi
+    if split is None:
+        raise UsageError(f"non-bool value for platform-split: {value}")
+    return split
 
 
 def _folder(target: SolvedTarget) -> str:

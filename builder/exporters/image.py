@@ -163,7 +163,7 @@ def _compare(worker: Worker, target: SolvedTarget, layers: Sequence[Layer]) -> N
     by says so a second time. DamagedStoreError."""
     known = None
     if target.ref is not None:
-        worker.cache.refresh([target.ref.id])  # another process may just have made a blob anew
+        worker.cache.known.refresh([target.ref.id])  # another process may just have made a blob anew
         known = target.ref.chain_id
     base = target.base.diff_ids if target.base else ()
     if len(layers) < len(base) or (known is not None and known != chain_id([layer.diff_id for layer in layers])):

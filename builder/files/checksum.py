@@ -15,12 +15,13 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from builder.files.glob import clean, compile_glob, split_wildcards
 from builder.files.hashing import ensure_hashed, recursive_digest
 from builder.files.statcache import StatCache
 from builder.files.tree import Node, PathFilter, Tree
 from builder.files.types import ChecksumOptions
 from builder.oci.digest import Digest
+from builder.text.glob import Glob, split_wildcards
+from builder.text.paths import clean
 
 if TYPE_CHECKING:
     from builder.text.patterns import MatchInfo, PatternMatcher
@@ -60,7 +61,7 @@ def tree_checksum(tree: Tree, path: str, options: ChecksumOptions, stat_cache: S
         chosen = _chosen(tree, path, options)
         if path == "/":
             # What is below the root counts, not the root. (BuildKit follows links right below it here, and so takes a link for a
-            # copy of its target: not so here.)
+            # copy of its target. Not so here; but one that leads nowhere, or in circles, fails here too.)
             chosen = [x for x in chosen if x[1] is not tree.root]
         for required in options.required_paths:
             if not any(at.startswith(required) for at, _, _ in chosen):
@@ -70,11 +71,12 @@ def tree_checksum(tree: Tree, path: str, options: ChecksumOptions, stat_cache: S
         parts: list[bytes] = []
         for at, node, top in chosen:
             digest = node.digest
-            if top and options.follow_links and node.is_link:
+            if options.follow_links and node.is_link and (top or (path == "/" and node.parent is tree.root)):
                 _, target = tree.lookup(node.path, follow_last=True)
                 if target is None:
                     raise FileNotFoundError(errno.ENOENT, "not found", at)
-                digest = recursive_digest(tree, target, stat_cache)
+                if top:
+                    digest = recursive_digest(tree, target, stat_cache)
             assert digest is not None
             if len(chosen) == 1 and at.rpartition("/")[2] == path.rpartition("/")[2]:
                 return _digest(digest)
@@ -92,8 +94,8 @@ def _chosen(tree: Tree, path: str, options: ChecksumOptions) -> list[_Entry]:
     """Every file that counts. Folders stand for their own metadata here. A folder that the patterns leave out counts where
     something in it does.
     """
-    include = _matcher(options.include)
-    exclude = _matcher(options.exclude)
+    include = _matcher(options.include, "include")
+    exclude = _matcher(options.exclude, "exclude")
     out: list[_Entry] = []
     if options.wildcard:
         for at, node in glob(tree, path, follow_prefix=True):
@@ -110,12 +112,12 @@ def counted(tree: Tree, path: str, options: ChecksumOptions) -> list[Node]:
     return [node for _, node, _ in _chosen(tree, path, options)]
 
 
-def _matcher(patterns: Sequence[str]) -> PatternMatcher | None:
+def _matcher(patterns: Sequence[str], kind: str) -> PatternMatcher | None:
     if not patterns:
         return None
     from builder.text.patterns import PatternMatcher
 
-    return PatternMatcher(patterns)
+    return PatternMatcher(patterns, kind)
 
 
 def _gather(
@@ -156,7 +158,7 @@ def _gather(
             pending.append(entry)
         folders.append((iter(tree.children(node).values()), relative, in_info, ex_info, None if wanted else entry))
 
-    look(top, "", (), ())
+    look(top, "", None, None)
     while folders:
         kids, above, in_info, ex_info, put_off = folders[-1]
         kid = next(kids, None)
@@ -174,14 +176,12 @@ def glob(tree: Tree, path: str, *, follow_prefix: bool) -> list[tuple[str, Node]
     The part before the first wildcard has its links resolved, what the wildcards match is taken as it is. BadPatternError.
     """
     first, rest = split_wildcards(path)
-    pattern = compile_glob(rest)
+    pattern = Glob(rest)
     _, base = tree.lookup(first, follow_last=follow_prefix)
     if base is None or not base.is_dir:
         return []
     prefix = "" if first == "/" else first
-    # One level a component: a star stops at slashes. (A slash inside a class, or taken by a backslash, is Go's to match too.)
-    depth = None if "[" in rest or "\\/" in rest else rest.count("/") + 1
-    heads = [compile_glob("/".join(rest.split("/")[: i + 1])) for i in range(depth - 1)] if depth else []
+    levels = pattern.components()  # a star stops at slashes, so each folder's names are matched by a part of their own
     out: list[tuple[str, Node]] = []
 
     folders = [(iter(tree.children(base).values()), "")]
@@ -192,8 +192,14 @@ def glob(tree: Tree, path: str, *, follow_prefix: bool) -> list[tuple[str, Node]
             folders.pop()
             continue
         name, level = relative + kid.name, len(folders) - 1
-        if pattern.fullmatch(name):
+        if levels is not None:
+            if not levels[level].match(kid.name):
+                continue
+            found = level == len(levels) - 1
+        else:
+            found = pattern.match(name)
+        if found:
             out.append((f"{prefix}/{name}", kid))
-        elif kid.is_dir and (depth is None or (level < len(heads) and heads[level].fullmatch(name))):
+        elif kid.is_dir:
             folders.append((iter(tree.children(kid).values()), name + "/"))
     return out

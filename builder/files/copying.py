@@ -28,7 +28,8 @@ def copy_entry(source: str, target: str, status: os.stat_result) -> None:
 
 
 def copy_metadata(source: str, target: str, status: os.stat_result) -> None:
-    """Owner, attributes, mode and, but for a folder, times."""
+    """Give ``target`` the owner, attributes and mode of ``source``, whose lstat is ``status``; also its times, unless it is a
+    folder (those change with everything that is put in). OSError."""
     os.chown(target, status.st_uid, status.st_gid, follow_symlinks=False)
     copy_xattrs(source, target)
     if not stat.S_ISLNK(status.st_mode):

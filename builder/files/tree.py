@@ -44,18 +44,24 @@ class PathFilter(Protocol):
         ...
 
 
-class _Rare:
-    """What most nodes never have: kept in a dict that is made when needed, so that the others are small and quick to make."""
+class _SeldomSet:
+    """Attributes that most nodes never have. They are kept in a dict that is made with the first of them, so that all other nodes
+    are small and quick to make.
+
+    ``looked_up``: files of a folder that was not read yet, which were asked for one by one. ``link``: where a symbolic link leads.
+    ``racy``: the file was changed too shortly before it was read for its stat to tell it from another one. ``used``: somebody
+    relies on the stat. ``state``: what the filter remembers for what lies below.
+    """
 
     __slots__ = ("__dict__",)
     state: Any = None
-    loose: dict[str, Node] | None = None
+    looked_up: dict[str, Node] | None = None
     link: str | None = None
     racy: bool = False
     used: bool = False
 
 
-class Node(_Rare):
+class Node(_SeldomSet):
     """One file of a tree; the root has no ``parent`` and no ``name``. ``kids`` is None until the folder was read."""
 
     __slots__ = ("digest", "is_dir", "kids", "name", "parent", "st")
@@ -181,16 +187,16 @@ class Tree:
         finally:
             os.close(fd)
         found.sort()
-        loose = node.loose or {}
-        node.loose = None
-        if self.filter is None and not loose:
+        looked_up = node.looked_up or {}
+        node.looked_up = None
+        if self.filter is None and not looked_up:
             node.kids = {name: Node(node, name, st) for name, st in found}
             return
         path = node.path
         prefix = path + "/" if path else ""
         kids: dict[str, Node] = {}
         for name, st in found:
-            kid = loose.get(name)
+            kid = looked_up.get(name)
             if kid is None:
                 kid = Node(node, name, st)
                 if self._left_out(kid, prefix + name):
@@ -209,9 +215,9 @@ class Tree:
         with self.lock:
             if node.kids is not None:
                 return node.kids.get(name)
-            if node.loose is None:
-                node.loose = {}
-            kid = node.loose.get(name)
+            if node.looked_up is None:
+                node.looked_up = {}
+            kid = node.looked_up.get(name)
             if kid is None:
                 above = node.path
                 path = f"{above}/{name}" if above else name
@@ -221,7 +227,7 @@ class Tree:
                 kid = Node(node, name, st)
                 if self._left_out(kid, path) and not (self._may_count(kid, path) and self.children(kid)):
                     return None
-                node.loose[name] = kid
+                node.looked_up[name] = kid
             return kid
 
     def _left_out(self, node: Node, path: str) -> bool:

@@ -18,5 +18,6 @@ class ChecksumOptions:
 
 
 class NeedsParent(LayerError):
-    """This layer can't be unpacked beside its parents: it hard-links into them or writes through their symbolic links.
-    Nothing was kept; apply it again once the parent chain is committed."""
+    """This layer can't be unpacked beside its parents: it has a hard link to a file of theirs, or no entry of its own for one of
+    its folders, which then takes owner and mode from theirs. Nothing was kept; apply it again once the parent chain is
+    committed."""

@@ -11,7 +11,6 @@ CAPABILITY = "security.capability"
 
 # Read by overlayfs, never to be planted by a layer: trusted.overlay.* and, mounted with userxattr, user.overlay.*.
 _OVERLAY = ("trusted.", "user.overlay.")
-# Labels of the host's policy (SELinux, IMA, EVM, Smack); a user namespace may not set them, and a layer should not.
 _MISSING = (errno.ENOTSUP, errno.ENODATA)
 
 
@@ -40,6 +39,7 @@ def set_xattrs(target: int | str, xattrs: Mapping[str, bytes]) -> None:
                 mode = os.stat(target, follow_symlinks=isinstance(target, int)).st_mode
                 if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
                     continue
+            # Labels of the host's policy (SELinux, IMA, EVM, Smack). A user namespace may not set them: the image is made without.
             if e.errno == errno.EPERM and name.startswith("security.") and name != CAPABILITY:
                 continue
             raise
@@ -67,6 +67,6 @@ def list_xattrs(path: str) -> list[str]:
 
 
 def copy_xattrs(source: str, target: str) -> None:
-    """All but overlayfs's own."""
+    """Copy all attributes but overlayfs's own; what can't be set is left out as in ``set_xattrs``. OSError."""
     if names := list_xattrs(source):
         set_xattrs(target, {name: os.getxattr(source, name, follow_symlinks=False) for name in names})

@@ -9,9 +9,10 @@ What counts as one, and how it is read, is BuildKit's rule (frontend/dockerfile/
 
 from __future__ import annotations
 
-import posixpath
 from typing import TYPE_CHECKING
 
+from builder.text.paths import rooted
+from builder.text.strconv import truth_of
 from builder.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def parse_git_ref(text: str) -> GitRef | None:
     base, fragment, query = parts
     if fragment:
         ref, subdir = _cut(fragment, ":")
-        base = replace(base, ref=ref, subdir=posixpath.normpath("/" + subdir).lstrip("/"))
+        base = replace(base, ref=ref, subdir=rooted(subdir)[1:])
     return _with_query(base, query) if query else base
 
 
@@ -159,11 +160,10 @@ def _with_query(base: GitRef, query: str) -> GitRef:
 
 def _boolean(key: str, value: str) -> bool:
     """Go's strconv.ParseBool; no value is yes."""
-    if value in ("", "1", "t", "T", "true", "TRUE", "True"):
-        return True
-    if value in ("0", "f", "F", "false", "FALSE", "False"):
-        return False
-    raise ValueError(f"invalid {key} value: {_quote(value)}")
+    flag = truth_of(value) if value else True
+    if flag is None:
+        raise ValueError(f"invalid {key} value: {_quote(value)}")
+    return flag
 
 
 def _cut(text: str, separator: str) -> tuple[str, str]:

@@ -183,6 +183,12 @@ class ImageStore:
             return None
         return target
 
+    def age(self, ref: Reference) -> float:
+        """Seconds since a registry was asked what ``ref`` is; 0 if it never was."""
+        query = "SELECT resolved_at FROM resolutions WHERE name = ?"
+        row = self._database.connection().execute(query, (str(_tagged(ref)),)).fetchone()
+        return 0.0 if row is None else self._clock() - row[0]
+
     def forget(self) -> int:
         """Drop all resolutions (``prune --all``); gives their number."""
         with self._database.transaction() as c:

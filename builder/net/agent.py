@@ -26,7 +26,7 @@ class Agent:
         self.sleep = sleep
 
     def send(self, request: Request, *, tries: int = len(BACKOFF_SECONDS), follow: bool = True) -> Response:
-        """The final response, whatever its status. Idempotent requests are tried again on a broken connection, 429 and 5xx.
+        """The final response, whatever its status. Repeatable requests are tried again on a broken connection, 429 and 5xx.
 
         Redirects are followed for GET and HEAD, and for other methods where they keep the method (307, 308). ``follow`` False:
         for requests whose body is a secret.
@@ -44,7 +44,8 @@ class Agent:
         raise SourceError(f"{request.method} {redact_url(request.url)}: stopped after {MAX_REDIRECTS} redirects")
 
     def _try(self, request: Request, tries: int) -> Response:
-        for attempt in range(tries if request.method in _IDEMPOTENT else 0):
+        repeatable = request.method in _IDEMPOTENT if request.repeatable is None else request.repeatable
+        for attempt in range(tries if repeatable else 0):
             wait = BACKOFF_SECONDS[min(attempt, len(BACKOFF_SECONDS) - 1)]
             try:
                 response = self.transport.send(request)

@@ -44,6 +44,20 @@ class Host:
     fallback: bool = False
     mirror_of: str = ""
 
+_ASK_BY_GET = (403, 405, 501)
+_UPLOADS = 4
+"""Uploads that are begun for one blob."""
+_UPLOAD_AGAIN = (404, 408, 416, 429, 500, 502, 503, 504)
+"""Answers to the bytes of a blob that say nothing against another upload."""
+
+
+class _BrokenUploadError(Exception):
+    """An upload did not come to its end."""
+
+    def __init__(self, cause: SourceError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
 
 class RegistryClient:
     """One for a process; shared by its threads. Tests give a transport, credentials and a sleep of their own."""
@@ -100,10 +114,14 @@ class RegistryClient:
         object_name = str(ref.digest or ref.tag)
         headers = {"Accept": manifests.ACCEPT}
         with self._request(host, ref, "HEAD", f"manifests/{object_name}", headers) as response:
-            self._check(response, ref, host)
-            media_type = _media_type(response)
-            said = response.headers.get("docker-content-digest", "")
-            size = response.length
+            # Registries that have no HEAD are asked by GET (containerd, resolver.go); so are those that refuse, for their words:
+            # an answer to HEAD has no body.
+            if response.status not in _ASK_BY_GET:
+                self._check(response, ref, host)
+            known = response.status < 300
+            media_type = _media_type(response) if known else ""
+            said = response.headers.get("docker-content-digest", "") if known else ""
+            size = response.length if known else None
         digest = ref.digest
         if digest is None and said:
             try:
@@ -195,34 +213,82 @@ class RegistryClient:
         if self.has_blob(ref, descriptor.digest):
             return False
         host = self._push_host(ref)
-        query = f"?mount={descriptor.digest}&from={mount_from}" if mount_from and mount_from != ref.repository else ""
-        scope = (Scope(mount_from),) if query else ()
-        with self._request(host, ref, "POST", f"blobs/uploads/{query}", {"Content-Length": "0"}, push=True, more=scope) as response:
+        for attempt in range(_UPLOADS):
+            mount = mount_from if attempt == 0 and mount_from != ref.repository else ""
+            try:
+                url = self._begin_upload(host, ref, descriptor, mount)
+                if url is None:
+                    return False
+                self._upload(host, ref, descriptor, chunks, url)
+                return True
+            except _BrokenUploadError as e:
+                if attempt == _UPLOADS - 1:
+                    raise e.cause from e
+                self._agent.sleep(BACKOFF_SECONDS[attempt])
+        raise AssertionError("the loop returns or raises")
+
+    def _begin_upload(self, host: Host, ref: Reference, descriptor: Descriptor, mount_from: str) -> str | None:
+        """Where the blob is to be put; None if the registry mounted it. A registry, or its token service, that refuses the mount is
+        asked for an upload without one: that is a wish, not a need."""
+        if mount_from:
+            query = f"blobs/uploads/?mount={descriptor.digest}&from={mount_from}"
+            try:
+                with self._request(
+                    host, ref, "POST", query, {"Content-Length": "0"}, push=True, more=(Scope(mount_from),), repeatable=True
+                ) as response:
+                    if response.status == 201:
+                        return None
+                    if response.status == 202:
+                        return self._upload_url(response, ref, descriptor)
+            except SourceError as e:
+                if isinstance(e, TransportError):
+                    raise
+        with self._request(host, ref, "POST", "blobs/uploads/", {"Content-Length": "0"}, push=True, repeatable=True) as response:
             self._check(response, ref, host, push=True)
-            if response.status == 201 and query:
-                return False
-            location = response.headers.get("location", "")
-            base = response.request.url
-        if not location:
-            raise SourceError(f"{ref.name}: the registry names no place for the upload")
+            return self._upload_url(response, ref, descriptor)
+
+    @staticmethod
+    def _upload_url(response: Response, ref: Reference, descriptor: Descriptor) -> str:
         from urllib.parse import urljoin
 
-        url = urljoin(base, location)
-        url += ("&" if "?" in url else "?") + f"digest={descriptor.digest}"
-        if not same_origin(base, url):
-            # The upload may lie elsewhere; our credentials stay where they are.
-            response = self._agent.send(Request("PUT", url, _upload_headers(descriptor), chunks, replace(host.tls, keypairs=())))
-        else:
-            response = self._authorized(host, ref, Request("PUT", url, _upload_headers(descriptor), chunks, host.tls), push=True)
+        location = response.headers.get("location", "")
+        if not location:
+            raise SourceError(f"{ref.name}: the registry names no place for the upload")
+        url = urljoin(response.request.url, location)
+        return url + ("&" if "?" in url else "?") + f"digest={descriptor.digest}"
+
+    def _upload(
+        self, host: Host, ref: Reference, descriptor: Descriptor, chunks: Callable[[], Iterable[bytes]], url: str
+    ) -> None:
+        """Put the bytes. _BrokenUploadError where a new upload may do better: this one's place is dead once a part of them came."""
+        request = Request("PUT", url, _upload_headers(descriptor), chunks, host.tls, repeatable=False)
+        try:
+            if same_origin(f"{host.scheme}://{host.address}", url):
+                response = self._authorized(host, ref, request, push=True)
+            else:
+                # The upload may lie elsewhere; our credentials stay where they are.
+                response = self._agent.send(replace(request, tls=replace(host.tls, keypairs=())))
+        except TransportError as e:
+            if e.transient:
+                raise _BrokenUploadError(e) from e
+            raise
         with response:
-            self._check(response, ref, host, push=True)
-        return True
+            try:
+                self._check(response, ref, host, push=True)
+            except SourceError as e:
+                if response.status in _UPLOAD_AGAIN:
+                    raise _BrokenUploadError(e) from e
+                raise
 
     def push_manifest(self, ref: Reference, data: bytes, media_type: str) -> Descriptor:
         """Put a manifest or index under the tag of ``ref``, or under its own digest where ``ref`` has none."""
         digest = Digest.of(data)
         host = self._push_host(ref)
         name = ref.tag or str(digest)
+        with self._request(host, ref, "HEAD", f"manifests/{name}", {"Accept": media_type}, push=True) as response:
+            # What is there already is not put again: a registry with immutable tags would refuse it (containerd, pusher.go).
+            if response.status < 300 and response.headers.get("docker-content-digest", "") == digest:
+                return Descriptor(media_type, digest, len(data))
         headers = {"Content-Type": media_type, "Content-Length": str(len(data))}
         with self._request(host, ref, "PUT", f"manifests/{name}", headers, data, push=True) as response:
             self._check(response, ref, host, push=True)
@@ -276,11 +342,12 @@ class RegistryClient:
         *,
         push: bool = False,
         more: tuple[Scope, ...] = (),
+        repeatable: bool | None = None,
     ) -> Response:
         url = f"{host.scheme}://{host.address}{host.path}/{ref.repository}/{path}"
         if host.mirror_of:
             url += f"?ns={host.mirror_of}"
-        request = Request(method, url, headers, body, host.tls)
+        request = Request(method, url, headers, body, host.tls, repeatable)
         try:
             return self._authorized(host, ref, request, push=push, more=more)
         except TransportError as e:

@@ -52,13 +52,15 @@ class TLS:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """``url`` may hold no credentials: they belong into ``headers``."""
+    """``url`` may hold no credentials: they belong into ``headers``. ``repeatable``: sending it twice does no harm, whatever the
+    method; None: as the method has it."""
 
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Body = None
     tls: TLS = field(default=TLS())
+    repeatable: bool | None = None
 
 
 class Response:

@@ -3,7 +3,6 @@ solver/llbsolver/ops/exec.go)."""
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -15,6 +14,7 @@ from builder.oci.digest import Digest, digest_parts
 from builder.oci.platform import Platform
 from builder.ops.llb_json import exec_digest, list_digest, selector_of
 from builder.solver.types import CacheMap, CacheMapDep, Manifest, OpContext, Result
+from builder.text.paths import rooted
 from builder.text.quoting import quote
 from builder.values import replace
 
@@ -66,7 +66,7 @@ def _mount_text(mount: Mount) -> str:
     """A mount for people, by what counts of it. A secret by its name alone."""
     match mount.special:
         case None:
-            words = ["bind", f"from {posixpath.normpath('/' + mount.selector)}" if mount.input != NO_INPUT else ""]
+            words = ["bind", f"from {rooted(mount.selector)}" if mount.input != NO_INPUT else ""]
         case CacheMount(id=id, sharing=sharing):
             counts = _default_cache_mount(mount.special, mount.dest) and id.strip("/") != mount.dest.strip("/")
             words = ["cache", id if counts else "", sharing if counts else ""]
@@ -87,7 +87,7 @@ def _deps(op: Exec, inputs: int) -> tuple[CacheMapDep, ...]:
             continue
         if not 0 <= mount.input < inputs:
             raise StepError(f"invalid mount input {mount.input} of {mount.dest}")
-        selector = posixpath.normpath("/" + mount.selector.lstrip("/"))
+        selector = rooted(mount.selector)
         selectors[mount.input].append(selector)
         by_content[mount.input] = by_content[mount.input] and _content_counts(mount, selector)
     return tuple(_dep(paths, content) if paths else CacheMapDep() for paths, content in zip(selectors, by_content, strict=True))

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, cast
 from builder.errors import StepError
 from builder.graph.ops import NO_INPUT, CacheMount, Exec, Mount, SecretMount, SSHMount, TmpfsMount
 from builder.ops.refs import owned
+from builder.text.paths import clean
 from builder.text.quoting import quote
 from runtime import spec
 from runtime.errors import RuntimeFault
@@ -120,7 +121,7 @@ class PreparedMounts:
     # -------------------------------------------------------------------------------------------- one mount
     def _prepare(self, mount: Mount) -> None:
         special = mount.special
-        dest = posixpath.normpath(posixpath.join("/", self._op.cwd, mount.dest))
+        dest = clean(posixpath.join("/", self._op.cwd, mount.dest))
         if isinstance(special, TmpfsMount):
             self._mounts.append(spec.TmpfsMount(dest, special.size, mount.readonly))
         elif isinstance(special, SecretMount):
@@ -206,7 +207,7 @@ class PreparedMounts:
             description = f"cached mount {mount.dest} from exec {command}"
             if special.id != mount.dest:
                 description += f' with id "{special.id}"'
-            ref = self._worker.cache.cache_mount(
+            ref = self._worker.cache.mounts.acquire(
                 special.id, special.sharing, base, description=description
             )
             self._refs.callback(ref.release)

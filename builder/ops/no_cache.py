@@ -27,4 +27,4 @@ def forget_cache_mounts(edges: Iterable[Edge], cache: CacheManager) -> None:
         if isinstance(mount.special, CacheMount)
     }
     for key, based in sorted(found):
-        cache.forget_cache_mounts(key, based=based)
+        cache.mounts.forget(key, based=based)

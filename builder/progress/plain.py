@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from typing import BinaryIO
 
 from builder.oci.digest import Digest
@@ -93,8 +94,9 @@ class PlainDisplay:
 
     # ------------------------------------------------------------------------------------------------ which vertex is shown
     def _keep_fresh(self) -> None:
+        """Errors of the stream are the next caller's, who can do something about them."""
         while not self._stop.wait(REFRESH_SECONDS):
-            with self._lock:
+            with self._lock, suppress(OSError, ValueError):
                 if self._news:
                     self._refresh(time.monotonic())
 

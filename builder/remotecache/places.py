@@ -19,6 +19,7 @@ from builder.remotecache.types import LocalPlace, Place, RegistryPlace, RemoteLa
 from builder.sources.providers import LAYOUT_PREFIX, LayoutBlobs, RegistryBlobs, blob_path
 from builder.state.atomic import replacing
 from builder.state.locks import locked_folder
+from builder.text import gojson
 
 if TYPE_CHECKING:
     from builder.content.store import ContentStore
@@ -160,7 +161,7 @@ class LocalWriter:
             others = [m for m in index.get("manifests") or () if self._place.tag not in _names(m)]
             doc = {"schemaVersion": 2, "mediaType": OCI_INDEX, **index, "manifests": [*others, entry]}
             _replace(f"{folder}/oci-layout", [_LAYOUT])
-            _replace(f"{folder}/index.json", [json.dumps(doc, separators=(",", ":")).encode()])
+            _replace(f"{folder}/index.json", [gojson.encode(doc)])
             if self._reset:
                 _delete_unreferenced(folder, doc)
 

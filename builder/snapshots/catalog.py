@@ -9,12 +9,13 @@ bear another name are not the snapshot's, however they came there.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import StoreError
 from builder.files import trees
+from builder.snapshots import canary
 from builder.snapshots.types import Applied
 from builder.state import locks
 from builder.state.disk import store_error, store_errors
@@ -105,6 +106,16 @@ class Catalog:
         size, inodes = (row.usage.size, row.usage.inodes) if row.usage else (None, None)
         values = (row.key, self._driver, row.kind, row.parent, layers, row.explicit, size, inodes)
         self._database.put(c, SNAPSHOTS, [values])
+
+    def forget(self, c: sqlite3.Connection, keys: Iterable[str]) -> None:
+        """Drop rows in the caller's transaction; their folders are ``sweep``'s then."""
+        c.executemany("DELETE FROM snapshots WHERE key = ? AND driver = ?", [(key, self._driver) for key in keys])
+
+    def lost(self, opaque: str | None = None) -> list[str] | None:
+        return canary.lost(self._layout.snapshots, self._driver, opaque)
+
+    def trust(self, opaque: str | None = None) -> None:
+        canary.make(self._layout.snapshots, self._driver, opaque)
 
     @contextmanager
     def making(self) -> Iterator[Making]:

@@ -20,6 +20,8 @@ from runtime.linux import mounts
 
 # The applier and the differ are imported where they are used: a cached build needs neither.
 if TYPE_CHECKING:
+    import sqlite3
+
     from builder.state.database import Database
     from builder.state.layout import Layout
 
@@ -124,6 +126,15 @@ class NativeSnapshotter:
 
     def keys(self) -> Iterator[str]:
         return self._catalog.keys()
+
+    def forget(self, c: sqlite3.Connection, keys: Iterable[str]) -> None:
+        self._catalog.forget(c, keys)
+
+    def lost(self) -> list[str] | None:
+        return self._catalog.lost()
+
+    def trust(self) -> None:
+        self._catalog.trust()
 
     def sweep(self) -> None:
         self._catalog.sweep()

@@ -24,6 +24,8 @@ from runtime.linux import mounts
 
 # The applier and the differ are imported where they are used: a cached build needs neither.
 if TYPE_CHECKING:
+    import sqlite3
+
     from builder.files.apply import Unpacked
     from builder.state.database import Database
     from builder.state.layout import Layout
@@ -218,6 +220,15 @@ class OverlaySnapshotter:
 
     def keys(self) -> Iterator[str]:
         return self._catalog.keys()
+
+    def forget(self, c: sqlite3.Connection, keys: Iterable[str]) -> None:
+        self._catalog.forget(c, keys)
+
+    def lost(self) -> list[str] | None:
+        return self._catalog.lost(self._opaque)
+
+    def trust(self) -> None:
+        self._catalog.trust(self._opaque)
 
     def sweep(self) -> None:
         self._catalog.sweep()

@@ -17,18 +17,21 @@ and of one that only points at others::
     s.merge("both", ["one", "two"])          committed: chain of "one", chain of "two" over it
     s.own("step", "new")                     committed: the own changes of "new" without what was below
 
-Keys are chosen by the caller (the cache manager's record ids): ``[A-Za-z0-9_.-]+``, never used again after ``remove``.
-A snapshot that others stand on must not be removed; the cache manager sees to that.
-Errors: StoreError (disk, permission, unknown key), LayerError (hostile or malformed layer).
+Keys are chosen by the caller (the cache manager's record ids): ``[A-Za-z0-9_.-]+``. A key is used again after ``remove`` only for
+the same files: a layer whose folder was lost is applied anew. A snapshot that others stand on must not be removed; the cache
+manager sees to that. Errors: StoreError (disk, permission, unknown key), LayerError (hostile or malformed layer).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from builder.values import dataclass
+
+if TYPE_CHECKING:
+    import sqlite3
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +68,11 @@ class Snapshotter(Protocol):
         ...
 
     def apply(self, key: str, parent: str | None, chunks: Iterable[bytes]) -> Applied:
-        """A layer, as an uncompressed tar, as a committed snapshot. The stream is read to its very end.
+        """A layer, as an uncompressed tar, as a committed snapshot. It returns only when the stream was read to its very end
+        without an error, since the stream verifies digests there; otherwise nothing of it is left.
 
-        NeedsParent with ``parallel_apply`` only, and only while the parent chain isn't committed.
+        NeedsParent, only with ``parallel_apply``: the layer needs something of a parent that is not there yet. To be called again,
+        with the stream from its beginning, once the parent chain is committed. This stream was read to its end by then, too.
         """
         ...
 
@@ -101,6 +106,19 @@ class Snapshotter(Protocol):
 
     def keys(self) -> Iterator[str]:
         """Every snapshot's key."""
+        ...
+
+    def forget(self, c: sqlite3.Connection, keys: Iterable[str]) -> None:
+        """``remove`` in the caller's transaction, without the files: ``sweep`` deletes those."""
+        ...
+
+    def lost(self) -> list[str] | None:
+        """What snapshots have lost since ``trust``, in words (see ``canary``): somebody copied or changed their folder. None if
+        ``trust`` was never called."""
+        ...
+
+    def trust(self) -> None:
+        """From now on snapshots are what they are."""
         ...
 
     def sweep(self) -> None:

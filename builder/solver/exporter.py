@@ -1,7 +1,7 @@
 """Writes down the chains of records behind a result, for a remote cache (BuildKit: solver/exporter.go, solver/types.go).
 
-A chain is data: records with the keys of their inputs, and the results that are stored under them. What to do with it (make
-blobs, write a manifest) is a later step's, in ``builder.cache``.
+A chain is data: records, each with the records of its inputs and with the result that is stored under it. Somebody who imports it
+can look the same steps up. To make blobs of the results and to write a manifest is for ``builder.remotecache``.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ class HasKeys(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Exporter:
-    """Can write down ``key`` with what leads to it. ``record`` is what was loaded or saved, ``records`` what could have been
-    loaded."""
+    """What is needed to write ``key`` down, with the keys that lead to it. ``record``: the result that was loaded or saved under it
+    in this solve. ``records``: results that could have been loaded, of a key that was only passed through. ``edge``: whose
+    ``secondary`` keys are ways to it, too."""
 
     key: CacheKey
     records: tuple[CacheRecord, ...] = ()
@@ -44,7 +45,8 @@ class Exporter:
 
 @dataclass(frozen=True, slots=True)
 class ExportedResult:
-    """``id`` in the ResultStore. ``make``: blobs may be made for it; else it is exported only if it has them."""
+    """A result to export; ``id`` is that of the ResultStore. ``make``: blobs may be made for it. Otherwise it is exported only if
+    it has blobs already."""
 
     id: str
     created: float
@@ -74,8 +76,8 @@ class _Visit:
 def export_chains(results: Sequence[HasKeys], mode: Mode = "min", *, roots: bool = False) -> tuple[ExportedRecord, ...]:
     """Records in order, inputs first. Chains of ephemeral keys are left out: nobody could ask for them.
 
-    min: results of the targets, and those below that have blobs anyway (a base image's). max: of every step. ``roots``: of
-    sources too.
+    Mode min: blobs are made for results of the targets; results below are exported only where they have blobs anyway (those of a
+    base image). Mode max: blobs are made for the results of every step. ``roots``: results of sources are exported too.
     """
     walk = _Walk(mode, roots)
     for result in results:
@@ -117,7 +119,7 @@ class _Walk:
             self._of[frame.exporter] = self._leave(frame)
 
     def _enter(self, exporter: Exporter, make: bool) -> _Visit:
-        self._of[exporter] = None  # a circle of merged keys ends here
+        self._of[exporter] = None  # keys of merged edges may lead to one another: a circle ends here
         below = [
             (i, d.selector, e)
             for i, alternatives in enumerate(exporter.key.deps)
@@ -139,7 +141,8 @@ class _Walk:
         if exporter.key.ephemeral:
             return None
         for cache, id in exporter.key.ids.items():
-            # A hit by definitions has seen one way in; the stores remember the others (by content, by what was before).
+            # A hit by definitions has seen one way to this key. The stores remember the others (by content, by earlier
+            # definitions), and whoever imports the chain may know only those.
             for input, link in self._stored.ways(cache, id):
                 if input < len(frame.inputs):
                     frame.inputs[input].append(link)
@@ -165,8 +168,8 @@ class _Walk:
 
 
 class _StoredWays:
-    """Keys as the stores know them: with everything that ever led there (BuildKit: addBacklinks). ``places``: those that are in
-    the chain; None for those that can't be."""
+    """Keys as the stores know them, with everything that ever led to them (BuildKit: addBacklinks). ``places``: where a key is in
+    the chain; None for one that can't be there, because nothing leads to some input of it."""
 
     def __init__(self, add: Callable[[ExportedRecord], int]) -> None:
         self._add = add

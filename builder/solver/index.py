@@ -1,8 +1,11 @@
 """Finds edges of one solve that turn out to be equal, so that they are merged (BuildKit: solver/index.go).
 
-Two vertices with different definitions can have keys in common, once their inputs are known: the same step below two stages that
-differ in name only, or whose inputs were rebuilt with the same content. The index is a graph of key ids like a key store's, in
-memory.
+Two vertices with different definitions may turn out to do the same, once more is known of their inputs. For example: ``FROM app:1``
+and ``FROM app:latest`` resolve to one image, and both stages run the same command; or two stages copy the same files from different
+contexts. Then their edges have a key in common. The index tells which edge a key belongs to.
+
+It is a graph of key names like a key store's (key --Link--> key), in memory, for the edges of one solve. A key may have several
+names here (``index_ids``): its inputs were known by several keys, and those lead to different places.
 """
 
 from __future__ import annotations
@@ -37,9 +40,9 @@ class EdgeIndex:
         return len(self._items)
 
     def load_or_store(self, key: CacheKey, edge: ActiveEdge) -> ActiveEdge | None:
-        """Another edge that ``key`` leads to; None if there is none: then ``edge`` is what it leads to from now on.
+        """Another edge that ``key`` leads to. If there is none, ``key`` leads to ``edge`` from now on, and the answer is None.
 
-        An edge that ignores the cache takes the place of one that doesn't: its result is the newer one.
+        An edge that ignores the cache takes the place of one that doesn't: both have the key, and the forced one's result is newer.
         """
         ids = self._matches(key)
         old_id, old = "", None
@@ -57,7 +60,7 @@ class EdgeIndex:
         return None
 
     def release(self, edge: ActiveEdge) -> None:
-        """Forget the edge."""
+        """Forget the edge, with the names that lead to nothing else."""
         for id in self._of_edge.pop(edge, ()):
             item = self._items.get(id)
             if item is not None:
@@ -65,6 +68,7 @@ class EdgeIndex:
                 self._drop(id)
 
     def _drop(self, id: str) -> None:
+        """Take the name away unless an edge or another name needs it; then look at those that led here in the same way."""
         stack = [id]
         while stack:
             id = stack.pop()
@@ -83,6 +87,7 @@ class EdgeIndex:
                 stack.append(dep)
 
     def _link(self, id: str, key: CacheKey) -> None:
+        """Make every alternative of every input of ``key`` lead to the name ``id``."""
         item = self._items.setdefault(id, _Item())
         for i, alternatives in enumerate(key.deps):
             for d in alternatives:
@@ -96,6 +101,7 @@ class EdgeIndex:
                         item.deps.add(dep_id)
 
     def _ensure_ids(self, key: CacheKey) -> None:
+        """Give the key names, those that its inputs lead to or a fresh one, and the keys below it as well."""
         # Inputs first, without recursion: chains are as long as the longest Dockerfile.
         stack = [key]
         while stack:
@@ -111,6 +117,7 @@ class EdgeIndex:
                 self._link(id, top)
 
     def _matches(self, key: CacheKey) -> list[str]:
+        """Names that every input of ``key`` leads to, by one alternative or another."""
         if not key.deps:
             return [root_key(key.digest, key.output)]
         matches: set[str] = set()

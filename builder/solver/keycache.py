@@ -1,7 +1,8 @@
 """Lookup and saving by keys (BuildKit: solver/cachemanager.go, combinedcache.go).
 
-A KeyCache is a KeyStore with the ResultStore that its ids belong to. The own one comes first; imported ones follow: what is
-loaded from them is saved in the own one.
+A KeyCache is a KeyStore together with the ResultStore that the ids in it belong to. A build has one of its own and one for each
+imported remote cache. The own one is asked first, because what it has need not be fetched. What is loaded from an imported one is
+saved in the own one, so that the next build needs no import.
 """
 
 from __future__ import annotations
@@ -25,10 +26,15 @@ class KeyCache:
         self._lock = threading.RLock()
 
     def query(self, deps: Sequence[KeyWithSelector], input: int, digest: str, output: int) -> list[CacheKey]:
-        """Keys of (digest, output) that ``deps``, as its input ``input``, lead to (``decisive`` ones).
+        """Keys of the op with ``digest``, at ``output``, that are found from ``deps``: the keys that its input ``input`` is known
+        by.
 
-        What leads there from now on: definitions to where the content leads that came out of them, and keys of one source to where
-        the others lead. Never content to where a definition leads: it may have given other content then.
+        Only the ``decisive`` ones are followed. The others are tied to what was found so, and the next build finds it by them
+        alone: a definition to where the content leads that came out of it just now, and the keys of one source (an image by its
+        manifest, by its chainID) to where the others lead.
+
+        Content is never tied to where a definition leads. The definition may have given other content when that key was made, and
+        whoever has this content would be given a result made of the other one.
         """
         with self._lock:
             by_dep: list[tuple[CacheKey, str, Link, set[str]]] = []
@@ -79,12 +85,14 @@ class KeyCache:
         return [CacheRecord(id, stored.created, key, self) for key in lasting]
 
     def parents(self, record: CacheRecord, result: Result) -> Iterable[tuple[CacheKey, Result, float]]:
-        """Results below ``record`` that come with its ``result``, the caller's to release. An imported cache has such (BuildKit:
+        """Results of steps below ``record``, as (key, result, created), that are at hand once ``result`` is: its lower layers. They
+        are the caller's to release. An imported cache has such; the own one needs none, they are saved there (BuildKit:
         LoadWithParents)."""
         return ()
 
     def id_of(self, key: CacheKey) -> str:
-        """The key's name here: known, found by links, or new."""
+        """The key's name in this store: the one it is known to have, else the one that its inputs' links lead to, else a new
+        one."""
         known = key.ids.get(self)
         if known is not None:
             return known
@@ -117,6 +125,7 @@ class KeyCache:
         return min(matches)
 
     def _missing_links(self, key: CacheKey) -> list[tuple[str, Link, str]]:
+        """What has to be written so that ``key`` is found from every alternative of its inputs, and those from theirs."""
         out: dict[tuple[str, Link, str], None] = {}
         stack = [key]
         seen: set[CacheKey] = set()
@@ -132,8 +141,8 @@ class KeyCache:
                         continue
                     source, link = self.id_of(d.key.key), Link(i, k.output, k.digest, d.selector)
                     missing = not self.keys.has_link(source, link, target)
-                    # The last link always, in the same transaction as the result: another process may just be dropping another
-                    # result of this key, and the link with it.
+                    # The last link is written always, in the transaction of the result: another process may just be dropping
+                    # another result of this key, and with it the link that we have seen.
                     if missing or k is key:
                         out[source, link, target] = None
                     if missing:
@@ -142,8 +151,10 @@ class KeyCache:
 
 
 def decisive(keys: Sequence[CacheKey]) -> Sequence[CacheKey]:
-    """Of the keys that an input is known by, those that say what it is: its content, where that is known. A definition says less:
-    a step that is run again may give something else, and then both are known by it."""
+    """Of the keys that an input is known by, those that say what it is: its content, where that is known, else all.
+
+    A definition says less than content: a step that is run again may give something else, and both results are known by the one
+    definition."""
     return [key for key in keys if key.output == CONTENT_OUTPUT] or keys
 
 

@@ -30,10 +30,10 @@ class CachedResult(Generic[R]):
 class SharedResult(Generic[R]):
     """A result that an edge holds until the solver is closed; others clone it.
 
-    ``novel``: it comes of a step that ignored the cache. Its definition leads to records of what was before it, so nothing that is
-    made of it may be looked up by definition.
+    ``outdates_records``: it comes of a step that was forced to run, or is made of such a result. Its definition leads to records of
+    what was before it, so nothing that is made of it may be looked up by definition.
     """
 
     result: R
     keys: tuple[ExportableKey, ...]
-    novel: bool = False
+    outdates_records: bool = False

@@ -1,7 +1,7 @@
 """The event loop: hands edges what is new for them, one at a time, in the calling thread (BuildKit: solver/scheduler.go).
 
-Only work (pulls, checksums, executions) runs on other threads; its outcomes come back through the loop. So edges, requests and the
-index need no locks, and the order of decisions for one set of outcomes is always the same.
+Only work (pulls, checksums, executions) runs on other threads, and its outcomes come back through the loop. So edges, requests and
+the index need no locks, and the same outcomes in the same order always lead to the same decisions.
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ _UNKNOWN: Known = (EdgeStatus.INITIAL, id(None), id(None), 0)
 
 
 class Scheduler:
-    """Owns the requests between edges. ``steps`` counts edges looked at: the cost of a solve without the work in it."""
+    """Owns the requests between edges: by edge those that ask it (``_incoming``) and those it asks (``_outgoing``, work included).
+
+    ``_ready`` are edges that have news, ``_wide`` those of many inputs, ``_inline`` quick work for the loop itself. ``steps``
+    counts the edges looked at: what solving costs, without the work in it.
+    """
 
     def __init__(self, workers: Workers, index: EdgeIndex) -> None:
         self._workers = workers
@@ -63,8 +67,11 @@ class Scheduler:
         return [r.target for r in requests]
 
     def _advance(self) -> None:
-        """One event: an edge to look at, else an outcome that is there, else work of the loop, else an edge of many inputs, else
-        wait."""
+        """One event, the first of these that there is: an edge with news, an outcome of a worker, work for the loop, an edge of
+        many inputs. If there is none, wait for a worker.
+
+        Edges come before everything else, so that what one outcome changes is spread through the graph before the next counts:
+        equal edges are found before either is executed (``postpone``)."""
         if self._ready:
             edge = next(iter(self._ready))
             del self._ready[edge]
@@ -183,7 +190,8 @@ class Scheduler:
         self._signal(work.origin)
 
     def _signal(self, edge: ActiveEdge) -> None:
-        # Looking at an edge costs a look at each of its inputs: one with many waits until there is no more news to be had at once.
+        # Looking at an edge costs a look at each of its inputs. An edge of a thousand inputs that is woken by each of them would
+        # cost a million looks; so one with many waits until there is no more news to be had at once.
         (self._wide if len(edge.vertex.inputs) > _WIDE else self._ready)[edge] = None
 
     # -------------------------------------------------------------------------------------------- merging
@@ -204,8 +212,8 @@ class Scheduler:
         return True
 
     def _merge(self, target: ActiveEdge, source: ActiveEdge) -> None:
-        """Whoever asked ``source`` asks ``target`` from now on; what ``source`` had under way is cancelled, and reported to
-        ``target``."""
+        """Whoever asked ``source`` asks ``target`` from now on. What ``source`` had under way is cancelled; its end is reported to
+        ``target``, which counts it as its own until then."""
         moved_in = self._incoming.pop(source, [])
         moved_out = self._outgoing.pop(source, [])
         for request in moved_in:

@@ -1,5 +1,9 @@
-"""The op of a vertex, shared by its edges and by those merged into them: each piece of work is done once (BuildKit:
-solver/jobs.go, sharedOp)."""
+"""The op of a vertex, shared by the edges of the vertex and by those that were merged into them: each piece of its work is done
+once, and what came of it is remembered (BuildKit: solver/jobs.go, sharedOp).
+
+There are three kinds of work: the cache map (which key?), the slow key (which content?), and executing. Each is a flight
+(``flight``), so that several who ask wait for the same one. Loading a record is none: each edge loads its own.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +35,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class _Executed:
-    """What came of executing: results of all outputs, or (``results`` None) one that another process had made meanwhile."""
+    """What came of executing. ``results``: those of all outputs; None if another process had made the result meanwhile. ``shared``:
+    by output, what can be handed to edges already."""
 
     results: Sequence[Result] | None
     shared: dict[int, SharedResult[Result]]
@@ -39,7 +44,8 @@ class _Executed:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One execution: for which edge, saved under which keys, made of what, and the lock's name."""
+    """One execution: for which edge, the keys it is saved under, the results it is made of, and the name of its lock between
+    processes."""
 
     edge: ActiveEdge
     keys: list[CacheKey]
@@ -48,8 +54,8 @@ class _Step:
 
 
 class SharedOp:
-    """The op of a vertex, shared by its edges. Methods belong to the scheduler's loop; they finish ``work`` later, or at once where
-    the answer is known."""
+    """See the module's text. Public methods are called by the scheduler's loop, and never block: they finish ``work`` later, or at
+    once where the answer is known. ``_ask_...`` and ``_execute...`` run on threads."""
 
     def __init__(self, state: VertexState, around: Surroundings) -> None:
         self._state = state
@@ -141,7 +147,7 @@ class SharedOp:
 
     # -------------------------------------------------------------------------------------------- results
     def load_cache(self, work: Work, edge: ActiveEdge, record: CacheRecord) -> None:
-        """Value: SharedResult of a record. An error is a miss to the edge."""
+        """Value: SharedResult of a record. It may be gone or damaged by now: the error is a miss to the edge, not the build's."""
         self._around.scheduler.finish_later(work, lambda: self._load(edge, record))
 
     def _load(self, edge: ActiveEdge, record: CacheRecord) -> SharedResult[Result]:
@@ -155,8 +161,8 @@ class SharedOp:
         self._held.append(result)
         self._around.reporter.at_once(self._state, cached=True)
         found = ExportableKey(record.key, (Exporter(record.key, record=record, edge=edge),))
-        # A source is known by all its keys, whichever the record was found by: another process may know it by another one alone,
-        # and have saved what was made of it under that.
+        # A source is known by all its keys, whichever the record was found by. Another process may have known the image by its
+        # chainID alone, and saved what it made of it under that.
         digests = [d for d, ephemeral in edge.root_digests if not ephemeral and d != record.key.digest]
         others = (ExportableKey(CacheKey.new(d, self._state.vertex.digest, edge.index)) for d in digests)
         return SharedResult(result, (found, *others))
@@ -178,7 +184,8 @@ class SharedOp:
             self._exec_error = error
 
         def take(value: _Executed) -> SharedResult[Result] | None:
-            # None: executed for, or found for, another output; then ask again, the answer is there or is looked for.
+            # None: what was executed or found was for another output of the vertex. Whoever asks again is answered from
+            # ``_results``, or by another execution.
             return value.shared.get(edge.index)
 
         inputs = [dep.result.result for dep in edge.deps if dep.result is not None]
@@ -190,8 +197,8 @@ class SharedOp:
         self._around.flights.fly((self, what, index), work, again, plan)
 
     def _lock_name(self, edge: ActiveEdge) -> str:
-        """The same in every process that would do the same: the op's digest, and of each input the content that counts or the
-        record."""
+        """The same name in every process that would do the same: of the op's digest, and for each input the content digest if
+        content counts, else the id of its result."""
         assert edge.state.cache_map is not None
         parts: list[str] = [digest for digest, _ in edge.root_digests] or [edge.state.cache_map.digest]
         for dep in edge.deps:
@@ -207,7 +214,7 @@ class SharedOp:
         # last holder may have saved it. No deadlock: a thread holds one step lock at most, takes it after its place among
         # --max-parallelism, and waits for nothing but the step itself while it holds it.
         with named_lock(around.locks, "step-" + step.lock):
-            if not edge.made_of_novel:
+            if not edge.records_are_outdated:
                 found = self._saved_meanwhile(edge, step.keys)
                 if found is not None:
                     return _Executed(None, {edge.index: found})
@@ -248,7 +255,8 @@ class SharedOp:
         return _Executed(results, {edge.index: shared})
 
     def _log_step(self, edge: ActiveEdge, cancelled: Token, *, failed: bool) -> None:
-        """Record what was executed, for explanations. A step is no worse for a record that can't be made."""
+        """Record what was executed, for explanations (``why``). If that fails the step is as good as before, so it is only a
+        warning."""
         explanations, state = self._around.explanations, self._state
         if explanations is None or state.vertex.meta.internal or all(m.ephemeral for m in self._maps):
             return
@@ -298,7 +306,7 @@ class SharedOp:
         result = results[edge.index]
         records = {record.key: record for record in self._around.caches.main.save(keys, result)}
         exporters = tuple(Exporter(key, record=records.get(key), edge=edge) for key in keys)
-        return SharedResult(result, tuple(ExportableKey(key, exporters) for key in keys), edge.made_of_novel)
+        return SharedResult(result, tuple(ExportableKey(key, exporters) for key in keys), edge.records_are_outdated)
 
     def release(self) -> None:
         """Give back every result."""

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the vertices of one solver share. While a plan is made some of these are decorated (``plan``), and nothing else knows.
+    """What the vertices of one solver share. While a plan is made, ``resolve_op``, ``caches``, ``reporter`` and ``explanations``
+    are decorated ones (``plan``): edges and ops are solved as in a build, and only these know that nothing may be executed.
 
-    ``locks``: the folder of locks between processes, None where no other process matters. ``planning`` is handed to ops, which may
-    only look then.
+    ``locks``: the folder of locks between processes, None where no other process matters. ``planning`` is told to ops: they may
+    look at what is there, and must not mount, unpack or fetch.
     """
 
     resolve_op: Callable[[Vertex], Op]
@@ -41,8 +42,10 @@ class Surroundings:
 
 
 class VertexState:
-    """``inputs`` are (vertex, output index). ``depth`` counts the vertices on the longest way down, this one included. What a
-    vertex depends on is less deep than it is, so a search downwards can stop at that depth."""
+    """A vertex with its op and its edges, one for each output that somebody asked for. ``inputs`` are (vertex, output index).
+
+    ``depth`` counts the vertices on the longest way down, this one included. Everything below a vertex is less deep than the
+    vertex, so a search for X downwards need not go below X's depth."""
 
     def __init__(self, vertex: Vertex, inputs: Sequence[tuple[VertexState, int]], around: Surroundings) -> None:
         self.vertex = vertex

@@ -8,7 +8,6 @@ How ROOT/git names things: refs of the remote are kept as tags (``main`` as refs
 from __future__ import annotations
 
 import os
-import posixpath
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -23,6 +22,7 @@ from builder.sources.gitcli import Git
 from builder.sources.gitfiles import anchor_git_files, move_up, redact_configs, set_times, unlink
 from builder.state.locks import locked
 from builder.state.schema import GIT_SNAPSHOTS
+from builder.text.paths import rooted
 from builder.text.quoting import quote
 from builder.text.redact import redact_url
 from builder.values import dataclass
@@ -389,7 +389,7 @@ def _check(source: GitSource) -> None:
 
 def _subdir(source: GitSource) -> str:
     """Cleaned, relative, never above the root; empty for the root."""
-    return posixpath.normpath("/" + source.subdir).lstrip("/")
+    return rooted(source.subdir)[1:]
 
 
 def _kept_name(ref: str) -> str:

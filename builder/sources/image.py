@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from builder.content.types import Layer
-from builder.errors import PybuildError, UsageError
+from builder.errors import IntegrityError, PybuildError, SourceError, UsageError
 from builder.images.store import ImageStore
 from builder.oci import manifest as manifests
 from builder.oci.descriptor import Descriptor
@@ -18,6 +18,7 @@ from builder.oci.digest import Digest
 from builder.oci.reference import Reference
 from builder.sources.platform_image import PlatformImage, find_platform
 from builder.sources.providers import RegistryBlobs
+from builder.sources.pull import ALWAYS, MISSING, PullPolicy
 from builder.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -33,18 +34,31 @@ ResolveMode = Literal["default", "pull", "local"]
 @dataclass(frozen=True, slots=True)
 class ResolvedImage:
     """``ref`` is the full reference with the digest of ``target`` (index or manifest); ``manifest`` is the platform's. Layers are
-    bottom first and have a provider where their blob may have to be fetched."""
+    bottom first and have a provider where their blob may have to be fetched. ``answer`` says where the digest comes from."""
 
     ref: str
     target: Descriptor
     manifest: Descriptor
     config: bytes
     layers: tuple[Layer, ...]
+    answer: Answer
 
 
-def resolve_config(worker: Worker, ref: str, platform: Platform, mode: ResolveMode = "default") -> ResolvedImage:
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a name stands for. ``age`` in seconds where a registry said so earlier, None where it was asked just now or need not be.
+    ``failure``: why it could not be asked, where that does not matter."""
+
+    target: Descriptor
+    age: float | None = None
+    failure: str = ""
+
+
+def resolve_config(
+    worker: Worker, ref: str, platform: Platform, mode: ResolveMode = "default", policy: PullPolicy = MISSING
+) -> ResolvedImage:
     """What ``ref`` stands for. In this order: a digest in the reference; an image of the own store; what a registry said before;
-    the registry. ``mode`` "pull" skips the middle two.
+    the registry. ``mode`` "pull" skips the middle two, ``policy`` may do so by age, or take them where the registry fails.
 
     NotFoundError, AuthError, SourceError, IntegrityError; UsageError for a reference that is none.
     """
@@ -53,13 +67,14 @@ def resolve_config(worker: Worker, ref: str, platform: Platform, mode: ResolveMo
     except ValueError as e:
         raise UsageError(f'failed to parse stage name "{ref}": {e}') from e
     images = ImageStore(worker.database, worker.content)
-    target = _target(worker, images, parsed, mode)
+    answer = _target(worker, images, parsed, ALWAYS if mode == "pull" else policy)
+    target = answer.target
     documents = _Documents(worker, parsed)
     image = find_platform(documents, target, platform)
     if documents.fetched:
         images.add_sources([layer.digest for layer in image.manifest.layers], parsed)
     full = str(replace(parsed, digest=target.digest))
-    return ResolvedImage(full, target, image.descriptor, image.config, _layers(worker, images, parsed, image))
+    return ResolvedImage(full, target, image.descriptor, image.config, _layers(worker, images, parsed, image), answer)
 
 
 class ImagePuller:
@@ -90,18 +105,34 @@ def layer_chain(
     return current
 
 
-def _target(worker: Worker, images: ImageStore, ref: Reference, mode: ResolveMode) -> Descriptor:
+def _target(worker: Worker, images: ImageStore, ref: Reference, policy: PullPolicy) -> Answer:
     if ref.digest:
         if worker.content.has(ref.digest):
-            return Descriptor("", ref.digest, worker.content.size(ref.digest))
-        return worker.registry.resolve(ref)
-    if mode != "pull":
-        stored = images.get(ref)
-        if stored is not None and worker.content.has(stored.target.digest):
-            return stored.target
-        remembered = images.recall(ref)
-        if remembered is not None:
-            return remembered
+            return Answer(Descriptor("", ref.digest, worker.content.size(ref.digest)))
+        return Answer(worker.registry.resolve(ref))
+    if policy.own and (own := _own(worker, images, ref)):
+        return own
+    remembered = images.recall(ref) if policy.fallback or policy.max_age != 0 else None
+    age = None if remembered is None else max(0.0, images.age(ref))
+    if remembered is not None and age is not None and (policy.max_age is None or age < policy.max_age):
+        return Answer(remembered, age)
+    try:
+        return Answer(_ask(worker, images, ref))
+    except IntegrityError:
+        raise
+    except SourceError as e:
+        here = Answer(remembered, age) if remembered is not None else _own(worker, images, ref)
+        if not policy.fallback or here is None:
+            raise
+        return replace(here, failure=str(e))
+
+
+def _own(worker: Worker, images: ImageStore, ref: Reference) -> Answer | None:
+    stored = images.get(ref)
+    return Answer(stored.target) if stored is not None and worker.content.has(stored.target.digest) else None
+
+
+def _ask(worker: Worker, images: ImageStore, ref: Reference) -> Descriptor:
     target = worker.registry.resolve(ref)
     # Remembered only once the document is here and can be read: a half-made answer must not stick.
     _Documents(worker, ref).manifest(target)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -39,17 +39,24 @@ class IgnoreFilter:
     """.dockerignore patterns on a walk from the top down (fsutil/filter.go)."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
-        self._matcher = PatternMatcher(patterns)
+        self._matcher = PatternMatcher(patterns, "exclude")
         exceptions = [p.text.removesuffix("/**").removesuffix("/*") for p in self._matcher.patterns if p.exclusion]
         # Exceptions that are plain paths tell which left-out folders are worth a look; a wildcard could match anywhere.
         self._anywhere = any(_PATTERN_CHARS.intersection(text) for text in exceptions)
-        self._exceptions = tuple(text + "/" for text in exceptions)
+        self._on_the_way = frozenset() if self._anywhere else frozenset(_and_above(exceptions))
 
-    def match(self, path: str, parent: MatchInfo | None) -> tuple[bool, MatchInfo]:
-        return self._matcher.matches_using_parent_results(path, parent or ())
+    def match(self, path: str, parent: MatchInfo) -> tuple[bool, MatchInfo]:
+        return self._matcher.matches_using_parent_results(path, parent)
 
     def may_contain(self, path: str) -> bool:
-        return self._anywhere or any(text.startswith(path + "/") for text in self._exceptions)
+        return self._anywhere or path in self._on_the_way
+
+
+def _and_above(paths: Iterable[str]) -> Iterator[str]:
+    for path in paths:
+        while path:
+            yield path
+            path = path.rpartition("/")[0]
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from builder.errors import IntegrityError, NotFoundError, SourceError
 from builder.oci import manifest as manifests
 from builder.oci.descriptor import Descriptor
 from builder.oci.digest import Digest
-from builder.sources.image import ResolvedImage
+from builder.sources.image import Answer, ResolvedImage
 from builder.sources.platform_image import find_platform
 from builder.sources.providers import LAYOUT_PREFIX, LayoutBlobs, blob_path
 from runtime.errors import UnsafePathError
@@ -39,7 +39,8 @@ def resolve_config(worker: Worker, folder: str, ref: str, platform: Platform) ->
         Layer(descriptor, diff_id, provider, source)
         for descriptor, diff_id in zip(image.manifest.layers, image.diff_ids, strict=True)
     )
-    return ResolvedImage(f"{folder}@{image.target.digest}", image.target, image.descriptor, image.config, layers)
+    target = image.target
+    return ResolvedImage(f"{folder}@{target.digest}", target, image.descriptor, image.config, layers, Answer(target))
 
 
 def _target(folder: str, ref: str) -> Descriptor:

@@ -31,7 +31,7 @@ def connect(worker: Worker) -> None:
             return None  # the user's folder, gone since: the record is a miss, not an error
         return resolve_provider(worker, source)
 
-    worker.cache.set_provider_resolver(resolve)
+    worker.cache.providers.set_resolver(resolve)
 
 
 def resolve_provider(worker: Worker, source: str) -> BlobProvider:

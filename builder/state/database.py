@@ -18,10 +18,11 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from builder.errors import StoreError
-from builder.state import migrations
+from builder.state import schema
 from builder.state.tables import SEAL, Row, Table, normal, sealer
 
 BUSY_SECONDS = 60.0
+_VOUCHES = schema.application_id(schema.VERSION)
 Arguments = Sequence[Any] | Mapping[str, Any]
 """What takes the place of ``?`` or of ``:name`` in SQL."""
 _CORRUPTION = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG})
@@ -210,7 +211,7 @@ class Database:
                 self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
             )
             if not self._settled:
-                migrations.settle(connection, self.path)
+                _settle(connection, self.path)
                 self._settled = True
             _use_wal(connection)
             # WAL with NORMAL survives kill -9 whole; a power cut may lose the newest transactions, which then are cache misses.
@@ -292,6 +293,15 @@ def is_corruption(e: BaseException) -> bool:
 
 def _lenient(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
+
+
+def _settle(connection: sqlite3.Connection, path: str) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (vouches,) = connection.execute("PRAGMA application_id").fetchone()
+    if (version, vouches) != (schema.VERSION, _VOUCHES):
+        from builder.state import migrations
+
+        migrations.settle(connection, path)
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:

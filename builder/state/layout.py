@@ -5,6 +5,7 @@ ROOT/content/sha256/HEX   blobs by digest, read-only once there
 ROOT/ingest/              blobs on their way in (resumable); renamed into content/
 ROOT/snapshots/ID/fs      a snapshot's own files (an overlay upperdir, or a full copy with the native snapshotter)
 ROOT/snapshots/ID/work    overlay workdir while it is mutable
+ROOT/snapshots/.canary-*  shows whether whoever copied the root kept all that snapshots need (see ``builder.snapshots.canary``)
 ROOT/git/                 bare repositories, one a remote
 ROOT/locks/               flock files: cache keys, leases, remotes
 ROOT/images.json          names of stored images once more, should the database be damaged

@@ -20,7 +20,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from builder.errors import DamagedStoreError, StoreError
+from builder.errors import DamagedStoreError, OlderStoreError, StoreError
 from builder.state import schema
 from builder.state.tables import Row, Table, sealer
 
@@ -36,10 +36,6 @@ def version_of(c: sqlite3.Connection) -> int:
     if version or vouches:
         raise DamagedStoreError(f"metadata database: its header names version {version}, which is none")
     return UNVERSIONED if c.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() else EMPTY
-
-
-class OlderStoreError(StoreError):
-    """The metadata is of an older version: ``migrate`` it, alone."""
 
 
 def settle(c: sqlite3.Connection, path: str) -> None:

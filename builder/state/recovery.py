@@ -14,11 +14,10 @@ import os
 import sys
 import time
 
-from builder.errors import DamagedStoreError, PybuildError, StoreError
+from builder.errors import DamagedStoreError, OlderStoreError, PybuildError, StoreError
 from builder.state import cancel, locks
 from builder.state.database import ASIDE, SUSPECT, Database, Mark, inode, is_corruption, mark, marked
 from builder.state.layout import Layout
-from builder.state.migrations import OlderStoreError, migrate
 from builder.values import dataclass
 
 _VARIABLE = "PYBUILD_DAMAGED"
@@ -121,6 +120,8 @@ def _is_emptied(layout: Layout) -> bool:
 def _mend(layout: Layout, need: str) -> None:
     path = layout.database
     if need == _OLD:
+        from builder.state.migrations import migrate
+
         try:
             migrate(path)
         except DamagedStoreError:

@@ -3,11 +3,11 @@
 PYBUILD_TRACE=FILE writes it: a line an event, or, where FILE ends in ``.json``, Chrome's trace format (chrome://tracing, Perfetto).
 ``--debug`` keeps the last events in memory and shows them with an error. Off, which is the rule, an event costs one comparison.
 
-    trace.event("solver", "probe", edge=..., found=2)             a moment
+    trace.event("solver", "edge", edge=..., wanted="COMPLETE")    a moment
     with trace.span("net", "GET", url=...): ...                   something that takes time, shown when it is over
 
-Categories: solver (which edge, which rule), cache (records, layers), lock (waits), net (requests), process (programs started),
-step (sandboxes), export. Values are shown as text; credentials of URLs are masked.
+Categories: solver (each look at an edge: its state, and what is wanted of it), cache (layers unpacked), lock (waits), net
+(requests), process (git), step (sandboxes), export. Values are shown as text; credentials of URLs are masked.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Go's text rules that a user can see through BuildKit: quoting, patterns, times, redaction. Pure functions of text."""
+"""Go's text rules that a user can see through BuildKit: quoting, JSON, paths, patterns, times, redaction. Functions of text."""

@@ -6,19 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from builder.errors import UsageError
 from builder.text.quoting import quote
+from builder.text.strconv import parse_bool
 from builder.values import dataclass
-
-_TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
-_FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
-
-
-def parse_bool(text: str) -> bool:
-    """``strconv.ParseBool``. ValueError."""
-    if text in _TRUE:
-        return True
-    if text in _FALSE:
-        return False
-    raise ValueError(f"strconv.ParseBool: parsing {quote(text)}: invalid syntax")
 
 
 def csv_fields(line: str) -> list[str]:

@@ -1,29 +1,35 @@
-"""JSON as Go's encoding/json writes it: documents whose digests have to be those that BuildKit and containerd give them. Pure."""
+"""JSON as Go's encoding/json writes it: digests are made of these bytes, so they have to be BuildKit's.
+
+Text stays UTF-8 but for five characters, which Go escapes so that JSON may stand in HTML and JavaScript. Fields are written in the
+order they are in.
+"""
 
 from __future__ import annotations
 
 import json
-import re
+from typing import Any
 
-_ESCAPED = {char: f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
-_NO_UTF8 = re.compile("[\ud800-\udfff]")
+_ESCAPED = "<>&\u2028\u2029"
 
 
-def text(value: object, *, indent: int | None = None) -> str:
-    """Compact, or with ``indent`` as json.MarshalIndent. Bytes that are no UTF-8 stay what ``surrogateescape`` made of them."""
-    out = json.dumps(value, separators=(",", ": " if indent else ":"), indent=indent, ensure_ascii=False)
-    for char, escape in _ESCAPED.items():
+def text(value: Any, *, indent: int | None = None) -> str:
+    """``json.Marshal``, or with ``indent`` ``json.MarshalIndent``. A byte that is no UTF-8 is a lone surrogate still."""
+    out = json.dumps(value, indent=indent, separators=(",", ":" if indent is None else ": "), ensure_ascii=False)
+    for char in _ESCAPED:
         if char in out:
-            out = out.replace(char, escape)
+            out = out.replace(char, f"\\u{ord(char):04x}")
     return out
 
 
 def valid_utf8(value: str) -> str:
     """What is no UTF-8 (a lone surrogate, of a byte or an escape) is U+FFFD, as Go reads and writes it."""
-    return value if value.isascii() else _NO_UTF8.sub("\ufffd", value)
+    return value if value.isascii() else "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in value)
 
 
 def encode(value: object, *, indent: int | None = None) -> bytes:
-    """The same as bytes; what is no UTF-8 is U+FFFD, a byte each."""
+    """The bytes. For each that is no UTF-8 Go writes the six characters ``\\ufffd``."""
     out = text(value, indent=indent)
-    return out.encode() if out.isascii() else _NO_UTF8.sub(r"\\ufffd", out).encode()
+    try:
+        return out.encode()
+    except UnicodeEncodeError:
+        return "".join("\\ufffd" if "\ud800" <= char <= "\udfff" else char for char in out).encode()

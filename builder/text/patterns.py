@@ -3,208 +3,217 @@
 Patterns are anchored at the root. ``*`` and ``?`` stay within a path component, ``**`` crosses components, ``[...]`` is a
 character class, a backslash takes the next character literally, a leading ``!`` takes back what earlier patterns
 matched. A pattern that matches a folder matches all below it. The last pattern that has something to say wins.
+
+moby tries every pattern on every path. Here a path finds the patterns that match it: plain names and those with ``**`` at one
+end only in dictionaries, all others by one automaton. So patterns that have nothing to do with a path cost it nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from posixpath import normpath
-from typing import TypeAlias
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from builder.errors import UsageError
+from builder.text.chars import SPACE, byte_chars, replace_invalid
+from builder.text.glob import BadPatternError as BadPatternError
+from builder.text.glob import check
+from builder.text.literals import Hits, LiteralTable
+from builder.text.paths import clean, folder
 from builder.values import dataclass
 
-Match: TypeAlias = Callable[[str], bool]
-MatchInfo: TypeAlias = tuple[bool, ...]
-"""For each pattern whether it matched a folder (or one above it); empty: nothing is known."""
+if TYPE_CHECKING:
+    from builder.text.wild import WildFilter
 
-_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
-_REGEX_ONLY = frozenset(".+()|{}$")  # special to a regular expression, ordinary in a pattern
+_REGEX_ONLY = frozenset(".+()$")  # special to a regular expression, ordinary in a pattern; see goregex for | { }
+_MOST_TURNS = 50_000_000
 
-
-class BadPatternError(UsageError, ValueError):
-    """A pattern that is malformed."""
-
-    def __init__(self, message: str = "syntax error in pattern") -> None:
-        super().__init__(message)
+MatchInfo: TypeAlias = Hits | None
+"""The patterns that matched a folder (or one above it): their indexes. None: nothing is known."""
+_NOTHING: Hits = ((), ())
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """One cleaned pattern, without its ``!``. ``match`` tests one path (not its parents); ``depth`` counts components."""
+    """One cleaned pattern, without its ``!``."""
 
     text: str
     exclusion: bool
-    match: Match
-    depth: int
 
 
-class PatternMatcher:
-    """An ordered list of patterns, compiled once. Paths are relative, separated by ``/``. Safe for threads.
-
-    Raises ``BadPatternError``. Blank patterns are passed over.
-    """
-
-    __slots__ = ("exclusions", "patterns")
-
-    def __init__(self, patterns: Iterable[str]) -> None:
-        cleaned = (clean(text) for raw in patterns if (text := raw.strip(_SPACE)))
-        self.patterns: tuple[Pattern, ...] = tuple(map(_compile, cleaned))
-        self.exclusions = any(pattern.exclusion for pattern in self.patterns)
-
-    def matches_or_parent_matches(self, path: str) -> bool:
-        """Whether ``path``, or a folder above it, is matched in the end."""
-        matched = False
-        parents: list[str] | None = None
-        for pattern in self.patterns:
-            if pattern.exclusion is not matched:
-                continue  # could change nothing
-            hit = pattern.match(path)
-            if not hit:
-                if parents is None:
-                    parents = _parents(path)
-                hit = any(map(pattern.match, parents))
-            if hit:
-                matched = not pattern.exclusion
-        return matched
-
-    def matches_using_parent_results(self, path: str, parent: MatchInfo = ()) -> tuple[bool, MatchInfo]:
-        """The same for a walk from the top down: hand in what was returned for the folder that ``path`` is in."""
-        if not parent:
-            return self._matches_at_top(path)
-        if len(parent) != len(self.patterns):
-            raise ValueError("wrong number of values in parentMatched")
-        matched = False
-        info: list[bool] = []
-        for pattern, parent_hit in zip(self.patterns, parent, strict=True):
-            hit = parent_hit or (pattern.exclusion is matched and pattern.match(path))
-            info.append(hit)
-            if hit:
-                matched = not pattern.exclusion
-        return matched, tuple(info)
-
-    def _matches_at_top(self, path: str) -> tuple[bool, MatchInfo]:
-        matched = False
-        parents = _parents(path)
-        info: list[bool] = []
-        for pattern in self.patterns:
-            hit = pattern.exclusion is matched and (pattern.match(path) or any(map(pattern.match, parents)))
-            info.append(hit)
-            if hit:
-                matched = not pattern.exclusion
-        return matched, tuple(info)
-
-    def matches(self, path: str) -> bool:
-        """moby's first rule, kept for those who used it: of the parents only the one as deep as the pattern is tested."""
-        matched = False
-        parents = _parents(path)
-        for pattern in self.patterns:
-            if pattern.exclusion is not matched:
-                continue
-            hit = pattern.match(path)
-            if not hit and pattern.depth <= len(parents):
-                hit = pattern.match(parents[pattern.depth - 1])
-            if hit:
-                matched = not pattern.exclusion
-        return matched
-
-
-def clean(path: str) -> str:
-    """Go's ``filepath.Clean``: the shortest lexically equal path; ``.`` for an empty one."""
-    if path.startswith("//"):  # POSIX lets two slashes mean something; Go does not
-        path = "/" + path.lstrip("/")
-    return normpath(path)
-
-
-def _parents(path: str) -> list[str]:
-    """The folders above ``path``, topmost first."""
-    folder = clean(path[: path.rfind("/") + 1])
-    if folder == ".":
-        return []
-    parts = folder.split("/")
-    return ["/".join(parts[: i + 1]) for i in range(len(parts))]
-
-
-def _compile(text: str) -> Pattern:
+def read_pattern(text: str, where: str = "") -> Pattern:
+    """A pattern that is not blank; BadPatternError, with ``where`` in front."""
+    text = clean(text)
     exclusion = text.startswith("!")
     if exclusion:
         text = text[1:]
         if not text:
-            raise BadPatternError('illegal exclusion pattern: "!"')
-    _check_syntax(text)
-    return Pattern(text, exclusion, _matcher(text), text.count("/") + 1)
+            raise BadPatternError("!", where, 'illegal exclusion pattern: "!"')
+    check(text, where)
+    return Pattern(text, exclusion)
 
 
-def _check_syntax(pattern: str) -> None:
-    """What Go's ``filepath.Match`` rejects: a class that is empty or does not end, an escape of nothing."""
-    pos, end = 0, len(pattern)
-    while pos < end:
-        ch = pattern[pos]
-        pos += 1
-        if ch == "\\":
-            if pos == end:
-                raise BadPatternError
-            pos += 1
-        elif ch == "[":
-            pos = _check_class(pattern, pos + pattern.startswith("^", pos))
+class PatternMatcher:
+    """An ordered list of patterns. Paths are relative, separated by ``/``. Safe for threads.
+
+    Raises ``BadPatternError`` for what moby refuses at once. What it finds malformed when it first tries the pattern raises it
+    then. Blank patterns are passed over. ``kind`` ("include", "exclude") is for the errors, in BuildKit's words.
+    """
+
+    __slots__ = ("_exact", "_filter", "_heads", "_kind", "_malformed", "_tails", "_turns", "_wild", "exclusions", "patterns")
+
+    def __init__(self, patterns: Iterable[str], kind: str = "") -> None:
+        where = f"invalid {kind}patterns: " if kind else ""
+        self.patterns: tuple[Pattern, ...] = tuple(read_pattern(text, where) for raw in patterns if (text := raw.strip(SPACE)))
+        self._kind = kind
+        self.exclusions = any(pattern.exclusion for pattern in self.patterns)
+        exact, heads, tails = LiteralTable(), LiteralTable(), LiteralTable()
+        wild: list[int] = []
+        for i, pattern in enumerate(self.patterns):
+            text, exclusion = pattern.text, pattern.exclusion
+            scan = text.removeprefix("\ufeff")
+            if not _is_wild(scan):
+                exact.add(text, i, exclusion)
+            elif text.startswith("**") and not _is_wild(text[2:]):
+                tails.add(byte_chars(text[2:]), i, exclusion)
+            elif text.endswith("**") and not _is_wild(scan[:-2]):
+                heads.add(byte_chars(text[:-2]), i, exclusion)
+            else:
+                wild.append(i)
+        self._exact, self._heads, self._tails = exact.found, heads, tails
+        self._wild = wild
+        self._filter: WildFilter | None = None
+        self._malformed: Hits = _NOTHING
+        self._turns = 0
+
+    # ------------------------------------------------------------------------------------------ questions
+    def matches_or_parent_matches(self, path: str) -> bool:
+        """Whether ``path``, or a folder above it, is matched in the end."""
+        return self._decide(self._sources(path, parents=True))[0]
+
+    def matches_using_parent_results(self, path: str, parent: MatchInfo = None) -> tuple[bool, MatchInfo]:
+        """The same for a walk from the top down: hand in what was returned for the folder that ``path`` is in.
+
+        (Not quite the same: a pattern that was not needed for the folder, because an earlier one had matched it, counts as one
+        that did not match it. So it is in moby.)
+        """
+        if parent is None:
+            return self._decide(self._sources(path, parents=True))
+        sources = self._sources(path, parents=False)
+        if not sources:
+            return self._last_word(parent), parent
+        if parent != _NOTHING:
+            sources.append(parent)
+        matched, (plain, exceptions) = self._decide(sources)
+        if parent == _NOTHING:
+            return matched, (plain, exceptions)
+        return matched, (_union(parent[0], plain), _union(parent[1], exceptions))
+
+    @staticmethod
+    def _last_word(hits: Hits) -> bool:
+        """Where all hits count, the last one decides."""
+        plain, exceptions = hits
+        return bool(plain) and (not exceptions or plain[-1] > exceptions[-1])
+
+    def _decide(self, sources: list[Hits]) -> tuple[bool, Hits]:
+        """Go through the patterns that match: one without ``!`` counts while the path is not matched, one with ``!`` while it is.
+
+        So they take turns, and there are no more steps here than turns. Returns those that counted.
+        """
+        counted: tuple[list[int], list[int]] = ([], [])
+        matched, at = False, -1
+        while True:
+            following = -1
+            for source in sources:
+                hits = source[matched]
+                k = bisect_right(hits, at)
+                if k < len(hits) and (following < 0 or hits[k] < following):
+                    following = hits[k]
+            if following < 0:
+                break
+            at = following
+            if at in self._malformed[matched]:
+                where = f"failed to match {self._kind}patterns: " if self._kind else ""
+                raise BadPatternError(self.patterns[at].text, where)
+            counted[matched].append(at)
+            matched = not matched
+        turns = len(counted[0]) + len(counted[1])
+        if turns > 2:
+            self._turns += turns
+            if self._turns > _MOST_TURNS:
+                raise UsageError(
+                    "patterns and their exceptions (!) take turns on the same paths too often",
+                    hint="leave out patterns that later ones take back",
+                )
+        return matched, (tuple(counted[0]), tuple(counted[1]))
+
+    # ------------------------------------------------------------------------------------------ which patterns match
+    def _sources(self, path: str, *, parents: bool) -> list[Hits]:
+        """The hits of a path (and of the folders above it) in groups. Malformed patterns are in it as if they matched."""
+        out: list[Hits] = []
+        self._find(path, out)
+        if parents and "/" in path:
+            for above in _parents(path):
+                self._find(above, out)
+        if self._malformed != _NOTHING:
+            out.append(self._malformed)
+        return out
+
+    def _find(self, path: str, out: list[Hits]) -> None:
+        if path in self._exact:
+            out.append(self._exact[path])
+        if self._heads.found or self._tails.found:
+            rooted = "/" + byte_chars(path)
+            out += self._heads.beginning(rooted[1:])
+            out += self._tails.ending(rooted)  # **/foo matches foo
+        if self._wild:
+            if self._filter is None:
+                self._filter = self._compiled()
+            self._filter.find(path, out)
+
+    def _compiled(self) -> WildFilter:
+        """Made when the first path is asked for: a cached build may ask for none."""
+        from builder.text.goregex import parse
+        from builder.text.wild import Wild, WildFilter
+
+        read: list[Wild] = []
+        malformed: tuple[list[int], list[int]] = ([], [])
+        for i in self._wild:
+            pattern = self.patterns[i]
+            try:
+                read.append((i, pattern.exclusion, parse(_go_regex(pattern.text.removeprefix("\ufeff")))))
+            except ValueError:
+                malformed[pattern.exclusion].append(i)
+        if malformed != ([], []):
+            self._malformed = malformed
+        return WildFilter(read)
 
 
-def _check_class(pattern: str, pos: int) -> int:
-    start = pos
-    while pos == start or not pattern.startswith("]", pos):
-        pos = _check_class_char(pattern, pos)
-        if pattern.startswith("-", pos):
-            pos = _check_class_char(pattern, pos + 1)
-    return pos + 1
+def _union(some: Sequence[int], more: Sequence[int]) -> Sequence[int]:
+    return sorted({*some, *more}) if some and more else some or more
 
 
-def _check_class_char(pattern: str, pos: int) -> int:
-    if pattern[pos : pos + 1] in ("", "-", "]"):
-        raise BadPatternError
-    pos += 1 + (pattern[pos] == "\\")
-    if pos >= len(pattern):  # also where the class has no end
-        raise BadPatternError
-    return pos
+def _parents(path: str) -> list[str]:
+    """The folders above ``path``, topmost first."""
+    above = folder(path)
+    if above == ".":
+        return []
+    parts = above.split("/")
+    return ["/".join(parts[: i + 1]) for i in range(len(parts))]
 
 
-def _matcher(pattern: str) -> Match:
-    """The test of one path: a comparison, a prefix, a suffix, or a regular expression for the rest."""
-    scan = pattern.removeprefix("\ufeff")
-    if not any(ch in scan for ch in "*?[]\\"):
-        return pattern.__eq__
-    if pattern.startswith("**") and not any(ch in scan[2:] for ch in "*?[]\\"):
-        return _suffix_matcher(pattern[2:])
-    if pattern.endswith("**") and not any(ch in scan[:-2] for ch in "*?[]\\"):
-        prefix = pattern[:-2]
-        return lambda path: path.startswith(prefix)
-    import re  # not needed by most ignore files
-
-    from builder.text.goregex import to_python
-
-    try:
-        return _truth(re.compile(to_python(_go_regex(scan)) + r"\Z", re.ASCII).match)
-    except (ValueError, re.error, RecursionError, OverflowError):
-        raise BadPatternError from None
-
-
-def _suffix_matcher(suffix: str) -> Match:
-    if not suffix.startswith("/"):
-        return lambda path: path.endswith(suffix)
-    bare = suffix[1:]
-    return lambda path: path.endswith(suffix) or path == bare
-
-
-def _truth(match: Callable[[str], object]) -> Match:
-    return lambda path: match(path) is not None
+def _is_wild(text: str) -> bool:
+    return "*" in text or "?" in text or "[" in text or "]" in text or "\\" in text
 
 
 def _go_regex(pattern: str) -> str:
-    """The regular expression that patternmatcher makes of a pattern, for Go's regexp package, without ``^`` and ``$``.
+    """The regular expression that patternmatcher makes of a pattern, for Go's regexp package.
 
     Kept in that form because its accidents are visible: a wildcard inside a class is replaced too, a backslash before a
-    letter is handed on and means what it means there.
+    letter is handed on and means what it means there, one at the end takes the ``$``.
     """
-    out: list[str] = []
+    pattern = replace_invalid(pattern)
+    out: list[str] = ["^"]
     pos, end = 0, len(pattern)
     while pos < end:
         ch = pattern[pos]
@@ -224,4 +233,4 @@ def _go_regex(pattern: str) -> str:
             pos += 1
         else:
             out.append(ch)
-    return "".join(out)
+    return "".join(out) + "$"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from builder.text.strconv import truth_of
 from builder.values import dataclass, replace
 from frontend.errors import ConvertError, ShellError
 
@@ -24,8 +25,6 @@ _PLATFORM = (
     "BUILDPLATFORM", "BUILDOS", "BUILDOSVERSION", "BUILDARCH", "BUILDVARIANT",
     "TARGETPLATFORM", "TARGETOS", "TARGETOSVERSION", "TARGETARCH", "TARGETVARIANT", "TARGETSTAGE",
 )  # fmt: skip
-_TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
-_FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +96,10 @@ def is_predefined(name: str) -> bool:
     return name.lower() in _PROXIES or name in _PLATFORM or name.startswith("BUILDKIT_") or name == "SOURCE_DATE_EPOCH"
 
 
-def parse_bool(text: str) -> bool | None:
-    """Go's strconv.ParseBool; None where it fails."""
-    return True if text in _TRUE else False if text in _FALSE else None
-
-
 def multi_platform(given: Mapping[str, str], asked: bool | None, platforms: int) -> bool:
     """Whether an index is wanted: BUILDKIT_MULTI_PLATFORM, else ``asked``, else if there are several platforms."""
     text = given.get("BUILDKIT_MULTI_PLATFORM", "")
-    wanted = parse_bool(text) if text else asked
+    wanted = truth_of(text) if text else asked
     if text and wanted is None:
         raise ConvertError(f"invalid boolean value for multi-platform: {text}")
     if wanted is False and platforms > 1:
@@ -115,5 +109,5 @@ def multi_platform(given: Mapping[str, str], asked: bool | None, platforms: int)
 
 def enabled_for_stage(stage: str, value: str) -> bool:
     """A switch that is a boolean or a list of stage names."""
-    flag = parse_bool(value)
+    flag = truth_of(value)
     return stage in value.split(",") if flag is None else flag

@@ -11,8 +11,8 @@ from builder.graph.vertex import Edge, Vertex, VertexMeta
 from builder.oci.image import ImageConfig
 from builder.oci.platform import normalize
 from builder.oci.reference import Reference
+from builder.text.strconv import truth_of
 from builder.values import dataclass, replace
-from frontend.convert.args import parse_bool
 from frontend.convert.state import SourcedCopy, State, copy_edge
 from frontend.errors import ConvertError
 
@@ -142,7 +142,7 @@ def remote_context(text: str, build_args: Mapping[str, str]) -> GitSource | HTTP
     except ValueError as e:
         raise ConvertError(str(e)) from None
     if ref is not None:
-        keep = bool(parse_bool(build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "")))
+        keep = bool(truth_of(build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "")))
         return ref.source(keep_git_dir=keep, mtime_commit=bool(build_args.get("SOURCE_DATE_EPOCH")))
     return HTTPSource(text, filename=HTTP_FILENAME) if text.startswith(("http://", "https://")) else None
 

@@ -203,7 +203,7 @@ def _matcher(patterns: tuple[str, ...]) -> PatternMatcher | None:
     from builder.text import patterns as pm
 
     try:
-        return pm.PatternMatcher(patterns)
+        return pm.PatternMatcher(patterns, "exclude")
     except pm.BadPatternError as e:
         raise ConvertError(str(e)) from None
 

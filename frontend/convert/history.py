@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from builder.text.durations import format_duration
 from builder.text.quoting import quote
 
 if TYPE_CHECKING:
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
     from frontend.instructions.types import KeyValuePairOptional
 
 COMMENT = "buildkit.dockerfile.v0"
-_UNITS = ((3_600_000_000_000, "h"), (60_000_000_000, "m"))
-_SMALL_UNITS = ((1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "µs"))
 
 
 def words(items: Sequence[str]) -> str:
@@ -36,30 +35,7 @@ def run_text(args: Sequence[str], build_args: Sequence[KeyValuePairOptional], en
 def healthcheck_text(check: Healthcheck) -> str:
     """``%+v`` of the struct."""
     return (
-        f"{{Test:{words(check.test)} Interval:{duration(check.interval)} Timeout:{duration(check.timeout)} "
-        f"StartPeriod:{duration(check.start_period)} StartInterval:{duration(check.start_interval)} Retries:{check.retries}}}"
+        f"{{Test:{words(check.test)} Interval:{format_duration(check.interval)} Timeout:{format_duration(check.timeout)} "
+        f"StartPeriod:{format_duration(check.start_period)} StartInterval:{format_duration(check.start_interval)} "
+        f"Retries:{check.retries}}}"
     )
-
-
-def duration(nanoseconds: int) -> str:
-    """Go's ``time.Duration.String``: ``1h0m2.5s``, ``1.5ms``, ``0s``."""
-    if nanoseconds == 0:
-        return "0s"
-    sign, rest = ("-", -nanoseconds) if nanoseconds < 0 else ("", nanoseconds)
-    if rest < 1_000_000_000:
-        for size, unit in _SMALL_UNITS:
-            if rest >= size:
-                return f"{sign}{_decimal(rest, size)}{unit}"
-        return f"{sign}{rest}ns"
-    text = ""
-    for size, unit in _UNITS:
-        if rest >= size or text:
-            text += f"{rest // size}{unit}"
-            rest %= size
-    return f"{sign}{text}{_decimal(rest, 1_000_000_000)}s"
-
-
-def _decimal(value: int, size: int) -> str:
-    whole, fraction = divmod(value, size)
-    digits = f"{fraction:0{len(str(size)) - 1}d}".rstrip("0")
-    return f"{whole}.{digits}" if digits else str(whole)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeAlias
@@ -39,7 +40,10 @@ class ImageConfigs:
     def prefetch(self, keys: Iterable[_Key]) -> None:
         """Ask for all that are not known yet, in parallel; failures are kept for those who ask."""
         missing = [key for key in dict.fromkeys(keys) if key not in self._found]
-        threads = [threading.Thread(target=self._fetch, args=(key,), name="resolve") for key in missing[1:]]
+        # In the caller's context each: what calls the caller's work off, calls theirs off.
+        threads = [
+            threading.Thread(target=contextvars.copy_context().run, args=(self._fetch, key), name="resolve") for key in missing[1:]
+        ]
         for thread in threads:
             thread.start()
         if missing:
@@ -58,10 +62,11 @@ class ImageConfigs:
     def ignore_patterns(self, name: str) -> tuple[str, ...]:
         """Patterns of the .dockerignore in the root of a named context."""
         if name not in self._ignores:
-            from frontend.dockerignore import read_patterns
+            from frontend.dockerignore import DEFAULT_NAME, read_patterns
 
             data = self._resolver.read_ignore(name)
-            self._ignores[name] = read_patterns(data.decode("utf-8", "surrogateescape")) if data else ()
+            text = (data or b"").decode("utf-8", "surrogateescape")
+            self._ignores[name] = read_patterns(text, f"context {name}: {DEFAULT_NAME}")
         return self._ignores[name]
 
     def _get(self, key: _Key) -> BaseImage:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from builder.oci.platform import Platform, normalize
 from builder.oci.reference import Reference
+from builder.text.paths import clean
 from frontend import suggest
 from frontend.convert.args import NOT_IN_ENVIRONMENT, global_args
-from frontend.convert.paths import clean
 from frontend.errors import ShellError
 from frontend.lint import rules
 

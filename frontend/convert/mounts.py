@@ -17,10 +17,11 @@ from builder.graph.ops import (
     TmpfsMount,
 )
 from builder.graph.vertex import VertexMeta
+from builder.text.paths import base, clean, join
 from builder.text.quoting import quote
 from builder.values import dataclass, field
 from frontend.convert.outline_capture import MountInfo
-from frontend.convert.paths import checked, clean, join
+from frontend.convert.paths import checked
 from frontend.convert.state import Inputs, mkdir_edge
 from frontend.errors import ConvertError
 
@@ -111,7 +112,7 @@ def _add_secret(found: RunMounts, stage: StageState, flag: MountFlag, command: R
     if not name:
         if not flag.target:
             raise ConvertError("one of source, target required")
-        name = posixpath.basename(flag.target.rstrip("/")) or "/"
+        name = base(flag.target)
     stage.outline.secrets.setdefault(name, MountInfo(flag.required, command.location))
     optional = not flag.required
     if flag.env is not None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from builder.oci.platform import Platform, normalize
+from builder.text.chars import SPACE
 from frontend.errors import ShellError
-from frontend.gotext import SPACE
 
 if TYPE_CHECKING:
     from frontend.convert.stage import StageState

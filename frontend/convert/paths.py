@@ -1,23 +1,10 @@
-"""Paths in images: Go's ``path`` package, and how BuildKit joins them (util/system/path.go, client/llb/fileop.go)."""
+"""Paths in images: how BuildKit joins them (util/system/path.go, client/llb/fileop.go)."""
 
 from __future__ import annotations
 
-import posixpath
-
+from builder.text.paths import join
 from builder.text.quoting import quote
 from frontend.errors import ConvertError
-
-
-def clean(path: str) -> str:
-    """Shortest equal path; empty is ``.``; a leading ``//`` is one slash (POSIX, and so Python, keeps two)."""
-    path = posixpath.normpath(path)
-    return path[1:] if path.startswith("//") else path
-
-
-def join(*parts: str) -> str:
-    """All parts with slashes between, cleaned; unlike ``os.path.join`` an absolute part does not drop those before it."""
-    given = [part for part in parts if part]
-    return clean("/".join(given)) if given else ""
 
 
 def checked(path: str) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from builder.text.durations import parse_duration
 from builder.text.quoting import quote
 from frontend.errors import ParseError
 from frontend.instructions.flags import Flags, FlagType, parse_flags
 from frontend.instructions.types import HealthConfig
-from frontend.instructions.values import parse_duration, parse_int32
+from frontend.instructions.values import parse_int32
 from frontend.parser.node import Node
 
 _MILLISECOND = 10**6
@@ -41,7 +42,10 @@ def parse_health(node: Node) -> HealthConfig:
 
 def _interval(flags: Flags, name: str) -> int:
     text = flags.string(name)
-    duration = parse_duration(text) if text else 0
+    try:
+        duration = parse_duration(text) if text else 0
+    except ValueError as e:
+        raise ParseError(str(e)) from None
     if duration and duration < _MILLISECOND:
         raise ParseError(f"Interval {quote(name)} cannot be less than 1ms")
     return duration

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast, get_args
 
 from builder.text.quoting import quote
+from builder.text.strconv import parse_bool
 from builder.values import dataclass
 from frontend import suggest
 from frontend.errors import ParseError
 from frontend.instructions.types import Device, Mount, MountType, ShareMode
-from frontend.instructions.values import csv_fields, parse_bool, parse_ram_in_bytes, parse_uint32
+from frontend.instructions.values import csv_fields, parse_ram_in_bytes, parse_uint32
 
 T = TypeVar("T")
 _KEYS = (
@@ -125,7 +126,7 @@ def _one_of(value: str, allowed: tuple[str, ...], what: str) -> str:
 def _checked(parse: Callable[[str], T], key: str, value: str) -> T:
     try:
         return parse(value)
-    except ParseError:
+    except (ParseError, ValueError):
         raise ParseError(f"invalid value for {key}: {value}") from None
 
 

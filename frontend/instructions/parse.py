@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from builder.text.chars import SPACE
 from builder.text.quoting import quote
 from builder.values import replace
 from frontend import suggest
 from frontend.errors import FrontendError, ParseError
-from frontend.gotext import SPACE
 from frontend.instructions import flags as fl
 from frontend.instructions.health import parse_health
 from frontend.instructions.mount import mount_from, parse_device

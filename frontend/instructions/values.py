@@ -1,4 +1,4 @@
-"""Values in the forms that Go's libraries read: numbers, durations, sizes, CSV fields. All raise ``ParseError``."""
+"""Values in the forms that Go's libraries read: numbers, sizes, CSV fields. All raise ``ParseError``."""
 
 from __future__ import annotations
 
@@ -6,18 +6,8 @@ from builder.text import fields
 from builder.text.quoting import quote
 from frontend.errors import ParseError
 
-_UNITS_NS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _SIZE_UNITS = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
 _DIGITS = frozenset("0123456789")
-_MAX_INT64 = 2**63 - 1
-
-
-def parse_bool(text: str) -> bool:
-    """``strconv.ParseBool``."""
-    try:
-        return fields.parse_bool(text)
-    except ValueError as e:
-        raise ParseError(str(e)) from None
 
 
 def parse_int32(text: str) -> int:
@@ -42,61 +32,6 @@ def parse_uint32(text: str, base: int) -> int:
     return value
 
 
-def parse_duration(text: str) -> int:
-    """``time.ParseDuration``, in nanoseconds: ``1h30m``, ``1.5s``, ``-300ms``, ``0``."""
-    rest = text[1:] if text[:1] in ("+", "-") else text
-    if rest == "0":
-        return 0
-    if not rest:
-        raise ParseError(f"time: invalid duration {_time_quote(text)}")
-    total = 0
-    while rest:
-        whole, rest = _take(rest, "0123456789")
-        fraction = ""
-        if rest.startswith("."):
-            fraction, rest = _take(rest[1:], "0123456789")
-        if not (whole or fraction) or len(whole.lstrip("0")) > 19:
-            raise ParseError(f"time: invalid duration {_time_quote(text)}")
-        unit, rest = _take_unit(rest)
-        if not unit:
-            raise ParseError(f"time: missing unit in duration {_time_quote(text)}")
-        if unit not in _UNITS_NS:
-            raise ParseError(f"time: unknown unit {_time_quote(unit)} in duration {_time_quote(text)}")
-        scale = _UNITS_NS[unit]
-        fraction = fraction[:18]
-        total += int(whole or "0") * scale
-        if fraction:
-            total += int(fraction) * scale // 10 ** len(fraction)
-        if total > 2**63:
-            raise ParseError(f"time: invalid duration {_time_quote(text)}")
-    if text[0] == "-":
-        return -total
-    if total > _MAX_INT64:
-        raise ParseError(f"time: invalid duration {_time_quote(text)}")
-    return total
-
-
-def _take(text: str, chars: str) -> tuple[str, str]:
-    rest = text.lstrip(chars)
-    return text[: len(text) - len(rest)], rest
-
-
-def _take_unit(text: str) -> tuple[str, str]:
-    end = next((i for i, ch in enumerate(text) if ch in "0123456789."), len(text))
-    return text[:end], text[end:]
-
-
-def _time_quote(text: str) -> str:
-    """As package time quotes: everything but printable ASCII byte by byte in hexadecimal."""
-    out = []
-    for byte in text.encode("utf-8", "surrogateescape"):
-        if byte in b'"\\':
-            out.append("\\" + chr(byte))
-        else:
-            out.append(chr(byte) if 0x20 <= byte < 0x80 else f"\\x{byte:02x}")
-    return f'"{"".join(out)}"'
-
-
 def parse_ram_in_bytes(text: str) -> int:
     """docker/go-units ``RAMInBytes``: ``64m``, ``1.5 GiB``, ``512``; units are powers of 1024."""
     last = max(text.rfind(ch) for ch in "0123456789. ")
@@ -115,7 +50,7 @@ def parse_ram_in_bytes(text: str) -> int:
         if suffix[0] not in _SIZE_UNITS or suffix[1:] not in ("", "b", "ib"):
             raise ParseError(f"invalid suffix: '{suffix}'")
         size *= _SIZE_UNITS[suffix[0]]
-    if size > _MAX_INT64:
+    if size > 2**63 - 1:
         raise ParseError(f"invalid size: '{text}'")
     return int(size)
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from builder.text.chars import SPACE
 from builder.text.quoting import quote
+from builder.text.strconv import parse_bool
 from builder.values import dataclass, field, replace
 from frontend.errors import FrontendError, Range
-from frontend.gotext import SPACE
-from frontend.instructions.values import parse_bool
 from frontend.parser.directives import DirectiveParser
 
 if TYPE_CHECKING:
@@ -147,5 +147,5 @@ def _with_option(config: LintConfig, key: str, value: str, part: str) -> LintCon
         raise FrontendError(f"invalid check option {quote(key)}")
     try:
         return replace(config, return_as_error=parse_bool(value))
-    except FrontendError as e:
+    except ValueError as e:
         raise FrontendError(f"failed to parse check option {quote(part)}: {e}") from None

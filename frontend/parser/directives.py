@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from builder.text.chars import SPACE
 from builder.values import dataclass
 from frontend.errors import ParseError, Range
-from frontend.gotext import SPACE
 
 _NAMES = frozenset(("syntax", "escape", "check"))
 _RE_SPACE = "\t\n\f\r "  # \s of Go's regexp

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from builder.text.chars import SPACE, byte_length
 from builder.text.quoting import quote
-from frontend.gotext import SPACE, byte_length
 from frontend.parser.node import Node, ParseResult
 
 _CHUNK = 60000  # bytes; below the limit of a physical line

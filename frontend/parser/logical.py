@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from builder.text.chars import SPACE, byte_length
 from builder.values import dataclass
 from frontend.errors import ParseError
-from frontend.gotext import SPACE, byte_length
 from frontend.parser.directives import DirectiveParser
 from frontend.parser.node import EmptyContinuation, Heredoc, line_ranges
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
+from builder.text.chars import SPACE, SPACES, byte_chars, from_byte_chars, replace_invalid
 from builder.text.quoting import quote
 from builder.values import dataclass
 from frontend.errors import ParseError
-from frontend.gotext import SPACE, SPACES, byte_chars, from_byte_chars, replace_invalid
 
-_BLANKS = re.compile("[\t\v\f\r ]+")
+_BLANKS = "\t\v\f\r "
+_TO_BLANK = dict.fromkeys(map(ord, _BLANKS), " ")
+_SEPARATORS = frozenset("\x1c\x1d\x1e\x1f")  # str.split takes them for spaces, Go does not
 # The same set byte by byte: U+0085 and U+00A0 are also the second bytes of many other characters.
 _BYTE_SPACES = frozenset("\t\n\v\f\r \x85\xa0")
 
@@ -29,11 +30,17 @@ _NOTHING = Words()
 
 def split_command(line: str, escape: str) -> tuple[str, tuple[str, ...], str]:
     """Keyword, flags and the rest (trimmed) of a logical line."""
-    parts = _BLANKS.split(line.strip(SPACE), maxsplit=1)
-    if len(parts) == 1:
-        return parts[0], (), ""
-    flags, rest = split_flags(parts[1], escape)
-    return parts[0], flags, rest.strip(SPACE)
+    keyword, after = _cut(line.strip(SPACE))
+    if after is None:
+        return keyword, (), ""
+    flags, rest = split_flags(after, escape)
+    return keyword, flags, rest.strip(SPACE)
+
+
+def _cut(text: str) -> tuple[str, str | None]:
+    """What lies before the first row of blanks, and behind it; None where there is none."""
+    end = next((i for i, ch in enumerate(text) if ch in _BLANKS), -1)
+    return (text, None) if end < 0 else (text[:end], text[end:].lstrip(_BLANKS))
 
 
 def split_flags(text: str, escape: str) -> tuple[tuple[str, ...], str]:
@@ -83,8 +90,8 @@ def split_words(text: str, escape: str) -> list[str]:
     """Words at unquoted spaces; quotes and escapes stay for the lexer."""
     if not text.isascii():
         text = replace_invalid(text)
-    elif "'" not in text and '"' not in text and escape not in text:
-        return [word for word in _ASCII_SPACES.split(text) if word]
+    elif "'" not in text and '"' not in text and escape not in text and _SEPARATORS.isdisjoint(text):
+        return text.split()
     words: list[str] = []
     pos = 0
     while pos < len(text):
@@ -95,9 +102,6 @@ def split_words(text: str, escape: str) -> list[str]:
         if word or quoted:
             words.append(word)
     return words
-
-
-_ASCII_SPACES = re.compile("[\t\n\v\f\r ]+")
 
 
 def _quoted_word(text: str, pos: int, escape: str) -> tuple[str, bool, int]:
@@ -128,10 +132,10 @@ def name_values(text: str, escape: str, keyword: str) -> Words:
     if not words:
         return _NOTHING
     if "=" not in words[0]:
-        parts = _BLANKS.split(text, maxsplit=1)
-        if len(parts) < 2:
+        name, value = _cut(text)
+        if value is None:
             raise ParseError(f"{keyword} must have two arguments")
-        return Words((parts[0], parts[1], ""))
+        return Words((name, value, ""))
     args: list[str] = []
     for word in words:
         name, equals, value = word.partition("=")
@@ -148,7 +152,9 @@ def names_or_name_values(text: str, escape: str) -> Words:
 
 def blank_separated(text: str) -> Words:
     """Words at blanks; quotes mean nothing."""
-    return Words(tuple(_BLANKS.split(text))) if text else _NOTHING
+    pieces = text.translate(_TO_BLANK).split(" ")
+    ends = (0, len(pieces) - 1)
+    return Words(tuple(word for i, word in enumerate(pieces) if word or i in ends)) if text else _NOTHING
 
 
 def whole(text: str) -> Words:

@@ -16,8 +16,9 @@ from runtime.linux import syscalls
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# An upperdir that is an exact diff: none of the features that store a reference in place of content (see FACTS in
-# ARCHITECTURE.md: with metacopy or redirect_dir the upperdir can't be exported as a tar).
+# An upperdir that is an exact diff: none of the features that store a reference in place of content. With metacopy a file
+# of which only the mode changed has no bytes in the upperdir, with redirect_dir a renamed folder has no files: neither could
+# be exported as a tar.
 _EXACT_DIFF = (("index", "off"), ("metacopy", "off"), ("redirect_dir", "off"), ("xino", "off"))
 
 _API_MISSING = (errno.ENOSYS, errno.EOPNOTSUPP)
@@ -38,22 +39,20 @@ def overlay(
     target: str,
     *,
     userxattr: bool = False,
-    volatile: bool = True,
-    nodev: bool = True,
 ) -> None:
     """Mount layers on ``target``. ``lowerdirs`` is topmost first; without ``upperdir`` the mount is read-only.
 
     One lowerdir without upperdir is a read-only bind, an upperdir without lowerdirs a writable bind. ``userxattr`` is
-    needed in a user namespace. ``volatile`` skips syncs; the next mount of the upperdir then needs a fresh workdir.
-    ``nodev``: device nodes of a layer can't be opened through the mount (they can still be made and copied).
+    needed in a user namespace. Syncs are skipped ("volatile"): the next mount of the upperdir needs a fresh workdir. Device
+    nodes of a layer can't be opened through the mount ("nodev"; they can still be made and copied).
     """
     if upperdir is None and len(lowerdirs) == 1:
-        bind(lowerdirs[0], target, readonly=True, recursive=False, nodev=nodev)
+        bind(lowerdirs[0], target, readonly=True, recursive=False, nodev=True)
         return
     if not lowerdirs:
         if upperdir is None:
             raise MountError(f"cannot mount {target}: no layers")
-        bind(upperdir, target, readonly=False, recursive=False, nodev=nodev)
+        bind(upperdir, target, readonly=False, recursive=False, nodev=True)
         return
     options = list(_EXACT_DIFF)
     if userxattr:
@@ -69,7 +68,7 @@ def overlay(
         if error.errno != errno.ENOSYS:
             hint = "load the kernel module `overlay`" if error.errno == errno.ENODEV else ""
             raise MountError(f"overlayfs: {error.strerror}", code=error.errno or 0, hint=hint) from None
-        _overlay_old(lowerdirs, options, target, userxattr=userxattr, volatile=volatile, nodev=nodev)
+        _overlay_old(lowerdirs, options, target, userxattr=userxattr)
         return
     try:
         try:
@@ -80,17 +79,17 @@ def overlay(
             if "lowerdir+" not in reason:
                 raise MountError(_text("overlay", target, error, reason), code=error.errno or 0) from None
             # Linux 6.1 has the API but not this option.
-            _overlay_old(lowerdirs, options, target, userxattr=userxattr, volatile=volatile, nodev=nodev)
+            _overlay_old(lowerdirs, options, target, userxattr=userxattr)
             return
         try:
             for key, value in options:
                 syscalls.fsconfig(fs_fd, syscalls.FSCONFIG_SET_STRING, key, value)
             if userxattr:
                 syscalls.fsconfig(fs_fd, syscalls.FSCONFIG_SET_FLAG, "userxattr")
-            if volatile and upperdir is not None:
+            if upperdir is not None:
                 syscalls.fsconfig(fs_fd, syscalls.FSCONFIG_SET_FLAG, "volatile")
             syscalls.fsconfig(fs_fd, syscalls.FSCONFIG_CMD_CREATE)
-            _attach(fs_fd, target, _attributes(upperdir is None, nodev, False, False))
+            _attach(fs_fd, target, _attributes(upperdir is None, True, False, False))
         except OSError as error:
             raise MountError(_text("overlay", target, error, _log_of(fs_fd)), code=error.errno or 0) from None
     finally:
@@ -103,8 +102,6 @@ def _overlay_old(
     target: str,
     *,
     userxattr: bool,
-    volatile: bool,
-    nodev: bool,
 ) -> None:
     """Overlay by mount(2). Folders are named by /proc/self/fd: short, free of ``:`` and ``,``, and needs no chdir.
 
@@ -125,12 +122,12 @@ def _overlay_old(
             parts.append(f"{key}={value}")
         if userxattr:
             parts.append("userxattr")
-        if volatile and writable:
+        if writable:
             parts.append("volatile")
         data = ",".join(parts)
         if len(data) > 4095:
             raise MountError(f"cannot mount {target}: {len(lowerdirs)} layers do not fit into the options of mount(2)")
-        flags = (0 if writable else syscalls.MS_RDONLY) | (syscalls.MS_NODEV if nodev else 0)
+        flags = syscalls.MS_NODEV | (0 if writable else syscalls.MS_RDONLY)
         syscalls.mount("overlay", target, "overlay", flags, data)
     except OSError as error:
         raise MountError(_text("overlay", target, error, ""), code=error.errno or 0) from None
@@ -230,11 +227,10 @@ def unmount(target: str, *, lazy: bool = False) -> None:
         raise MountError(f"cannot unmount {target}: {error.strerror}", code=error.errno or 0) from None
 
 
-def set_attributes(target: str, attr_set: int, attr_clear: int = 0, *, recursive: bool = False) -> None:
-    """Change MOUNT_ATTR_* of the mount on ``target``."""
+def clear_attributes(target: str, attributes: int) -> None:
+    """Take MOUNT_ATTR_* from the mount on ``target``."""
     try:
-        deep = syscalls.AT_RECURSIVE if recursive else 0
-        syscalls.mount_setattr(syscalls.AT_FDCWD, target, deep, attr_set, attr_clear)
+        syscalls.mount_setattr(syscalls.AT_FDCWD, target, 0, 0, attributes)
     except OSError as error:
         raise MountError(f"cannot change the mount {target}: {error.strerror}", code=error.errno or 0) from None
 
@@ -242,7 +238,7 @@ def set_attributes(target: str, attr_set: int, attr_clear: int = 0, *, recursive
 def overlay_supported(folder: str, *, userxattr: bool = False) -> str | None:
     """Try an overlay whose layers lie in ``folder``: None if layers come out as they must, else the reason in words.
 
-    Needs the right to mount (see ``namespaces.can_mount``). Leaves nothing behind.
+    Needs the right to mount (CAP_SYS_ADMIN). Leaves nothing behind.
     """
     import shutil
     import tempfile

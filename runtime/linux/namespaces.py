@@ -1,4 +1,4 @@
-"""Entering a mount or user namespace with the whole (still single-threaded) process; probes whether that can work."""
+"""Entering a mount or user namespace with the whole (still single-threaded) process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from runtime.errors import RuntimeFault
 from runtime.linux import syscalls
 
-_CAP_SETGID, _CAP_SETUID, _CAP_SYS_ADMIN = 6, 7, 21
+_CAP_SETGID, _CAP_SETUID = 6, 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +97,17 @@ def subid_ranges(kind: str, *, uid: int | None = None, folder: str = "/etc") -> 
     return ranges
 
 
-def enter_user_namespace(*, single: bool = False) -> UserNamespace:
+def enter_user_namespace() -> UserNamespace:
     """Become uid 0 of a new user and mount namespace (private mounts), with as many ids as the system grants.
 
-    Three ways, best first: with CAP_SETUID the same ids again; with subordinate ids by newuidmap/newgidmap; else (or
-    with ``single``) our one id. Single-threaded processes only; RuntimeFault with a hint where the kernel refuses.
+    Three ways, best first: with CAP_SETUID the same ids again; with subordinate ids by newuidmap/newgidmap; else
+    our one id. Single-threaded processes only; RuntimeFault with a hint where the kernel refuses.
     """
     _single_threaded("a user namespace")
     uid, gid = os.geteuid(), os.getegid()
     # A process that changed its uid is "undumpable": its files in /proc belong to root and it could not write its own map.
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
-    plan = None if single else _plan(uid, gid)
+    plan = _plan(uid, gid)
     if plan is None:
         namespace = UserNamespace((IdRange(0, uid, 1),), (IdRange(0, gid, 1),))
         _unshare_user()
@@ -245,37 +245,3 @@ def _user_namespace_hint() -> str:
     if _sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1":
         return "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or run as root"
     return "a seccomp policy of the container around may forbid it; run as root or loosen the policy"
-
-
-def _in_child(action: int) -> OSError | None:
-    """In a forked child: unshare(``action``), and a tmpfs over /proc if that includes mounts. The error, or None."""
-    child = os.fork()
-    if child == 0:
-        status = 0
-        try:
-            syscalls.unshare(action)
-            if action & syscalls.CLONE_NEWNS:
-                syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
-                syscalls.mount("tmpfs", "/proc", "tmpfs", 0)
-        except OSError as error:
-            status = error.errno or 255
-        except BaseException:
-            status = 255
-        finally:
-            os._exit(status)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return None if code == 0 else OSError(abs(code), os.strerror(abs(code)))
-
-
-def can_mount() -> str | None:
-    """May this process make a mount namespace and mount in it? None, or the reason. Forks: call before threads."""
-    if not has_capability(_CAP_SYS_ADMIN):
-        return "mounting needs root (CAP_SYS_ADMIN) or a user namespace"
-    error = _in_child(syscalls.CLONE_NEWNS)
-    return None if error is None else f"mounting is refused: {error.strerror} (seccomp or a security module)"
-
-
-def can_make_user_namespace() -> str | None:
-    """May this process make a user namespace and mount in it? None if so, else the reason with what to change."""
-    error = _in_child(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
-    return None if error is None else f"user namespaces are refused: {error.strerror} ({_user_namespace_hint()})"

@@ -1,7 +1,7 @@
 """Thin typed wrappers of the Linux calls that Python 3.11 lacks. A failure is an ``OSError`` with the kernel's errno.
 
-System call numbers from 424 on are the same on every architecture; ``pivot_root`` is the one older call without a libc
-wrapper. ``ctypes`` is imported by the first call, not with the module: a cached build makes none.
+System call numbers from 424 on are the same on every architecture; ``bpf`` is the one older call without a libc wrapper.
+``ctypes`` is imported by the first call, not with the module: a cached build makes none.
 """
 
 from __future__ import annotations
@@ -14,14 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 AT_FDCWD = -100
-AT_SYMLINK_NOFOLLOW = 0x100
 AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000
 
 RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_MAGICLINKS = 0x02
-RESOLVE_NO_SYMLINKS = 0x04
-RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 
 MS_RDONLY = 1
@@ -30,10 +27,8 @@ MS_NODEV = 4
 MS_NOEXEC = 8
 MS_REMOUNT = 32
 MS_BIND = 4096
-MS_MOVE = 8192
 MS_REC = 16384
 MS_PRIVATE = 1 << 18
-MS_SLAVE = 1 << 19
 
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
@@ -41,7 +36,6 @@ UMOUNT_NOFOLLOW = 8
 FSOPEN_CLOEXEC = 1
 FSCONFIG_SET_FLAG = 0
 FSCONFIG_SET_STRING = 1
-FSCONFIG_SET_FD = 5
 FSCONFIG_CMD_CREATE = 6
 FSMOUNT_CLOEXEC = 1
 MOVE_MOUNT_F_EMPTY_PATH = 0x04
@@ -55,22 +49,12 @@ MOUNT_ATTR_NODEV = 4
 MOUNT_ATTR_NOEXEC = 8
 
 CLONE_NEWNS = 0x0002_0000
-CLONE_NEWCGROUP = 0x0200_0000
-CLONE_NEWUTS = 0x0400_0000
-CLONE_NEWIPC = 0x0800_0000
 CLONE_NEWUSER = 0x1000_0000
 CLONE_NEWPID = 0x2000_0000
 CLONE_NEWNET = 0x4000_0000
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
-PR_SET_NAME = 15
-PR_SET_SECCOMP = 22
-PR_CAPBSET_READ = 23
-PR_CAPBSET_DROP = 24
-PR_SET_CHILD_SUBREAPER = 36
-PR_SET_NO_NEW_PRIVS = 38
-PR_CAP_AMBIENT = 47
 
 FICLONE = 0x4004_9409
 
@@ -161,9 +145,9 @@ def fsopen(fstype: str) -> int:
     return _get("fsopen", 430, "sU")(_path(fstype), FSOPEN_CLOEXEC)
 
 
-def fsconfig(fs_fd: int, command: int, key: str | None = None, value: str | None = None, aux: int = 0) -> None:
+def fsconfig(fs_fd: int, command: int, key: str | None = None, value: str | None = None) -> None:
     """``fsconfig(2)``. Strings are limited to 256 bytes by the kernel for keys and 4096 for values, with an error."""
-    _get("fsconfig", 431, "iUssi")(fs_fd, command, _path(key), _path(value), aux)
+    _get("fsconfig", 431, "iUssi")(fs_fd, command, _path(key), _path(value), 0)
 
 
 def fsmount(fs_fd: int, attributes: int = 0) -> int:
@@ -181,20 +165,15 @@ def open_tree(dir_fd: int, path: str, flags: int) -> int:
     return _get("open_tree", 428, "isU")(dir_fd, _path(path), flags)
 
 
-def mount_setattr(dir_fd: int, path: str, flags: int, attr_set: int, attr_clear: int = 0, propagation: int = 0) -> None:
+def mount_setattr(dir_fd: int, path: str, flags: int, attr_set: int, attr_clear: int = 0) -> None:
     """``mount_setattr(2)``."""
-    attributes = struct.pack("QQQQ", attr_set, attr_clear, propagation, 0)
+    attributes = struct.pack("QQQQ", attr_set, attr_clear, 0, 0)
     _get("mount_setattr", 442, "isUpU")(dir_fd, _path(path), flags, attributes, len(attributes))
 
 
 def unshare(flags: int) -> None:
     """``unshare(2)``; concerns the calling thread only (but CLONE_NEWUSER and CLONE_NEWPID rules apply)."""
     _get("unshare", None, "i")(flags)
-
-
-def setns(fd: int, kind: int = 0) -> None:
-    """``setns(2)``."""
-    _get("setns", None, "ii")(fd, kind)
 
 
 def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 0) -> int:

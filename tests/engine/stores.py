@@ -12,7 +12,7 @@ def leftovers(root: str) -> list[str]:
     out = []
     for name in ("content/sha256", "ingest", "snapshots", "git", "tmp"):
         folder = os.path.join(root, name)
-        out += [os.path.join(name, entry) for entry in os.listdir(folder) if not entry.startswith(".overlay")]
+        out += [os.path.join(name, entry) for entry in os.listdir(folder) if not entry.startswith((".overlay", ".canary"))]
     return sorted(out + [f"locks/{entry}" for entry in os.listdir(os.path.join(root, "locks")) if entry.startswith("lease-")])
 
 

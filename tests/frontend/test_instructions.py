@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ from frontend.instructions.types import (
     VolumeCommand,
     WorkdirCommand,
 )
-from frontend.instructions.values import csv_fields, parse_duration, parse_ram_in_bytes
+from frontend.instructions.values import csv_fields, parse_ram_in_bytes
 from frontend.parser import parse
 
 
@@ -393,34 +394,6 @@ def test_device_refused(value: str, error: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "nanoseconds"),
-    [("0", 0), ("-0", 0), ("1ns", 1), ("1us", 10**3), ("1µs", 10**3), ("1.5h", 5400 * 10**9), ("1m2s3ms", 62_003_000_000),
-     (".5s", 5 * 10**8), ("1.s", 10**9), ("-1s", -(10**9)), ("+1s", 10**9), ("2562047h47m16.854775807s", 2**63 - 1)],
-)  # fmt: skip
-def test_duration(text: str, nanoseconds: int) -> None:
-    assert parse_duration(text) == nanoseconds
-
-
-@pytest.mark.parametrize(
-    ("text", "error"),
-    [
-        ("", 'time: invalid duration ""'),
-        ("s", 'time: invalid duration "s"'),
-        (".s", 'time: invalid duration ".s"'),
-        ("1", 'time: missing unit in duration "1"'),
-        ("1.2.3s", 'time: missing unit in duration "1.2.3s"'),
-        ("1d", 'time: unknown unit "d" in duration "1d"'),
-        ("1é", 'time: unknown unit "\\xc3\\xa9" in duration "1\\xc3\\xa9"'),
-        ("9999999h", 'time: invalid duration "9999999h"'),
-    ],
-)
-def test_duration_refused(text: str, error: str) -> None:
-    with pytest.raises(ParseError) as caught:
-        parse_duration(text)
-    assert str(caught.value) == error
-
-
-@pytest.mark.parametrize(
     ("text", "size"), [("5", 5), ("5b", 5), ("1k", 1024), ("1.5 KiB", 1536), ("2mb", 2**21), ("1G", 2**30), ("0", 0), ("1e3", 1000)]
 )
 def test_size(text: str, size: int) -> None:
@@ -457,11 +430,8 @@ def test_csv_refused(line: str, error: str) -> None:
 
 @given(st.text(alphabet="0123456789.-+ hmsuµnskbKiBe_", max_size=12))
 def test_any_value_is_read_or_refused(text: str) -> None:
-    for read in (parse_duration, parse_ram_in_bytes):
-        try:
-            assert isinstance(read(text), int)
-        except ParseError:
-            continue
+    with contextlib.suppress(ParseError):
+        assert isinstance(parse_ram_in_bytes(text), int)
 
 
 @given(st.lists(st.text(alphabet='a,"\n é', max_size=6), min_size=1, max_size=4))

@@ -113,7 +113,8 @@ def test_unknown_instruction_is_shown_with_a_suggestion(refused: Callable[..., D
 
 
 def test_a_fifo_for_the_accounts_of_an_image_is_refused_and_not_waited_for(refused: Callable[..., Done]) -> None:
-    refused("FROM BASE\nRUN rm /etc/passwd && mkfifo /etc/passwd\nRUN true\n", "/etc/passwd is not a regular file")
+    text = "/etc/passwd of the root file system is not a regular file"
+    refused("FROM BASE\nRUN rm /etc/passwd && mkfifo /etc/passwd\nRUN true\n", text)
 
 
 def test_unknown_flag_of_an_instruction(refused: Callable[..., Done]) -> None:

@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+import runtime.stubs
 from runtime.stubs import Stubs
 
 
@@ -71,9 +72,41 @@ def test_a_parent_swapped_for_a_link_is_not_followed(root: str) -> None:
     assert os.listdir(f"{root}/../outside") == ["empty"]
 
 
-def test_a_stub_swapped_for_a_link_stays(root: str) -> None:
-    os.mkdir(f"{root}/target")
-    stubs = Stubs(root, ["/stub"])
-    os.symlink("target", f"{root}/stub")
+def test_a_parent_swapped_for_a_link_to_another_folder_of_the_root_is_not_followed(root: str) -> None:
+    """What lies empty there was no mount point, and belongs to the layer."""
+    os.makedirs(f"{root}/dir")
+    os.makedirs(f"{root}/other/empty")
+    stubs = Stubs(root, ["/dir/empty"])
+    os.rmdir(f"{root}/dir")
+    os.symlink("other", f"{root}/dir")
     stubs.clean()
-    assert sorted(os.listdir(root)) == ["etc", "stub", "target"]
+    assert os.listdir(f"{root}/other") == ["empty"]
+
+
+def test_a_parent_swapped_after_the_look_at_it_is_not_followed_out(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody may still write to the tree: another step that has the same cache folder mounted."""
+    os.mkdir(f"{root}/dir")
+    stubs = Stubs(root, ["/dir/empty"])
+    real = runtime.stubs.resolve_in_root
+
+    def look(root: str, path: str) -> str:
+        found = real(root, path)
+        if path == "dir":
+            os.rmdir(f"{root}/dir")
+            os.symlink("../outside", f"{root}/dir")
+        return found
+
+    monkeypatch.setattr(runtime.stubs, "resolve_in_root", look)
+    stubs.clean()
+    assert os.path.islink(f"{root}/dir")
+    assert os.listdir(f"{root}/../outside") == ["empty"]
+
+
+@pytest.mark.parametrize("target", ["folder", "file"])
+def test_a_stub_swapped_for_a_link_stays(root: str, target: str) -> None:
+    os.mkdir(f"{root}/folder")
+    touch(f"{root}/file")
+    stubs = Stubs(root, ["/stub"])
+    os.symlink(target, f"{root}/stub")
+    stubs.clean()
+    assert sorted(os.listdir(root)) == ["etc", "file", "folder", "stub"]

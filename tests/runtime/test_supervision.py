@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ from runtime import cgroups, executor, zygote
 from runtime.errors import RuntimeFault
 from runtime.job import Report
 from tests.runtime.conftest import Runner
+from tests.support.deadline import deadline
 
 pytestmark = [
     pytest.mark.integration,
@@ -139,12 +141,93 @@ def test_whoever_is_killed_is_named_and_the_next_run_works(run: Runner, victim: 
 
     marker = f"8{os.getpid()}.{len(run.name)}{len(victim)}"
     try:
-        run.run(("/bin/sh", "-c", f"sleep {marker} & echo ready; sleep {marker}"), listen=listen)
+        with deadline(60):
+            run.run(("/bin/sh", "-c", f"sleep {marker} & echo ready; sleep {marker}"), listen=listen)
     except RuntimeFault as fault:
         failures.append(fault)
     assert [str(fault) for fault in failures] == [said]
     assert eventually(lambda: not processes(marker))
     assert run("exit 5").code == 5
+
+
+LEAKING = """
+import json, os, sys, threading
+for number in range(7, 40):
+    if number not in map(int, os.listdir("/proc/self/fd")):
+        os.dup2(os.open("/", os.O_RDONLY), number, inheritable=True)
+from runtime import executor, launch, zygote
+from runtime.errors import RuntimeFault
+from runtime.job import Job
+from runtime.linux import namespaces
+from runtime.spec import Process, Sandbox
+early, name, rootfs = sys.argv[1:]
+if early == "early":
+    namespaces.enter_private_mount_namespace()
+    zygote.start()
+def run(cwd, *command):
+    found = bytearray()
+    process = Process(command, ("PATH=/bin",), cwd)
+    try: executor.select(name).run(Sandbox(rootfs), process, lambda _, data: found.extend(data), threading.Event())
+    except RuntimeFault: pass
+    return found.decode()
+def bare(*command):
+    found = bytearray()
+    launch.start(Job(command, "/mnt"), lambda _, data: found.extend(data), threading.Event())
+    return found.decode()
+"""
+
+
+@pytest.mark.parametrize("early", ["early", "late"])
+def test_no_folder_that_the_builder_has_open_reaches_a_runtime(run: Runner, early: str) -> None:
+    """CVE-2024-21626: a descriptor of a folder of the host is a way out, for whom it is left open as for a working folder that
+    names it."""
+    show = """
+print(json.dumps([bare("/bin/ls", "/proc/self/fd"), run("/", "ls", "/proc/self/fd"),
+    *(run(f"/proc/self/fd/{number}", "ls", "-d", "host", "home", "usr", "root") for number in (7, 8, 9, 20, 39))]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", LEAKING + show, early, run.name, run.rootfs],
+        env={**os.environ, "PYTHONPATH": ROOT},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    runtimes, steps, *folders = json.loads(done.stdout)
+    assert runtimes.split() == ["0", "1", "2", "3"]  # 3 is ls reading the folder
+    assert steps.split() == ["0", "1", "2", "3"]
+    for found in folders:
+        assert not {"usr", "home", "root"} & set(found.split()), found
+
+
+def test_a_step_has_no_way_to_the_terminal_of_who_builds(run: Runner) -> None:
+    """CVE-2017-5226: with TIOCSTI a step could type there. Its session is none that has a terminal."""
+    script = """
+import fcntl, os, sys, termios, threading
+from runtime import executor, zygote
+from runtime.spec import Process, Sandbox
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+assert os.open("/dev/tty", os.O_RDWR) > 2
+zygote.start()
+def show(stream, data): os.write(2, data)
+command = ("/bin/sh", "-c", "(echo typed >/dev/tty) 2>/dev/null && echo terminal; echo ran")
+executor.select(sys.argv[1]).run(Sandbox(sys.argv[2]), Process(command, ("PATH=/bin",)), show, threading.Event())
+"""
+    ours, theirs = os.openpty()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", script, run.name, run.rootfs],
+            env={**os.environ, "PYTHONPATH": ROOT},
+            stdin=theirs,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.stderr == "ran\n"
+    finally:
+        os.close(ours)
+        os.close(theirs)
 
 
 def test_a_helper_that_can_not_fork_says_so_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,4 +8,4 @@ from builder.cache.refs import ImmutableRef
 
 def is_lazy(ref: ImmutableRef) -> bool:
     """Would a mount have to unpack, merge or download something first?"""
-    return any(record.state == LAZY for record in ref._manager.pending(ref.id))
+    return any(record.state == LAZY for record in ref._services.known.unready(ref.id))

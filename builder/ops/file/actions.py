@@ -8,13 +8,14 @@ from collections.abc import Callable
 
 from builder.files.checksum import glob
 from builder.files.copy import Rules
-from builder.files.glob import clean, contains_wildcards, split_wildcards
 from builder.files.tree import Tree
 from builder.graph.ops import CopyAction, MkdirAction, MkfileAction, RmAction, SymlinkAction
 from builder.ops.file.copy import FOLDER_MODE, Copier
 from builder.ops.file.dest import Destination, remove_at
-from builder.ops.file.errors import FileActionError
+from builder.ops.file.errors import FileActionError, named
 from builder.ops.file.modes import BadModeError, parse_mode
+from builder.text.glob import contains_wildcards, split_wildcards
+from builder.text.paths import clean
 from builder.text.quoting import quote
 
 Ids = tuple[int, int]
@@ -26,7 +27,7 @@ def mkdir(root: Destination, action: MkdirAction, owner: Ids | None) -> None:
     if action.make_parents:
         root.make_folders(path, action.mode, owner, action.timestamp)
         return
-    with _Parent(root, path) as (folder, name):
+    with named("mkdir", "/" + path), _Parent(root, path) as (folder, name):
         try:
             os.mkdir(name, 0o700, dir_fd=folder)
         except FileExistsError:
@@ -41,7 +42,8 @@ def mkdir(root: Destination, action: MkdirAction, owner: Ids | None) -> None:
 
 def mkfile(root: Destination, action: MkfileAction, owner: Ids | None) -> None:
     """A file that is there gets the new bytes and owner, and keeps its mode."""
-    with _Parent(root, root.resolve("/" + action.path)) as (folder, name):
+    path = root.resolve("/" + action.path)
+    with named("open", "/" + path), _Parent(root, path) as (folder, name):
         flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         try:
             fd = os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
@@ -59,7 +61,8 @@ def mkfile(root: Destination, action: MkfileAction, owner: Ids | None) -> None:
 
 def symlink(root: Destination, action: SymlinkAction, owner: Ids | None) -> None:
     """The new name must not exist."""
-    with _Parent(root, root.resolve("/" + action.new_path)) as (folder, name):
+    path = root.resolve("/" + action.new_path)
+    with named("symlink", f"{action.old_path} /{path}"), _Parent(root, path) as (folder, name):
         os.symlink(action.old_path, name, dir_fd=folder)
         if owner is not None:
             os.chown(name, *owner, dir_fd=folder, follow_symlinks=False)

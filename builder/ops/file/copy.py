@@ -20,8 +20,9 @@ from collections.abc import Iterator, Sequence
 from builder.files.copy import HardLinks, Rules, copy_node, set_folder_metadata, set_times
 from builder.files.tree import Node, OpenFolders, Tree
 from builder.ops.file.dest import Destination, lstat_at, remove_at
-from builder.ops.file.errors import FileActionError
+from builder.ops.file.errors import FileActionError, from_os
 from builder.state.cancel import checkpoint
+from builder.text.paths import clean, rooted
 from builder.text.patterns import MatchInfo, PatternMatcher
 from builder.values import dataclass
 
@@ -77,8 +78,8 @@ class Copier:
         self._root = root
         self._rules = rules
         self._folder_mode = folder_mode
-        self._include = PatternMatcher(include) if include else None
-        self._exclude = PatternMatcher(exclude) if exclude else None
+        self._include = PatternMatcher(include, "include") if include else None
+        self._exclude = PatternMatcher(exclude, "exclude") if exclude else None
         self._always_replace = always_replace
         self._links = HardLinks(root.fd)
         self._open: list[_Target] = []
@@ -96,11 +97,11 @@ class Copier:
         path = self._root.resolve(dest)
         _, node = self._tree.lookup(source, follow_last=follow)
         if node is None:
-            raise FileActionError(f"lstat {posixpath.normpath(source)}: no such file or directory")
+            raise FileActionError(f"lstat {clean(source)}: no such file or directory")
         there = self._root.stat(path)
         name = posixpath.basename(source.rstrip("/"))
         if there is not None and (not contents if node.is_dir else stat.S_ISDIR(there.st_mode)):
-            path = posixpath.normpath(posixpath.join("/", path, name))[1:]
+            path = rooted(f"{path}/{name}")[1:]
         # Contents of a folder go into one that is made like any other on the way: with default mode and owner.
         into_new = contents and node.is_dir and there is None
         way = path if into_new else posixpath.dirname(path)
@@ -119,11 +120,11 @@ class Copier:
         """The destination is the root itself."""
         if not node.is_dir:
             raise FileActionError("cannot replace to directory / with file")
-        self._walk(_Level(node, "", _Target(node, None, "", made=True), self._kids(node), (), (), True, False, False))
+        self._walk(_Level(node, "", _Target(node, None, "", made=True), self._kids(node), None, None, True, False, False))
 
     def _copy(self, node: Node, parent: _Target, name: str) -> None:
         """One file, or a folder with what is in it."""
-        level = self._take(node, "", parent, name, False, (), (), None)
+        level = self._take(node, "", parent, name, False, None, None, None)
         if level is not None:
             self._walk(level)
 
@@ -176,7 +177,11 @@ class Copier:
                 return None
             return _Level(node, relative, _Target(node, parent, name), self._kids(node), in_info, ex_info, False, False, False)
         folder = self._fd(parent)
-        there = None if parent.fresh else lstat_at(folder, name)
+        path = f"{parent.path}/{name}" if parent.path else name
+        try:
+            there = None if parent.fresh else lstat_at(folder, name)
+        except OSError as e:
+            raise from_os(e, op="lstat", path="/" + path) from e
         if there is not None and self._always_replace and not (node.is_dir and stat.S_ISDIR(there.st_mode)):
             remove_at(folder, name)
             there = None
@@ -184,7 +189,6 @@ class Copier:
             target = _Target(node, parent, name)
             created = self._make(target, folder, overwrite)
             return _Level(node, relative, target, self._kids(node), in_info, ex_info, True, created, overwrite)
-        path = f"{parent.path}/{name}" if parent.path else name
         if there is not None:
             if stat.S_ISDIR(there.st_mode):
                 raise FileActionError(f"cannot replace to directory /{path} with file")
@@ -230,11 +234,13 @@ class Copier:
         try:
             os.mkdir(target.name, 0o700, dir_fd=above)
             created = True
-        except FileExistsError:
+        except OSError as e:
+            if not isinstance(e, FileExistsError):
+                raise from_os(e, op="mkdir", path="/" + target.path) from e
             created = False
             there = lstat_at(above, target.name)
             if there is None or not stat.S_ISDIR(there.st_mode):
-                raise FileActionError(f"cannot copy to non-directory: /{target.path}") from None
+                raise _no_folder(target, above) from None
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         self._opened(target, os.open(target.name, flags, dir_fd=above))
         target.made, target.fresh = True, created
@@ -254,3 +260,15 @@ class Copier:
             os.close(target.fd)
             target.fd = -1
             self._open.remove(target)
+
+
+def _no_folder(target: _Target, above: int) -> FileActionError:
+    """A folder is copied onto something else. Of a link it is told where it leads: base images have links where folders were."""
+    text = f"cannot copy to non-directory: /{target.path}"
+    try:
+        link = os.readlink(target.name, dir_fd=above)
+    except OSError:
+        return FileActionError(text)
+    place = clean(posixpath.join("/", posixpath.dirname(target.path), link))
+    hint = f"a folder does not replace a link: copy what is in it to {place}"
+    return FileActionError(f"{text} (a symbolic link to {link})", hint=hint)

@@ -6,6 +6,7 @@ import errno
 import os
 
 from builder.files.trees import name_of, remove_tree
+from builder.ops.file.errors import from_os
 from runtime.linux.safepath import open_in_root, resolve_in_root
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -27,11 +28,12 @@ class Destination:
         self.close()
 
     def resolve(self, path: str, *, follow_last: bool = True) -> str:
-        """Links resolved as if the folder were ``/``; parts that do not exist stay as they are."""
+        """Links resolved as if the folder were ``/``; parts that do not exist stay as they are. FileActionError."""
+        folder = name_of(self.fd)
         try:
-            return resolve_in_root(name_of(self.fd), path, follow_last=follow_last)
+            return resolve_in_root(folder, path, follow_last=follow_last)
         except OSError as e:
-            raise OSError(e.errno, os.strerror(e.errno or 0), path) from e
+            raise from_os(e, folder, op="lstat") from e
 
     def stat(self, path: str) -> os.stat_result | None:
         """lstat of a resolved path; None if there is nothing. NotADirectoryError where something above is a file."""
@@ -51,7 +53,7 @@ class Destination:
     def make_folders(self, path: str, mode: int, owner: tuple[int, int] | None, time_ns: int | None) -> list[str]:
         """``mkdir -p`` of a resolved path; what is there stays as it is. Gives the paths that were made, topmost first.
 
-        NotADirectoryError (with the path) where something other than a folder is in the way.
+        FileActionError where something other than a folder is in the way, or a folder can't be made.
         """
         made: list[str] = []
         fd = os.open(".", _FOLDER, dir_fd=self.fd)
@@ -60,16 +62,12 @@ class Destination:
             for name in path.split("/") if path else ():
                 at = f"{at}/{name}" if at else name
                 try:
-                    os.mkdir(name, 0o700, dir_fd=fd)
-                    new = True
-                except FileExistsError:
-                    new = False
-                try:
+                    new = _made(name, fd)
                     below = os.open(name, _FOLDER, dir_fd=fd)
                 except OSError as e:
-                    if e.errno in (errno.ENOTDIR, errno.ELOOP):
-                        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), "/" + at) from e
-                    raise
+                    # A link in the way is ELOOP for O_NOFOLLOW, to people it is no folder.
+                    error = NotADirectoryError(errno.ENOTDIR, "not a directory") if e.errno == errno.ELOOP else e
+                    raise from_os(error, op="mkdir", path="/" + at) from e
                 os.close(fd)
                 fd = below
                 if new:
@@ -93,6 +91,15 @@ class Destination:
                 os.utime(fd, ns=(time_ns, time_ns))
             finally:
                 os.close(fd)
+
+
+def _made(name: str, folder: int) -> bool:
+    """mkdir(2); False for a name that is there."""
+    try:
+        os.mkdir(name, 0o700, dir_fd=folder)
+    except FileExistsError:
+        return False
+    return True
 
 
 def lstat_at(folder: int, name: str) -> os.stat_result | None:

@@ -9,7 +9,6 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, cast
 
 from builder.errors import PybuildError, StepError
-from builder.files.glob import contains_wildcards
 from builder.files.types import ChecksumOptions
 from builder.graph.ops import NO_INPUT, CopyAction, File, FileAction, MkdirAction, MkfileAction, Owner, RmAction, SymlinkAction
 from builder.graph.vertex import canonical_json, encode
@@ -20,6 +19,8 @@ from builder.ops.llb_json import file_digest, list_digest, selector_of
 from builder.ops.refs import checksum
 from builder.solver.types import CacheMap, CacheMapDep, Manifest, OpContext, Result
 from builder.sources.local import LocalRef, read_view
+from builder.text import paths
+from builder.text.glob import BadPatternError, contains_wildcards
 from builder.text.quoting import quote
 from builder.values import dataclass, replace
 
@@ -82,7 +83,7 @@ class FileOp:
         for i, action in enumerate(self.actions):
             if isinstance(action, CopyAction) and 0 <= action.secondary < self.count:
                 selections.setdefault(action.secondary, []).append(_selection(action))
-                action = replace(action, src=posixpath.basename(action.src.rstrip("/")) or "/")
+                action = replace(action, src=paths.base(action.src))
             if _names_somebody(action):
                 base = self._base_of(i)
                 for file in ("/etc/passwd", "/etc/group"):
@@ -210,8 +211,8 @@ class _Run:
             raise from_os(e, folder) from e
         except RuntimeFault as e:  # links without end
             raise StepError(str(e)) from e
-        except ValueError as e:  # a malformed pattern
-            if isinstance(e, PybuildError):
+        except ValueError as e:  # a malformed pattern, or a NUL in a name
+            if isinstance(e, PybuildError) and not isinstance(e, BadPatternError):
                 raise
             raise StepError(str(e)) from e
 
@@ -284,7 +285,7 @@ def _dep(selections: Sequence[Selection]) -> CacheMapDep:
     def manifest(result: Result, context: OpContext) -> Manifest:
         from builder.ops.listing import Listing
 
-        return Listing([(_rooted(s.path), s.options) for s in selected])(result, context)
+        return Listing([(paths.rooted(s.path), s.options) for s in selected])(result, context)
 
     return CacheMapDep(_selector(selections), _Content(selected), manifest)
 
@@ -320,7 +321,7 @@ class _Content:
         return list_digest([digests[s] for s in self._selections])
 
     def _checksum(self, ref: Readable, selection: Selection, context: OpContext) -> Digest:
-        path = _rooted(selection.path)
+        path = paths.rooted(selection.path)
         try:
             return checksum(ref, path, selection.options, context)
         except FileNotFoundError as e:
@@ -332,16 +333,15 @@ class _Content:
             raise StepError(f"failed to calculate checksum of ref {ref.id}: {reason}") from e
 
 
-def _rooted(path: str) -> str:
-    return posixpath.normpath("/" + path.lstrip("/"))
-
-
 def _hint(ref: Readable, path: str) -> str:
-    """What the user may have meant: a file that .dockerignore leaves out, or one with a similar name in the same folder."""
+    """What the user may have meant: a file that .dockerignore leaves out, one with a similar name; or where a link leads."""
     try:
         with read_view(ref) as tree:
             if tree.filter is not None and _exists(tree.fd, path):
                 return f'"{path}" is excluded by .dockerignore'
+            _, link = tree.lookup(path, follow_last=False)
+            if link is not None and link.is_link:
+                return f'"{path}" is a link to "{tree.readlink(link)}", which is not there'
             folder = posixpath.dirname(path)
             _, node = tree.lookup(folder, follow_last=True)
             names: Iterable[str] = tree.children(node) if node is not None and node.is_dir else ()

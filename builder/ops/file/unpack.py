@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from builder.content.archives import unpacked
 from builder.errors import LayerError, RefusedLayerError
 from builder.files.copy import set_xattrs
-from builder.files.glob import clean
 from builder.files.tar.entry import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry
 from builder.files.tar.reader import TarReader
 from builder.files.tree import ChangedError, Node, Tree
@@ -29,6 +28,7 @@ from builder.ops.file.dest import Destination, lstat_at, remove_at
 from builder.ops.file.errors import FileActionError
 from builder.state.cancel import checkpoint
 from builder.state.disk import check_room
+from builder.text.paths import clean
 from runtime.linux.safepath import open_in_root
 
 _CHUNK = 1 << 20

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from builder.graph.ops import NO_INPUT, CopyAction, Merge
 from builder.graph.vertex import Edge, Vertex, VertexMeta
+from builder.text.paths import clean, join
 from builder.text.quoting import quote
 from builder.text.redact import redact_source
 from builder.values import replace
 from frontend.convert import lintrules, names
 from frontend.convert.owner import parse_mode, parse_owner
-from frontend.convert.paths import clean, destination, join, normalize, unix_form
+from frontend.convert.paths import destination, normalize, unix_form
 from frontend.convert.remote import git_ref, http_source, is_http_source, is_remote
 from frontend.convert.state import SourcedCopy, copy_edge, inline_file_edge, locations
 from frontend.errors import ConvertError

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from builder.graph.ops import NO_INPUT, MkdirAction
 from builder.graph.vertex import VertexMeta
+from builder.text.paths import clean
 from builder.text.times import NS
 from builder.values import replace
 from frontend.convert import names
 from frontend.convert.owner import parse_owner
-from frontend.convert.paths import clean, normalize, os_form, unix_form
+from frontend.convert.paths import normalize, os_form, unix_form
 from frontend.convert.state import locations, mkdir_edge
 from frontend.errors import ConvertError
 from frontend.lint import rules

@@ -112,7 +112,7 @@ def registry() -> Registry:
     return Registry()
 
 
-Opener = Callable[[], CacheManager]
+Opener = Callable[..., CacheManager]
 
 
 @pytest.fixture
@@ -126,11 +126,12 @@ def opened(tmp_path: object, warnings: list[str]) -> Iterator[Opener]:
     managers: list[CacheManager] = []
     layout = Layout(f"{tmp_path}/root")
 
-    def one() -> CacheManager:
+    def one(*, repair: bool = True, warn: Callable[[str], None] = warnings.append) -> CacheManager:
         layout.create()
         database = Database(layout.database)
-        manager = CacheManager(layout, database, ContentStore(layout), WatchedSnapshotter(layout, database), warn=warnings.append)
+        manager = CacheManager(layout, database, ContentStore(layout), WatchedSnapshotter(layout, database), warn=warn)
         managers.append(manager)
+        manager.use_snapshots(repair=repair)
         return manager
 
     yield one

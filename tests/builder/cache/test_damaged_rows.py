@@ -7,7 +7,6 @@ import shutil
 
 import pytest
 
-from builder.cache.repair import look_over
 from builder.cache.types import PrunePolicy
 from builder.content.types import Compression
 from builder.errors import DamagedStoreError, StoreError
@@ -107,7 +106,7 @@ def test_a_chain_that_another_process_has_made_anew_is_no_damage(manager, opened
     assert other.exists(top.id)
     assert opened().exists(top.id)
     assert not told
-    assert manager.fsck() == []
+    assert manager.check.damage() == []
 
 
 def test_a_digest_in_an_index_that_leads_elsewhere_is_no_hit(store, opened, registry, files_of):
@@ -173,8 +172,8 @@ def test_nothing_is_deleted_while_rows_are_damaged(manager, opened, step, regist
     before = sorted(manager.snapshotter.keys()), sorted(d for d, _, _ in manager.content.walk())
     other = opened()
     with pytest.raises(DamagedStoreError):
-        other.prune([ALL])
-    assert other.collect([ALL], seconds=5) == []
+        other.collector.prune([ALL])
+    assert other.collector.collect([ALL], seconds=5) == []
     assert (sorted(manager.snapshotter.keys()), sorted(d for d, _, _ in manager.content.walk())) == before
     assert len(told) == 1
 
@@ -184,8 +183,8 @@ def test_tables_that_lost_rows_of_what_they_repeat_are_damage(store, opened):
     with manager.database.transaction() as c:
         c.execute("DELETE FROM record_children")
     with pytest.raises(DamagedStoreError):
-        opened().prune([ALL])
-    assert "metadata database: record_children does not fit the records" in manager.fsck()
+        opened().collector.prune([ALL])
+    assert "metadata database: record_children does not fit the records" in manager.check.damage()
 
 
 def test_a_record_that_is_gone_under_its_writer_is_said_in_words(manager):
@@ -214,7 +213,7 @@ def written(manager, ref, base=None):
 def test_an_image_is_not_written_with_other_layers_than_it_was_built_of(store):
     manager, base, top = store
     ref = manager.get(top)
-    assert len(written(manager, ref, [manager.record(base).diff_id]).manifests[0].layers) == 2
+    assert len(written(manager, ref, [manager.known.get(base).diff_id]).manifests[0].layers) == 2
     change(manager.database, RECORDS, {"id": top}, chain_id=OTHER, blob_chain_id=OTHER)
     with pytest.raises(DamagedStoreError, match="2 layers that are known of the image are not those"):
         written(manager, ref)
@@ -243,17 +242,17 @@ def test_looking_over_drops_what_does_not_stand_and_keeps_the_rest(store, opened
     side.release()
     lazy = manager.get_by_blob(registry.layer({"lazy": "1"}), None)
     lazy.release()
-    mount = manager.cache_mount("key", "shared")
+    mount = manager.mounts.acquire("key", "shared")
     mount.release()
     with manager.database.transaction() as c:
         c.execute("DELETE FROM records WHERE id = ?", (base,))
         c.execute("DELETE FROM record_children")
     manager.close()
     other = opened()
-    look_over(other)
+    other.repair.look_over()
     assert set(other.records.ids()) == {side.id, lazy.id, mount.id}
-    assert other.fsck() == []
-    assert other.garbage() == []
+    assert other.check.damage() == []
+    assert other.check.garbage() == []
     assert not warnings
 
 
@@ -263,9 +262,9 @@ def test_looking_over_drops_records_whose_files_are_lost(store, opened, warnings
         c.execute("DELETE FROM snapshots WHERE key = ?", (top,))
     manager.close()
     other = opened()
-    look_over(other)
+    other.repair.look_over()
     assert other.records.ids() == [base]
-    assert other.fsck() == []
+    assert other.check.damage() == []
     assert not warnings
 
 
@@ -275,6 +274,6 @@ def test_looking_over_leaves_alone_what_a_living_process_makes(store, opened):
     work = manager.new(None)
     with manager.database.transaction() as c:
         c.execute("DELETE FROM snapshots WHERE key = ?", (work.id,))
-    look_over(opened())
+    opened().repair.look_over()
     assert work.id in manager.records.ids()
     work.release()

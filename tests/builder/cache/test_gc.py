@@ -8,7 +8,7 @@ import time
 import pytest
 
 from builder.cache.filters import compile_filters, parse
-from builder.cache.gc import keep_bytes, order
+from builder.cache.prune import keep_bytes, order
 from builder.cache.types import PrunePolicy, UsageRecord
 from builder.errors import UsageError
 from builder.oci.digest import Digest
@@ -27,12 +27,12 @@ def line(name="x", **changes):
 
 
 def records(manager):
-    return {x.id: x for x in manager.disk_usage() if x.record_type != "internal"}
+    return {x.id: x for x in manager.collector.disk_usage() if x.record_type != "internal"}
 
 
 def set_used(manager, ref, ago, count=1):
     """As if the record had been used ``count`` times, last ``ago`` seconds ago."""
-    manager.disk_usage()
+    manager.collector.disk_usage()
     change(manager.database, RECORDS, {"id": ref.id}, last_used=time.time() - ago, usage_count=count)
 
 
@@ -43,11 +43,11 @@ def test_children_go_before_parents_and_everything_with_them(manager, step):
     blobs = [x.descriptor.digest for x in top.remote()]
     base.release()
     top.release()
-    assert [x.id for x in manager.prune([ALL])] == [top.id, base.id]
+    assert [x.id for x in manager.collector.prune([ALL])] == [top.id, base.id]
     assert records(manager) == {}
     assert list(manager.snapshotter.keys()) == []
     assert not any(manager.content.has(b) for b in blobs)
-    assert manager.fsck() == []
+    assert manager.check.damage() == []
 
 
 def test_what_is_in_use_stays_with_all_it_stands_on(manager, opened, step):
@@ -57,7 +57,7 @@ def test_what_is_in_use_stays_with_all_it_stands_on(manager, opened, step):
     base.release()
     side.release()
     for one in (opened(), manager):
-        gone = one.prune([ALL])
+        gone = one.collector.prune([ALL])
     assert [x.id for x in gone] == [side.id]
     usage = records(manager)
     assert usage[base.id].in_use
@@ -69,10 +69,10 @@ def test_a_snapshot_that_two_records_share_goes_with_the_second(manager, registr
     first, second = (manager.get_by_blob(registry.layer(files, level=n), None) for n in (1, 9))
     first.unlazy()
     first.release()
-    assert [x.id for x in manager.prune([ALL])] == [first.id]
+    assert [x.id for x in manager.collector.prune([ALL])] == [first.id]
     assert files_of(second) == files
     second.release()
-    manager.prune([ALL])
+    manager.collector.prune([ALL])
     assert list(manager.snapshotter.keys()) == []
 
 
@@ -82,7 +82,7 @@ def test_a_blob_that_two_records_share_goes_with_the_second(manager, registry):
     above = manager.get_by_blob(layer, manager.get_by_blob(registry.layer({"b": "2"}), None))
     above.unlazy()
     below.release()
-    manager.prune([ALL])
+    manager.collector.prune([ALL])
     assert manager.content.has(layer.descriptor.digest)
 
 
@@ -91,7 +91,7 @@ def test_keep_duration_spares_what_was_used_lately(manager, step):
     old.release()
     new.release()
     set_used(manager, old, ago=7200)
-    assert [x.id for x in manager.prune([PrunePolicy(keep_duration=3600)])] == [old.id]
+    assert [x.id for x in manager.collector.prune([PrunePolicy(keep_duration=3600)])] == [old.id]
 
 
 def test_filters_choose(manager, step):
@@ -99,8 +99,8 @@ def test_filters_choose(manager, step):
     regular = step(manager, None, {"b": "2"})
     local.release()
     regular.release()
-    assert [x.id for x in manager.prune([PrunePolicy(filters=("type==source.local",))])] == [local.id]
-    assert [x.id for x in manager.prune([PrunePolicy(filters=(f"id~=^{regular.id[:6]}",))])] == [regular.id]
+    assert [x.id for x in manager.collector.prune([PrunePolicy(filters=("type==source.local",))])] == [local.id]
+    assert [x.id for x in manager.collector.prune([PrunePolicy(filters=(f"id~=^{regular.id[:6]}",))])] == [regular.id]
 
 
 def test_without_all_internal_and_shared_records_stay(manager, registry, step):
@@ -113,8 +113,8 @@ def test_without_all_internal_and_shared_records_stay(manager, registry, step):
     internal.release()
     shared.release()
     assert records(manager)[shared.id].shared
-    assert manager.prune([PrunePolicy()]) == []
-    assert {x.id for x in manager.prune([ALL])} == {internal.id, shared.id}
+    assert manager.collector.prune([PrunePolicy()]) == []
+    assert {x.id for x in manager.collector.prune([ALL])} == {internal.id, shared.id}
     assert manager.content.has(roots[0])
 
 
@@ -126,15 +126,15 @@ def test_usage_above_the_bound_goes_least_used_first(manager, step):
         set_used(manager, ref, ago=1000 - 100 * age)
     size = records(manager)[refs[0].id].size
     assert size > 200_000
-    gone = manager.prune([PrunePolicy(max_used_space=2 * size + 1)])
+    gone = manager.collector.prune([PrunePolicy(max_used_space=2 * size + 1)])
     assert [x.id for x in gone] == [refs[0].id, refs[1].id]
-    assert manager.prune([PrunePolicy(max_used_space=100 * size)]) == []
+    assert manager.collector.prune([PrunePolicy(max_used_space=100 * size)]) == []
 
 
 def test_pruning_stops_when_its_time_is_over(manager, step):
     for number in range(40):
         step(manager, None, {"f": str(number)}).release()
-    gone = manager.prune([ALL], seconds=0)
+    gone = manager.collector.prune([ALL], seconds=0)
     assert 0 < len(gone) < 40
 
 
@@ -142,7 +142,7 @@ def test_what_goes_is_told_as_it_goes(manager, step):
     ref = step(manager, None, {"a": "1"})
     ref.release()
     told: list[UsageRecord] = []
-    assert manager.prune([ALL], removed=told.append) == told
+    assert manager.collector.prune([ALL], removed=told.append) == told
 
 
 def test_checksums_of_pruned_records_are_forgotten(manager, step):
@@ -151,7 +151,7 @@ def test_checksums_of_pruned_records_are_forgotten(manager, step):
     ref = step(manager, None, {"a": "1"})
     ref.checksum("/", ChecksumOptions())
     ref.release()
-    manager.prune([ALL])
+    manager.collector.prune([ALL])
     assert manager.database.select(REF_CHECKSUMS) == []
 
 
@@ -186,7 +186,7 @@ def test_usage_adds_up_to_what_the_disk_holds(manager, registry, step):
     for number in range(3):
         manager.get_by_blob(registry.layer({f"{number}/{n}": "y" * 50_000 for n in range(20)}), None).unlazy()
     step(manager, None, {"big": "z" * 3_000_000}).remote()
-    told = sum(x.size for x in manager.disk_usage())
+    told = sum(x.size for x in manager.collector.disk_usage())
     real = 0
     for folder, _, files in os.walk(manager.layout.root):
         real += sum(os.lstat(os.path.join(folder, name)).st_blocks * 512 for name in [*files, "."])
@@ -250,7 +250,7 @@ def repository(manager, name="r"):
 def test_git_repositories_are_counted_and_pruned(manager):
     path = repository(manager)
     assert records(manager)["git-r"].size > 100_000
-    assert [x.id for x in manager.prune([ALL])] == ["git-r"]
+    assert [x.id for x in manager.collector.prune([ALL])] == ["git-r"]
     assert not os.path.exists(path)
     assert os.listdir(manager.layout.tmp) == []
 
@@ -261,7 +261,7 @@ def test_a_git_repository_in_use_stays(manager):
     path = repository(manager)
     with locked(os.path.join(manager.layout.locks, "git-r")):
         assert records(manager)["git-r"].in_use
-        assert manager.prune([ALL]) == []
+        assert manager.collector.prune([ALL]) == []
     assert os.path.exists(path)
 
 
@@ -269,26 +269,26 @@ def test_a_git_repository_in_use_stays(manager):
 def test_after_a_build_that_added_nothing_nothing_is_collected(manager, opened, step):
     step(manager, None, {"a": "1"}).release()
     manager.close()
-    assert opened().collect([ALL], seconds=9) == []
-    assert len(opened().prune([ALL])) == 1
+    assert opened().collector.collect([ALL], seconds=9) == []
+    assert len(opened().collector.prune([ALL])) == 1
 
 
 def test_builds_collect_once_a_minute(manager, step):
     first = step(manager, None, {"a": "1"})
     first.release()
-    assert [x.id for x in manager.collect([ALL], seconds=9)] == [first.id]
+    assert [x.id for x in manager.collector.collect([ALL], seconds=9)] == [first.id]
     second = step(manager, None, {"b": "1"})
     second.release()
-    assert manager.collect([ALL], seconds=9) == []
+    assert manager.collector.collect([ALL], seconds=9) == []
     long_ago = time.time() - 61
     os.utime(manager.layout.path("locks", "collect"), (long_ago, long_ago))
     third = step(manager, None, {"c": "1"})
     third.release()
-    assert {x.id for x in manager.collect([ALL], seconds=9)} == {second.id, third.id}
+    assert {x.id for x in manager.collector.collect([ALL], seconds=9)} == {second.id, third.id}
 
 
 def test_a_big_cache_mount_is_measured_once_after_each_use(manager):
-    ref = manager.cache_mount("k", "shared")
+    ref = manager.mounts.acquire("k", "shared")
     ref.release()
     records(manager)
     walked: list[str] = []
@@ -296,6 +296,6 @@ def test_a_big_cache_mount_is_measured_once_after_each_use(manager):
     manager.snapshotter.usage = lambda key: walked.append(key) or usage(key)
     records(manager)
     assert walked == []
-    manager.cache_mount("k", "shared").release()
+    manager.mounts.acquire("k", "shared").release()
     records(manager)
     assert walked == [ref.record.snapshot]

@@ -158,7 +158,7 @@ def test_a_lazy_record_of_an_earlier_process_is_found_again_through_its_source(m
     lonely.close()
     other = opened()
     asked: list[str] = []
-    other.set_provider_resolver(lambda source, descriptor: asked.append(source) or registry)
+    other.providers.set_resolver(lambda source, descriptor: asked.append(source) or registry)
     assert other.exists(ref.id)
     assert registry.opened == []
     assert files_of(other.load(ref.id)) == {"a": "1"}
@@ -170,7 +170,7 @@ def test_a_lazy_record_of_an_earlier_process_takes_an_offered_provider(manager, 
     ref = chain(manager, [layer])
     manager.close()
     other = opened()
-    other.offer([layer])
+    other.providers.offer([layer])
     assert files_of(other.load(ref.id)) == {"a": "1"}
 
 

@@ -54,11 +54,11 @@ for n in range(10_000):
         merged.unlazy()
         merged.release()
         ref.release()
-    manager.cache_mount("k", "shared" if n % 2 else "private").release()
+    manager.mounts.acquire("k", "shared" if n % 2 else "private").release()
     base.release()
     lower.release()
     if n % 4 == 3:
-        manager.prune([PrunePolicy(keep_duration=0)])
+        manager.collector.prune([PrunePolicy(keep_duration=0)])
 """
 
 
@@ -73,7 +73,9 @@ def child_manager(root: str):
     layout.create()
     database = Database(layout.database)
     snapshotter = NativeSnapshotter(layout, database, bind=False)
-    return CacheManager(layout, database, ContentStore(layout), snapshotter, warn=lambda _: None)
+    manager = CacheManager(layout, database, ContentStore(layout), snapshotter, warn=lambda _: None)
+    manager.use_snapshots()
+    return manager
 
 
 def start(script: str, *arguments: str) -> subprocess.Popen[str]:
@@ -91,11 +93,11 @@ def test_a_live_process_keeps_what_it_holds_and_a_killed_one_does_not(manager, o
     child = start(HOLD, manager.layout.root, "commit")
     record = child.stdout.readline().strip()
     try:
-        assert manager.prune([ALL]) == []
-        assert next(x for x in manager.disk_usage() if x.id == record).in_use
+        assert manager.collector.prune([ALL]) == []
+        assert next(x for x in manager.collector.disk_usage() if x.id == record).in_use
     finally:
         kill(child)
-    assert [x.id for x in opened().prune([ALL])] == [record]
+    assert [x.id for x in opened().collector.prune([ALL])] == [record]
 
 
 def test_what_a_killed_process_was_writing_is_swept_at_the_next_start(manager, opened):
@@ -105,7 +107,7 @@ def test_what_a_killed_process_was_writing_is_swept_at_the_next_start(manager, o
     assert manager.snapshotter.exists(record)
     other = opened()
     assert not other.snapshotter.exists(record)
-    assert other.fsck() == []
+    assert other.check.damage() == []
     assert [n for n in os.listdir(manager.layout.locks) if n.startswith("lease-")] == []
 
 
@@ -135,7 +137,7 @@ def test_a_lease_without_its_file_is_dead(manager, step):
     with manager.database.transaction() as c:
         manager.database.put(c, LEASES, [("gone", 1.0)])
         manager.database.put(c, LEASE_RECORDS, [(record_id, "gone") for record_id in manager.records.ids()])
-    assert len(manager.prune([ALL])) == 1
+    assert len(manager.collector.prune([ALL])) == 1
 
 
 def test_closing_gives_back_everything(manager, opened, step):
@@ -144,7 +146,7 @@ def test_closing_gives_back_everything(manager, opened, step):
     manager.close()
     other = opened()
     assert os.listdir(manager.layout.locks) == [] or not any(n.startswith("lease-") for n in os.listdir(manager.layout.locks))
-    assert [x.id for x in other.prune([ALL])] == [ref.id]
+    assert [x.id for x in other.collector.prune([ALL])] == [ref.id]
 
 
 def test_nothing_is_held_after_a_rolled_back_transaction(manager, step):
@@ -163,7 +165,7 @@ def test_held_blobs_stay_and_others_go(manager, opened):
         os.utime(manager.content.path(digest), (long_ago, long_ago))
     manager.hold_blobs([held])
     change(manager.database, LEASES, {}, started=time.time())
-    opened().prune([ALL])
+    opened().collector.prune([ALL])
     assert manager.content.has(held)
     assert not manager.content.has(orphan)
 
@@ -171,7 +173,7 @@ def test_held_blobs_stay_and_others_go(manager, opened):
 def test_a_blob_that_a_live_process_may_have_just_put_stays(manager, opened, step):
     step(manager, None, {"a": "1"})
     fresh = manager.content.put(b"a manifest that no row names yet")
-    opened().prune([ALL])
+    opened().collector.prune([ALL])
     assert manager.content.has(fresh)
 
 
@@ -190,13 +192,13 @@ def test_kill_nine_at_random_instants_leaves_a_sound_store(manager, opened):
                 kill(child)
     other = opened()
     # What is lazy can't be had again here: its registry was the child's memory.
-    problems = [p for p in other.fsck(verify=True) if "not known where it came from" not in p and "nothing names it" not in p]
-    assert problems == []
-    other.prune([ALL])
-    assert other.fsck(verify=True) == []
+    told = other.check.damage(verify=True)
+    assert [p for p in told if "not known where it came from" not in p and "nothing names it" not in p] == []
+    other.collector.prune([ALL])
+    assert other.check.damage(verify=True) == []
     assert list(other.snapshotter.keys()) == []
     assert list(other.content.walk()) == []
-    leftover = [n for n in os.listdir(other.layout.snapshots) if not n.startswith(".overlay")]
+    leftover = [n for n in os.listdir(other.layout.snapshots) if not n.startswith((".overlay", ".canary"))]
     assert leftover == []
 
 
@@ -219,11 +221,11 @@ def test_a_sweep_that_takes_a_new_lease_for_a_dead_one_stops_nobody(manager, ope
     monkeypatch.setattr(leases.os, "open", open_and_lose)
     ref = step(manager, None, {"a": "1"})
     os.close(taken[0])
-    assert opened().prune([ALL]) == []
+    assert opened().collector.prune([ALL]) == []
     assert manager.exists(ref.id)
 
 
 def test_while_nobody_holds_anything_every_blob_without_a_name_goes(manager):
     orphan = manager.content.put(b"orphan")
-    manager.prune([ALL])
+    manager.collector.prune([ALL])
     assert not manager.content.has(orphan)

@@ -45,7 +45,8 @@ class CacheModel(RuleBasedStateMachine):
         database = Database(layout.database)
         snapshotter = WatchedSnapshotter(layout, database)
         manager = CacheManager(layout, database, ContentStore(layout), snapshotter, warn=self.warnings.append)
-        manager.set_provider_resolver(lambda source, _: self.registry)
+        manager.use_snapshots()
+        manager.providers.set_resolver(lambda source, _: self.registry)
         return manager
 
     def took(self, ref: ImmutableRef | MutableRef, files: dict[str, str], parents: tuple[str, ...]) -> None:
@@ -164,7 +165,7 @@ class CacheModel(RuleBasedStateMachine):
         with self.manager.lease.transaction():
             pass  # what was let go is told to others with the next transaction
         pruner = self.visitor if by_visitor else self.manager
-        assert {x.id for x in pruner.prune([PrunePolicy(all=True)])} == expected
+        assert {x.id for x in pruner.collector.prune([PrunePolicy(all=True)])} == expected
         self.gone(expected)
 
     def gone(self, ids: set[str]) -> None:
@@ -173,13 +174,13 @@ class CacheModel(RuleBasedStateMachine):
 
     @invariant()
     def known_results_exist(self) -> None:
-        usage = {x.id: x for x in self.manager.disk_usage() if x.record_type != "internal"}
+        usage = {x.id: x for x in self.manager.collector.disk_usage() if x.record_type != "internal"}
         assert usage.keys() == self.files.keys()
         assert all(usage[at].in_use for at, count in self.refs.items() if count)
         assert self.warnings == []
 
     def teardown(self) -> None:
-        assert self.manager.fsck(verify=True) == []
+        assert self.manager.check.damage(verify=True) == []
         self.close(self.visitor)
         self.close(self.manager)
         self.folder.cleanup()

@@ -25,7 +25,9 @@ def overlay_manager(root: str) -> CacheManager:
     layout = Layout(root)
     layout.create()
     database = Database(layout.database)
-    return CacheManager(layout, database, ContentStore(layout), OverlaySnapshotter(layout, database))
+    manager = CacheManager(layout, database, ContentStore(layout), OverlaySnapshotter(layout, database))
+    manager.use_snapshots()
+    return manager
 
 
 def in_children(scenario: Callable[[str], object], root: str, count: int = 1) -> list[object]:
@@ -84,16 +86,16 @@ def whole_life(root: str) -> None:
     rest = manager.diff(base, merged)
     assert sorted(tree(rest)) == ["linked", "new"]
     assert sorted(tree(manager.diff(base, top))) == ["new"]
-    told = sum(x.size for x in manager.disk_usage())
+    told = sum(x.size for x in manager.collector.disk_usage())
     real = 0
     for folder, _, files in os.walk(root):
         real += sum(os.lstat(os.path.join(folder, name)).st_blocks * 512 for name in [*files, "."])
     assert abs(told - real) < 0.05 * real
-    assert manager.fsck(verify=True) == []
+    assert manager.check.damage(verify=True) == []
     manager.close()
     last = overlay_manager(root)
-    last.prune([PrunePolicy(all=True)])
-    assert last.fsck() == []
+    last.collector.prune([PrunePolicy(all=True)])
+    assert last.check.damage() == []
     assert list(last.snapshotter.keys()) == []
     assert list(last.content.walk()) == []
 
@@ -116,7 +118,7 @@ def test_four_processes_pull_one_image_once(tmp_path):
 
 def write_to_shared(root: str) -> str:
     manager = overlay_manager(root)
-    ref = manager.cache_mount("k", "shared")
+    ref = manager.mounts.acquire("k", "shared")
     with ref.mount() as folder, open(f"{folder}/{os.getpid()}", "w", encoding="utf-8"):
         pass
     ref.release()

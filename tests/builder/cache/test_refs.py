@@ -38,7 +38,7 @@ def test_releasing_an_uncommitted_ref_leaves_nothing(manager):
     assert list(manager.snapshotter.keys()) == []
     with pytest.raises(KeyError):
         manager.get(work.id)
-    assert manager.fsck() == []
+    assert manager.check.damage() == []
 
 
 def test_a_committed_ref_is_not_writable(manager):
@@ -75,10 +75,10 @@ def test_release_counts_each_ref_once(manager, opened, step):
     clone = ref.clone()
     ref.release()
     ref.release()
-    assert opened().prune([everything()]) == []
+    assert opened().collector.prune([everything()]) == []
     clone.release()
     manager.close()
-    assert [r.id for r in opened().prune([everything()])] == [ref.id]
+    assert [r.id for r in opened().collector.prune([everything()])] == [ref.id]
 
 
 def everything():
@@ -111,11 +111,11 @@ def test_the_content_hash_is_computed_once_also_for_other_processes(manager, ope
 
 def test_a_parent_that_is_gone_is_an_error_in_one_line(manager, step):
     base = step(manager, None, {"a": "1"})
-    manager.unlazy(base.id)
+    base.unlazy()
     base.release()
     with manager.lease.transaction():
         pass
-    manager.prune([everything()])
+    manager.collector.prune([everything()])
     with pytest.raises((KeyError, StoreError)):
         manager.new(base)
 
@@ -130,7 +130,7 @@ def test_a_record_that_lost_its_files_is_a_miss_with_a_warning(manager, opened, 
     assert not other.exists(top.id)
     assert any("damaged" in w for w in warnings)
     assert other.load(base.id) is None
-    assert other.fsck() == []
+    assert other.check.damage() == []
 
 
 def test_a_cached_build_asks_for_many_records_with_few_statements(manager, opened, step):

@@ -175,7 +175,7 @@ def test_steps_on_merges_of_steps_need_no_stack(manager, step):
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(len(inspect.stack()) + 40)
     try:
-        found = manager.layer_chain(top.id)
+        found = top.layers()
     finally:
         sys.setrecursionlimit(before)
     assert [x.id for x in found] == expected

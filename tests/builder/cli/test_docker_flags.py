@@ -15,6 +15,7 @@ from builder.cli.docker_flags import default_platforms, docker_options, proxy_ar
 from builder.cli.goflags import FlagCommand
 from builder.errors import UnsupportedError
 from builder.oci.platform import Platform
+from builder.sources.pull import NEWER, PullPolicy
 
 
 @click.command("build", cls=FlagCommand)
@@ -50,7 +51,10 @@ def test_a_flag_that_asks_for_what_is_so_anyway_changes_nothing(flag: str, capsy
 
 
 def test_switches_are_obeyed_in_every_spelling() -> None:
-    assert request("--pull=true").pull
+    assert request("--pull=true").pull is request("--pull").pull is request("--pull=always").pull is True
+    assert request("--pull=missing").pull is request("--pull", "--pull=false").pull is False
+    assert request("--pull=newer").pull == NEWER
+    assert request("--pull=36h").pull == PullPolicy(36 * 3600)
     assert request("--no-cache=T").no_cache == "all"
     assert request("--push=1").outputs[0].get("push") == "true"
     assert request("--push", "--push=false") == request()

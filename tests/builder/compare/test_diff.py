@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from builder.compare.diff import ABSENT, Difference, diff, format_time
+from builder.compare.diff import ABSENT, Difference, diff
 from builder.compare.image import File, Image, LayerNames, Step
 from builder.values import replace
 
@@ -91,11 +91,3 @@ def test_names_that_one_layer_lacks_and_layers_more_are_differences() -> None:
         Difference("layer", "0", "/b", "present", ABSENT),
         Difference("layer", "1", "layer", "/c", ABSENT),
     )
-
-
-@pytest.mark.parametrize(
-    ("nanoseconds", "text"),
-    [(0, "1970-01-01T00:00:00Z"), (-60_000_000_000, "1969-12-31T23:59:00Z"), (1, "1970-01-01T00:00:00.000000001Z")],
-)
-def test_times_before_the_epoch_and_below_the_microsecond(nanoseconds: int, text: str) -> None:
-    assert format_time(nanoseconds) == text

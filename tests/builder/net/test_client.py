@@ -246,3 +246,67 @@ def test_a_manifest_that_the_registry_calls_otherwise_is_an_error(world: World) 
     world.transport.on("PUT", URL, Answer(201, {"Docker-Content-Digest": Digest.of(b"other")}))
     with pytest.raises(IntegrityError, match="expected " + Digest.of(MANIFEST)):
         world.client().push_manifest(REF, MANIFEST, manifests.OCI_MANIFEST)
+
+
+# ------------------------------------------------------------------------------------------------ faults of real registries
+UPLOADS = f"https://{HOST}/v2/team/app/blobs/uploads/"
+PLACE = f"https://{HOST}/v2/team/app/blobs/uploads/place"
+
+
+def asked(world: World, method: str) -> list[str]:
+    return [r.url for r in world.transport.asked if r.method == method]
+
+
+@pytest.mark.parametrize("trouble", [Answer(429), Answer(500), Answer(503), TransportError("reset", transient=True)])
+def test_beginning_an_upload_is_tried_again(world: World, trouble: Answer | TransportError) -> None:
+    world.transport.on("POST", UPLOADS, trouble, Answer(202, {"Location": PLACE}))
+    world.transport.on("PUT", PLACE, Answer(201))
+    assert world.client().push_blob(REF, Descriptor("t", Digest.of(b"x"), 1), lambda: [b"x"])
+    assert len(asked(world, "POST")) == 2
+
+
+@pytest.mark.parametrize("trouble", [TransportError("cut", transient=True), Answer(404), Answer(503)])
+def test_an_upload_that_was_cut_is_begun_anew_at_another_place(world: World, trouble: Answer | TransportError) -> None:
+    world.transport.on("POST", UPLOADS, Answer(202, {"Location": PLACE + "1"}), Answer(202, {"Location": PLACE + "2"}))
+    world.transport.on("PUT", PLACE + "1", trouble)
+    world.transport.on("PUT", PLACE + "2", Answer(201))
+    assert world.client().push_blob(REF, Descriptor("t", Digest.of(b"x"), 1), lambda: [b"x"])
+    assert [url.partition("?")[0] for url in asked(world, "PUT")] == [PLACE + "1", PLACE + "2"]
+
+
+def test_uploads_that_never_get_through_end_with_the_last_cause(world: World) -> None:
+    world.transport.on("POST", UPLOADS, Answer(202, {"Location": PLACE}))
+    world.transport.on("PUT", PLACE, TransportError("cut", transient=True))
+    with pytest.raises(TransportError, match="cut"):
+        world.client().push_blob(REF, Descriptor("t", Digest.of(b"x"), 1), lambda: [b"x"])
+    assert len(asked(world, "PUT")) == 4
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_mount_that_is_refused_is_done_without(world: World, status: int) -> None:
+    world.transport.on("POST", UPLOADS, lambda r: Answer(status) if "mount=" in r.url else Answer(202, {"Location": PLACE}))
+    world.transport.on("PUT", PLACE, Answer(201))
+    assert world.client().push_blob(REF, Descriptor("t", Digest.of(b"x"), 1), lambda: [b"x"], mount_from="base")
+
+
+@pytest.mark.parametrize("status", [405, 501])
+def test_a_registry_without_head_is_asked_by_get(world: World, status: int) -> None:
+    manifest = image_manifest(b"{}", [b"layer"])
+    digest = world.manifest(manifest)
+    world.transport.on("HEAD", f"https://{HOST}/v2/team/app/manifests/1", Answer(status))
+    assert world.client().resolve(REF).digest == digest
+
+
+def test_a_refusal_is_told_in_the_registrys_words_which_head_can_not_say(world: World) -> None:
+    url = f"https://{HOST}/v2/team/app/manifests/1"
+    world.transport.on("HEAD", url, Answer(403))
+    world.transport.on("GET", url, Answer(403, {}, b'{"errors":[{"code":"DENIED","message":"ask the owner"}]}'))
+    with pytest.raises(SourceError, match="ask the owner"):
+        world.client().resolve(REF)
+
+
+def test_a_manifest_that_is_there_is_not_put_again(world: World) -> None:
+    manifest = image_manifest(b"{}", [b"layer"])
+    digest = world.manifest(manifest)
+    assert world.client().push_manifest(REF, manifest, "application/vnd.oci.image.manifest.v1+json").digest == digest
+    assert asked(world, "PUT") == []

@@ -71,7 +71,11 @@ class Cache:
         self.made.append((parent and parent.id, description))
         return type("Mutable", (Ref, MutableRef), {"__init__": Ref.__init__, "id": None})(self, f"m{len(self.made)}")  # type: ignore[no-any-return]
 
-    def cache_mount(self, key: str, sharing: str, base: Ref | None = None, **_: Any) -> Ref:
+    @property
+    def mounts(self) -> Cache:
+        return self
+
+    def acquire(self, key: str, sharing: str, base: Ref | None = None, **_: Any) -> Ref:
         self.acquired.append((key, sharing, base and base.id))
         return Ref(self, f"cache-{key}")
 

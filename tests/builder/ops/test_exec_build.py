@@ -109,6 +109,22 @@ def test_a_link_as_source_of_a_cache_mount_stays_inside(pybuild: Pybuild, contex
     assert sorted(os.listdir(outside)) == ["host"]
 
 
+def test_the_id_and_source_of_a_cache_mount_name_no_place_outside_of_it(
+    pybuild: Pybuild, context: Context, busybox: str, tmp_path: Path
+) -> None:
+    """CVE-2024-9675. An id is a word, a source is a path from the cache folder's own root."""
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    out = "/".join([".."] * 20) + str(victim)
+    for id in (out, str(victim)):
+        write = f"RUN --mount=type=cache,id={id},target=/c echo x > /c/planted\n"
+        read = f"RUN --mount=type=cache,id={id},target=/d cat /d/planted\n"
+        pybuild.ok(context({"Dockerfile": f"FROM {busybox}\n{write}{read}"}))
+        source = f"RUN --mount=type=cache,id={id},source={out},target=/c echo x > /c/planted\n"
+        pybuild.ok(context({"Dockerfile": f"FROM {busybox}\n{source}"}))
+    assert list(victim.iterdir()) == []
+
+
 def test_a_failing_step(pybuild: Pybuild, context: Context, busybox: str) -> None:
     """The cause, the line, the output; what was done before stays, nothing else."""
     folder = context({"Dockerfile": f"FROM {busybox}\nRUN echo one > /one\nRUN echo to-err >&2; exit 3\n"})

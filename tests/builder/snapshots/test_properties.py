@@ -20,8 +20,9 @@ from builder.snapshots.overlay import OverlaySnapshotter
 from builder.snapshots.types import Snapshotter
 from builder.state.database import Database
 from builder.state.layout import Layout
+from runtime.errors import RuntimeFault
 from runtime.linux import mounts
-from runtime.linux.namespaces import can_make_user_namespace, enter_private_mount_namespace, enter_user_namespace
+from runtime.linux.namespaces import enter_private_mount_namespace, enter_user_namespace
 
 pytestmark = pytest.mark.integration
 
@@ -194,9 +195,10 @@ def test_a_killed_process_leaves_nothing_that_counts(
 
 
 def test_rootless_overlay_keeps_its_marks_in_user_attributes(state: tuple[Layout, Database], layer: Layer) -> None:
-    if reason := can_make_user_namespace():
-        pytest.skip(reason)
-    enter_user_namespace()
+    try:
+        enter_user_namespace()
+    except RuntimeFault as fault:
+        pytest.skip(str(fault))
     reason = mounts.overlay_supported(state[0].snapshots, userxattr=True)
     if reason is not None:
         pytest.skip(reason)

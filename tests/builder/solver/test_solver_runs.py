@@ -493,13 +493,13 @@ def test_a_plan_looks_at_local_files(world: Any) -> None:
 def test_a_plan_can_not_know_content_that_takes_more_than_a_look(world: Any) -> None:
     """The input is there, its content was never hashed: no mount is made to find out. A build hashes it, and hits."""
 
-    def top(key: str, *, dear: bool = True) -> Any:
-        return world.vertex("top", world.vertex("a", key=key, value="same"), slow={0: lambda v: v}, dear=dear)
+    def top(key: str, *, costly_content: bool = True) -> Any:
+        return world.vertex("top", world.vertex("a", key=key, value="same"), slow={0: lambda v: v}, costly_content=costly_content)
 
     world.build(top("a1"))
     world.build(world.vertex("a", key="a2", value="same"))
     assert verdicts(world, top("a2")) == {"a": "cached", "top": "maybe"}
-    assert verdicts(world, top("a2", dear=False)) == {"a": "cached", "top": "cached"}
+    assert verdicts(world, top("a2", costly_content=False)) == {"a": "cached", "top": "cached"}
     world.build(top("a2"))
     assert world.executed == {}
 

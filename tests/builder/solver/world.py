@@ -87,7 +87,7 @@ class Behaviour:
     on_map: Callable[[OpContext], None]
     on_exec: Callable[[OpContext], None]
     ephemeral: bool
-    dear: bool
+    costly_content: bool
 
 
 @dataclass
@@ -115,8 +115,8 @@ class FakeOp:
             return None
 
         def content(result: Any, context: OpContext) -> Digest:
-            if context.planning and self.b.dear:
-                raise UnknownContentError("dear")
+            if context.planning and self.b.costly_content:
+                raise UnknownContentError("its content costs work")
             with self.world.lock:
                 self.world.counts.slow[self.b.name] += 1
             return digest(function(result.value))
@@ -166,12 +166,13 @@ class World:
         on_exec: Callable[[OpContext], None] = nothing,
         ignore_cache: bool = False,
         ephemeral: bool = False,
-        dear: bool = False,
+        costly_content: bool = False,
         seed: str | None = None,
         meta: VertexMeta | None = None,
     ) -> Vertex:
-        """``key`` is what the definition's digest is made of (several: alternative cache maps), ``seed`` what tells the vertex
-        from others of the same name; without it each call makes a vertex of its own. ``dear``: a plan can't look at content."""
+        """``key`` is what the definition's digest is made of (several: alternative cache maps), ``seed`` what tells the vertex from
+        others of the same name; without it each call makes a vertex of its own. ``costly_content``: a plan can't look at
+        content."""
         edges = tuple(i if isinstance(i, Edge) else Edge(i) for i in inputs)
         tag = seed if seed is not None else str(next(self._ids))
         vertex = Vertex(Fake(f"{name}/{tag}"), edges, meta=meta or VertexMeta(name=name, ignore_cache=ignore_cache))
@@ -186,7 +187,7 @@ class World:
             on_map,
             on_exec,
             ephemeral,
-            dear,
+            costly_content,
         )
         return vertex
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
-from builder.errors import IntegrityError, NotFoundError, UnsupportedError, UsageError
+from builder.errors import IntegrityError, NotFoundError, SourceError, UnsupportedError, UsageError
 from builder.graph.ops import ImageSource
 from builder.graph.vertex import Vertex
 from builder.images.store import ImageStore
@@ -20,6 +21,7 @@ from builder.ops.source import SourceOp
 from builder.session import Session
 from builder.solver.types import OpContext
 from builder.sources.image import ImagePuller, resolve_config
+from builder.sources.pull import ALWAYS, DAY, MISSING, NEWER, parse_pull
 from builder.worker import Worker
 from tests.builder.net.conftest import HOST, REF, Answer, World, image_manifest
 from tests.builder.sources.conftest import OpenWorker, files
@@ -100,6 +102,61 @@ def test_an_image_of_the_own_store_wins_unless_pulled(worker: Worker, world: Wor
     assert resolve_config(worker, NAME, AMD64).target == target
     assert world.transport.asked == []
     assert resolve_config(worker, NAME, AMD64, "pull").target != target
+
+
+def grow_old(worker: Worker, seconds: float) -> None:
+    """What the registry said of REF was said so long ago."""
+    target = ImageStore(worker.database, worker.content).recall(REF)
+    assert target is not None
+    ImageStore(worker.database, worker.content, clock=lambda: time.time() - seconds).remember(REF, target)
+
+
+def test_how_old_the_answer_is_that_is_used(worker: Worker, world: World) -> None:
+    publish(world, LOWER)
+    first = resolve_config(worker, NAME, AMD64)
+    assert first.answer.age is None
+    assert resolve_config(worker, first.ref, AMD64).answer.age is None
+    grow_old(worker, 5 * DAY)
+    assert 5 * DAY <= (resolve_config(worker, NAME, AMD64).answer.age or 0) < 5 * DAY + 3600
+
+
+def test_an_answer_counts_for_as_long_as_the_policy_says(worker: Worker, world: World) -> None:
+    publish(world, LOWER)
+    old = resolve_config(worker, NAME, AMD64).ref
+    new = f"{NAME}@{publish(world, LOWER, UPPER)}"
+    policy = parse_pull("7d")
+    grow_old(worker, 6 * DAY)
+    assert resolve_config(worker, NAME, AMD64, policy=policy).ref == old
+    grow_old(worker, 8 * DAY)
+    assert resolve_config(worker, NAME, AMD64, policy=policy).ref == new
+    world.transport.asked.clear()
+    assert resolve_config(worker, NAME, AMD64, policy=policy).ref == new
+    assert asked(world) == []
+
+
+def test_newer_asks_and_takes_what_is_here_if_nobody_answers(worker: Worker, world: World) -> None:
+    with pytest.raises(NotFoundError):
+        resolve_config(worker, NAME, AMD64, policy=NEWER)
+    old = publish(world, LOWER)
+    resolve_config(worker, NAME, AMD64, policy=NEWER)
+    new = publish(world, LOWER, UPPER)
+    assert resolve_config(worker, NAME, AMD64, policy=NEWER).target.digest == new != old
+    for method in ("HEAD", "GET"):
+        world.transport.on(method, f"https://{HOST}/v2/team/app/manifests/1", Answer(500))
+    with pytest.raises(SourceError):
+        resolve_config(worker, NAME, AMD64, policy=ALWAYS)
+    found = resolve_config(worker, NAME, AMD64, policy=NEWER)
+    assert found.target.digest == new
+    assert found.answer.failure
+
+
+def test_what_pull_may_say() -> None:
+    assert [parse_pull(t) for t in ("missing", "always", "newer")] == [MISSING, ALWAYS, NEWER]
+    ages = {t: parse_pull(t).max_age for t in ("12h", "1h30m", "7d", "2w", "90")}
+    assert ages == {"12h": 43200, "1h30m": 5400, "7d": 7 * DAY, "2w": 14 * DAY, "90": 90}
+    for text in ("never", "", "d", "-1h", "1.d", "1h 2m", "nan", "9" * 400 + "d"):
+        with pytest.raises(ValueError, match="none of missing, always, newer"):
+            parse_pull(text)
 
 
 def test_a_failed_resolution_is_not_remembered(worker: Worker, world: World) -> None:

@@ -10,7 +10,8 @@ from builder.build.request import SecretSpec, parse_secret
 from builder.cli.cache_flags import parse_cache_from, parse_cache_to
 from builder.errors import UsageError
 from builder.exporters.types import OutputSpec
-from builder.text.fields import Values, flag_fields, key_values, parse_bool
+from builder.text.fields import Values, flag_fields, key_values
+from builder.text.strconv import parse_bool
 
 FLAGS: dict[str, tuple[Callable[[str], object], str]] = {
     "output": (OutputSpec.parse, "type=oci,dest=x"),

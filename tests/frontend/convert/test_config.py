@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from builder.oci.image import Healthcheck
-from frontend.convert.history import duration, healthcheck_text
+from frontend.convert.history import healthcheck_text
 
 from .conftest import PATH, Build, World
 
@@ -104,24 +104,6 @@ def test_windows_images_have_their_own_shell_and_paths(build: Build) -> None:
     assert config.config.env == ()
     assert config.config.working_dir == "\\app"
     assert config.config.cmd == ("cmd", "/S", "/C", "x")
-
-
-@pytest.mark.parametrize(
-    ("nanoseconds", "text"),
-    [
-        (0, "0s"),
-        (1, "1ns"),
-        (1500, "1.5µs"),
-        (2_000_000, "2ms"),
-        (1_000_000_000, "1s"),
-        (90_000_000_000, "1m30s"),
-        (3_600_000_000_000, "1h0m0s"),
-        (3_601_500_000_000, "1h0m1.5s"),
-        (-90_000_000_000, "-1m30s"),
-    ],
-)
-def test_durations_look_as_in_go(nanoseconds: int, text: str) -> None:
-    assert duration(nanoseconds) == text
 
 
 def test_healthcheck_looks_as_a_go_struct() -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from builder.text import gojson
 from frontend.convert import ConvertOptions
 from frontend.errors import FrontendError
-from frontend.requests import CheckResult, check, json_text, list_targets, outline
+from frontend.requests import CheckResult, check, list_targets, outline
 
 from .conftest import AMD64, Build, World
 
@@ -179,7 +180,7 @@ def test_check_tells_an_error_beside_the_findings(world: World) -> None:
 
 def test_check_as_json(world: World) -> None:
     text = "FROM scratch\nCMD a\n"
-    document = json.loads(json_text(run_check(world, text).json()))
+    document = json.loads(gojson.text(run_check(world, text).json(), indent=2))
     (warning,) = document["warnings"]
     assert warning["ruleName"] == "JSONArgsRecommended"
     assert warning["location"] == {"ranges": [{"start": {"line": 2}, "end": {"line": 2}}]}

@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.graph.ops import Owner
+from builder.text.paths import clean, join
 from frontend.convert.expose import exposed_ports
 from frontend.convert.names import heredoc_summary, uppercase_keyword
 from frontend.convert.owner import parse_mode, parse_owner
-from frontend.convert.paths import clean, destination, join, normalize, unix_form
+from frontend.convert.paths import destination, normalize, unix_form
 from frontend.convert.remote import http_filename, is_http_source
 from frontend.errors import ConvertError
 from frontend.lint import Linter

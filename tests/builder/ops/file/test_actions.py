@@ -87,11 +87,13 @@ def test_the_root_is_never_removed(kit: Any, path: str, wildcard: bool) -> None:
     ("do", "text"),
     [
         (RmAction(0, 0, "/no"), "stat /no: no such file or directory"),
-        (MkdirAction(0, 0, "/no/a"), "no such file or directory"),
-        (MkdirAction(0, 0, "/f/a", 0o755, True), "not a directory"),
-        (MkfileAction(0, 0, "/no/a", b""), "no such file or directory"),
-        (MkfileAction(0, 0, "/d", b""), "is a directory"),
-        (SymlinkAction(0, 0, "x", "/f"), "file exists"),
+        (MkdirAction(0, 0, "/no/a"), "mkdir /no/a: no such file or directory"),
+        (MkdirAction(0, 0, "/f", 0o755, True), "mkdir /f: not a directory"),
+        (MkdirAction(0, 0, "/f/a", 0o755, True), "lstat /f/a: not a directory"),
+        (MkdirAction(0, 0, "/" + "n" * 256), f"lstat /{'n' * 256}: file name too long"),
+        (MkfileAction(0, 0, "/no/a", b""), "open /no/a: no such file or directory"),
+        (MkfileAction(0, 0, "/d", b""), "open /d: is a directory"),
+        (SymlinkAction(0, 0, "x", "/f"), "symlink x /f: file exists"),
     ],
 )
 def test_errors(kit: Any, do: Any, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from builder.ops.file.op import Selection, dedupe
 from builder.solver.types import OpContext
 from builder.sources.local import LocalRef
 from builder.state.cancel import scope
+from builder.text.quoting import quote
 from builder.values import replace
 
 CONTEXT: Any = OpContext(None)  # type: ignore[arg-type]
@@ -107,13 +109,13 @@ def test_a_missing_file_is_named_with_the_nearest_match(kit: Any) -> None:
     assert error.value.hint == 'did you mean "/dir/package.json"?'
 
 
-def test_a_link_that_leads_nowhere_is_not_suggested_for_itself(kit: Any) -> None:
+def test_of_a_link_that_leads_nowhere_is_said_where_it_leads(kit: Any) -> None:
     ref = kit.ref({})
     os.symlink("/nowhere", os.path.join(ref.folder, "link"))
     content = kit.op(replace(COPY, src="/link"), inputs=2).cache_map(CONTEXT, 0)[0].deps[1].content
     with pytest.raises(StepError, match='"/link": not found') as error:
         content(ref, CONTEXT)
-    assert error.value.hint == ""
+    assert error.value.hint == '"/link" is a link to "/nowhere", which is not there'
 
 
 def test_a_file_that_dockerignore_leaves_out_is_said_to_be(kit: Any) -> None:
@@ -128,6 +130,15 @@ def test_a_malformed_wildcard_is_an_error_of_the_step(kit: Any) -> None:
     content = kit.op(replace(COPY, src="/[a", allow_wildcard=True), inputs=2).cache_map(CONTEXT, 0)[0].deps[1].content
     with pytest.raises(StepError, match="syntax error in pattern"):
         content(kit.ref({}), CONTEXT)
+
+
+@pytest.mark.parametrize("kind", ["include", "exclude"])
+def test_an_error_names_the_malformed_pattern_among_others(kind: str, kit: Any) -> None:
+    for pattern, verb in (("a[b", "invalid"), ("\\q", "failed to match")):
+        action = replace(COPY, src="/", **{kind: ("x", pattern, "y")})
+        content = kit.op(action, inputs=2).cache_map(CONTEXT, 0)[0].deps[1].content
+        with pytest.raises(StepError, match=re.escape(f"{verb} {kind}patterns: pattern {quote(pattern)}: syntax error in pattern")):
+            content(kit.ref({"z": ""}), CONTEXT)
 
 
 def test_a_missing_required_path(kit: Any) -> None:

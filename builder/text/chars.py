@@ -9,6 +9,7 @@ from __future__ import annotations
 SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 SPACES = frozenset(SPACE)
 
+
 def replace_invalid(text: str) -> str:
     """Each undecodable byte becomes U+FFFD, as when Go copies a string rune by rune."""
     if text.isascii():

@@ -1,0 +1,87 @@
+"""Changes of records: the row in the database and what this process knows of it, one after the other.
+
+The row comes first. A process that dies in between leaves a valid store; one that lives sees the change in both.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from builder.cache.record import COMMITTED, LAZY, READY, CacheRecord
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from builder.cache.checksums import Checksums
+    from builder.cache.known import KnownRecords
+    from builder.cache.leases import Lease
+    from builder.cache.records import Records
+    from builder.snapshots.types import Snapshotter
+
+
+class RecordChanges:
+    """Thread-safe. ``has_additions``: did this process add anything that a collection should look at?"""
+
+    def __init__(
+        self, *, known: KnownRecords, records: Records, lease: Lease, checksums: Checksums, snapshotter: Snapshotter
+    ) -> None:
+        self._known = known
+        self._records = records
+        self._lease = lease
+        self._checksums = checksums
+        self._snapshotter = snapshotter
+        self.has_additions = False
+
+    def add(self, record: CacheRecord) -> None:
+        """A new record with one ref. GoneError if one of its parents is gone."""
+        with self._lease.transaction() as c:
+            self.insert(c, record)
+        self.enter(record)
+
+    def insert(self, c: sqlite3.Connection, record: CacheRecord) -> None:
+        """The first half of ``add``, within a transaction of the lease. GoneError."""
+        self._records.insert(c, record)
+        self._lease.hold(c, record.id)
+
+    def enter(self, record: CacheRecord) -> None:
+        """The second half of ``add``, after the transaction."""
+        self.has_additions = True
+        self._known.enter(record)
+
+    def commit(self, record_id: str) -> None:
+        """MUTABLE becomes COMMITTED: metadata only. GoneError."""
+        with self._lease.transaction() as c:
+            record = self._records.update(c, record_id, state=COMMITTED, created_at=time.time())
+        self._known.replace(record)
+
+    def set_ready(self, record: CacheRecord) -> None:
+        """The record's snapshot is committed now, for all records that share it."""
+        self.has_additions = True
+        with self._lease.transaction() as c:
+            self._records.set_state(c, record.snapshot, READY)
+        self._known.snapshot_is_ready(record.snapshot)
+
+    def set_lazy(self, record: CacheRecord) -> None:
+        """The record lost its files, and can be made again of its blob or its parents."""
+        self._snapshotter.remove(record.snapshot)
+        with self._lease.transaction() as c:
+            self._records.set_state(c, record.snapshot, LAZY)
+        self._known.reread(record.id)
+
+    def discard(self, record_id: str) -> None:
+        """Delete a record that nobody else ever saw."""
+        with self._lease.transaction() as c:
+            snapshots, _ = self._records.delete(c, record_id)
+        with self._known.lock:
+            self._lease.let_go(record_id)
+            self._known.drop(record_id)
+        for snapshot in snapshots:
+            self._snapshotter.remove(snapshot)
+
+    def removed(self, record_ids: Iterable[str]) -> None:
+        """Their rows are gone: so is what is known of them and what stands on them."""
+        ids = list(record_ids)
+        self._known.forget(ids)
+        self._checksums.forget(ids)

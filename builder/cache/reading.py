@@ -1,0 +1,85 @@
+"""The bytes of a layer's blob, on their way from whoever has them: verified, and kept in the content store."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from builder.cache.damage import BLOB_GONE
+from builder.errors import IntegrityError, LayerError, NotFoundError
+from builder.state import cancel
+
+if TYPE_CHECKING:
+    from builder.cache.damage import Damage
+    from builder.cache.providers import Providers
+    from builder.cache.record import LayerBlob
+    from builder.cache.records import Records
+    from builder.content.store import ContentStore
+    from builder.content.types import BlobProvider
+    from builder.oci.digest import Digest
+
+
+class LayerReader:
+    """Thread-safe."""
+
+    def __init__(self, *, records: Records, content: ContentStore, providers: Providers, damage: Damage) -> None:
+        self._records = records
+        self._content = content
+        self._providers = providers
+        self._damage = damage
+
+    def choose(self, record_id: str) -> tuple[LayerBlob, BlobProvider | None]:
+        """The blob to read the layer from, one that is here if there is, and who provides it otherwise. NotFoundError if nobody
+        can: the record is of no use then, and dropped."""
+        blobs = self._records.blobs(record_id)
+        for blob in blobs:
+            if self._providers.has_blob(blob.descriptor):
+                return blob, None
+        for blob in blobs:
+            provider = self._providers.get(blob)
+            if provider is not None:
+                return blob, provider
+        name = blobs[0].descriptor.digest if blobs else "of no digest"
+        self._damage.drop(record_id, BLOB_GONE)
+        raise NotFoundError(f"layer {name} is not in the content store, and it is not known where it came from", hint="build again")
+
+    @contextmanager
+    def open(self, blob: LayerBlob, provider: BlobProvider | None) -> Iterator[Iterator[bytes]]:
+        """The blob's bytes, kept in the content store on the way. The store's lock is gone with the block, whatever still refers to
+        the iterator (the traceback of an error does)."""
+        chunks = self._content.tee(blob.descriptor, provider)
+        try:
+            yield chunks
+        finally:
+            close = getattr(chunks, "close", None)
+            if close is not None:
+                close()
+
+
+def verified(blob: Iterator[bytes], diff_id: Digest, digest: Digest) -> Iterator[bytes]:
+    """The tar inside the blob. IntegrityError at the end if it does not have the diffID."""
+    from builder.content.compression import decompress
+
+    h = hashlib.new(diff_id.algorithm)
+    try:
+        for chunk in decompress(blob):
+            cancel.checkpoint()
+            h.update(chunk)
+            yield chunk
+    except LayerError:
+        for _ in blob:
+            cancel.checkpoint()  # to the end: if these are not the blob's bytes that is the error to tell
+        raise
+    if h.hexdigest() != diff_id.hex:
+        raise IntegrityError(f"layer {digest}: its content has the diffID {diff_id.algorithm}:{h.hexdigest()}, expected {diff_id}")
+
+
+def is_intact(content: ContentStore, digest: Digest) -> bool:
+    """Read the blob and compare its digest. CancelledError."""
+    h = hashlib.new(digest.algorithm)
+    for chunk in content.chunks(digest):
+        cancel.checkpoint()
+        h.update(chunk)
+    return h.hexdigest() == digest.hex
