@@ -39,16 +39,21 @@ _RLIMIT_NUMBERS = {
 _SCRATCH_FOLDERS = ("/mnt", "/media", "/srv", "/opt", "/run", "/home", "/tmp", "/var")
 
 _counter = itertools.count(1)
+_ROOT = User(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A checked request: the sandbox with clean mounts, the process with HOME, an absolute cwd and its user's numbers."""
+    """A checked request: the sandbox with clean mounts, the process with HOME, an absolute cwd and its user's numbers.
+
+    ``passed`` are folders that the way to the cwd goes through and leaves again: ``/w`` of ``/w/../y``.
+    """
 
     sandbox: Sandbox
     process: Process
     user: User
     facts: Facts
+    passed: tuple[str, ...] = ()
 
 
 def check(sandbox: Sandbox, process: Process) -> Request:
@@ -74,8 +79,8 @@ def check(sandbox: Sandbox, process: Process) -> Request:
     env = process.env
     if not any(entry.startswith("HOME=") for entry in env):
         env = (*env, f"HOME={user.home}")
-    process = replace(process, env=env, cwd=absolute(process.cwd or "/"))
-    return Request(places.with_tmpfs_modes(sandbox), process, user, facts)
+    cwd, passed = places.way_to(sandbox.rootfs, process.cwd or "/")
+    return Request(places.with_tmpfs_modes(sandbox), replace(process, env=env, cwd=cwd), user, facts, passed)
 
 
 def check_options(sandbox: Sandbox, facts: Facts) -> None:
@@ -142,6 +147,8 @@ def run(name: str, request: Request, job: Job, on_output: Callable[[int, bytes],
     stubs = Stubs(sandbox.rootfs, [absolute(m.dest) for m in sandbox.mounts], recursive=sandbox.remove_stubs_recursive)
     listener = complaints.Listener(name, on_output)
     try:
+        for folder in request.passed:
+            places.make_cwd(sandbox.rootfs, folder, _ROOT)
         places.make_cwd(sandbox.rootfs, process.cwd, request.user)
         places.make_mount_points(sandbox)
         report = start(job, listener, cancelled)

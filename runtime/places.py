@@ -57,6 +57,22 @@ def _kind(mount: BindMount | TmpfsMount) -> str:
     return "folder" if os.path.isdir(mount.source) else "file"
 
 
+def way_to(rootfs: str, cwd: str) -> tuple[str, tuple[str, ...]]:
+    """(``cwd`` as a clean path, the folders that the way there goes through and leaves by ``..``).
+
+    runc makes the cwd by its words, from within (os.MkdirAll), and so makes these folders, too; and the kernel leaves a folder
+    for the one that it lies in, not for the one that a link to it lies in. RuntimeFault.
+    """
+    parts = [part for part in cwd.split("/") if part not in ("", ".")]
+    if ".." not in parts:
+        return absolute(cwd), ()
+    passed = ["/".join(parts[:i]) for i, part in enumerate(parts) if part == ".." and i]
+    try:
+        return "/" + resolve_in_root(rootfs, cwd), tuple(f"/{path}" for path in passed)
+    except (OSError, UnsafePathError) as error:
+        raise RuntimeFault(f"working dir {cwd} points to invalid target: {_reason(error)}") from None
+
+
 def make_cwd(rootfs: str, cwd: str, user: User) -> None:
     """A missing working folder is made, with its missing parents, as the user's own (0755), links resolved in the root.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
+from builder.text.quoting import quote
+
 _LENGTHS = {"sha256": 64, "sha384": 96, "sha512": 128}
 _HEX = frozenset("0123456789abcdef")
 
@@ -18,11 +20,11 @@ class Digest(str):
         """Check the form of ``text``; ValueError says what is wrong."""
         algorithm, colon, hexpart = text.partition(":")
         if not colon:
-            raise ValueError(f"invalid checksum digest format: {text!r}")
+            raise ValueError(f"invalid checksum digest format: {quote(text)}")
         if algorithm not in _LENGTHS:
-            raise ValueError(f"unsupported digest algorithm: {algorithm!r}")
+            raise ValueError(f"unsupported digest algorithm: {quote(algorithm)}")
         if len(hexpart) != _LENGTHS[algorithm] or not _HEX.issuperset(hexpart):
-            raise ValueError(f"invalid checksum digest length or form: {text!r}")
+            raise ValueError(f"invalid checksum digest length or form: {quote(text)}")
         return cls(text)
 
     @classmethod

@@ -15,6 +15,7 @@ from builder.oci.platform import Platform
 from builder.ops.llb_json import exec_digest, list_digest, selector_of
 from builder.solver.types import CacheMap, CacheMapDep, Manifest, OpContext, Result
 from builder.text.paths import rooted
+from builder.text.quoting import quote
 from builder.values import replace
 
 if TYPE_CHECKING:
@@ -139,5 +140,5 @@ class _Content:
             try:
                 digests.append(checksum(ref, path, options, context))
             except FileNotFoundError as e:
-                raise StepError(f'failed to calculate checksum of ref {ref.id}: "{path}": not found') from e
+                raise StepError(f"failed to calculate checksum of ref {ref.id}: {quote(path)}: not found") from e
         return list_digest(digests)

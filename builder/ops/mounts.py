@@ -23,6 +23,7 @@ from builder.errors import StepError
 from builder.graph.ops import NO_INPUT, CacheMount, Exec, Mount, SecretMount, SSHMount, TmpfsMount
 from builder.ops.refs import owned
 from builder.text.paths import clean
+from builder.text.quoting import quote
 from runtime import spec
 from runtime.errors import RuntimeFault
 from runtime.linux import mounts as kernel
@@ -94,7 +95,7 @@ class PreparedMounts:
         out = []
         for secret in self._op.secret_env:
             if not secret.id:
-                raise StepError(f'secret ID missing for "{secret.name}" environment variable')
+                raise StepError(f"secret ID missing for {quote(secret.name)} environment variable")
             value = self._session.secret(secret.id)
             if value is None and not secret.optional:
                 raise _no_secret(secret.id)
@@ -165,7 +166,7 @@ class PreparedMounts:
         try:
             fd = open_in_root(root_fd, selector, os.O_PATH)
         except OSError as e:
-            raise StepError(f'mount source "{selector}": {(e.strerror or str(e)).lower()}') from e
+            raise StepError(f"mount source {quote(selector)}: {(e.strerror or str(e)).lower()}") from e
         finally:
             os.close(root_fd)
         try:

@@ -149,9 +149,10 @@ def remote_context(text: str, build_args: Mapping[str, str]) -> GitSource | HTTP
 
 def context_name(name: str) -> str:
     """The name of a named context as sources carry it: ``docker.io/library/a:latest`` is ``a``. Raises ``ConvertError``."""
-    base, separator, platform = name.partition("::")
+    at = name.rfind("::")
+    base, platform = (name[:at], name[at:]) if at > name.rfind("]") else (name, "")  # not in [::1]:5000/a
     try:
-        return Reference.parse(base).familiar.removesuffix(":latest") + separator + platform
+        return Reference.parse(base).familiar.removesuffix(":latest") + platform
     except ValueError as e:
         raise ConvertError(f"invalid context name {name}: {e}") from None
 

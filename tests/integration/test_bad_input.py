@@ -345,3 +345,17 @@ def test_a_failed_export_leaves_no_half_file(context: Context, pybuild: Pybuild,
     assert_refused(pybuild("-o", f"type=oci,dest={small_disk}/i.tar", folder), "No space left on device")
     assert os.listdir(small_disk) == []
     pybuild.fsck()
+
+
+def test_a_path_in_an_error_is_one_line_however_it_is_called(refused: Callable[..., Done]) -> None:
+    refused('FROM scratch\nCOPY ["a\\nb", "/"]\n', '"/a\\nb": not found')
+    refused("FROM BASE\nRUN --mount=type=bind,source=a\x01b,target=/m true\n", '"/a\\x01b"')
+
+
+def test_text_that_is_no_dockerfile(refused: Callable[..., Done], pybuild: Pybuild) -> None:
+    for encoding in ("utf-16", "utf-16-be", "utf-32"):
+        assert_refused(pybuild("-", input="FROM scratch\n".encode(encoding)), "UTF-16 or UTF-32 text, it has to be UTF-8")
+    assert_refused(pybuild("-", input=b"FROM scratch\n\xff\xfe\n"), "unknown instruction: \ufffd\ufffd")
+    refused("FROM BASE\nWORKDIR /a\0b\n", 'invalid path "/a\\x00b": a path can\'t contain a NUL byte')
+    refused("FROM BASE\nRUN --network=host true\n", "network.host is not allowed", "hint: allow it with --allow network.host")
+    refused("FROM scratch\nCOPY --chown=app x /\n", 'can\'t look up the owner "app"', files={"x": ""})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,6 +51,17 @@ def test_a_step_changes_only_what_it_changes(built: Callable[..., Image]) -> Non
     assert files["two"].text == "one\n"
     assert files["three"].info.linkname == "one"
     assert "bin/busybox" not in _members(image.layers[-1]), "what a step did not touch is not in its layer"
+
+
+def test_the_layer_of_a_step_has_the_folders_that_the_way_to_its_working_folder_goes_through(built: Callable[..., Image]) -> None:
+    image = built("FROM BASE\nWORKDIR /w/../y\nRUN pwd > /where\n")
+    assert image.files()["where"].text == "/y\n"
+    assert [_folders(layer) - {"."} for layer in image.layers[-2:]] == [{"y"}, {"w"}]
+
+
+def _folders(layer: bytes) -> set[str]:
+    with tarfile.open(fileobj=io.BytesIO(layer)) as tar:
+        return {member.name for member in tar if member.isdir()}
 
 
 def _members(layer: bytes) -> set[str]:

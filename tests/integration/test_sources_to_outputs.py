@@ -7,6 +7,7 @@ is files alone (frontend/dockerui/namedcontext.go, resolveBaseImage).
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
@@ -119,3 +120,22 @@ def test_files_in_the_place_of_a_stage_are_no_image(
     outputs = (f"type=tar,dest={tmp_path}/t", f"type=local,dest={tmp_path}/l", "type=cacheonly")
     pybuild.ok(*flags(sources), *(word for spec in outputs for word in ("-o", spec)), folder)
     assert listed(tmp_path / "t") == {p.name for p in (tmp_path / "l").iterdir()} == files
+
+
+def test_a_registry_may_have_an_ipv6_address(
+    pybuild: Pybuild, context: Context, busybox_layout: str, tmp_path: Path
+) -> None:
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    server = Registry(str(tmp_path / "registry"), "[::1]")
+    try:
+        base = f"{server.host}/base:1"
+        given = ("--build-context", f"busybox=oci-layout://{busybox_layout}")
+        pybuild.ok(*given, "-t", base, "--push", context({"Dockerfile": "FROM busybox\n"}))
+        folder = context({"Dockerfile": f"FROM {base}\nRUN echo made > /made\n"})
+        pybuild.ok("-t", f"{server.host}/a/b:c", "--push", folder)
+        pybuild.ok("-o", f"type=oci,dest={tmp_path}/i.tar", context({"Dockerfile": f"FROM {server.host}/a/b:c\n"}))
+        assert "made" in read_image(tmp_path / "i.tar").files()
+        pybuild.ok("--build-context", f"{base}=docker-image://{server.host}/a/b:c", "-o", "type=cacheonly", folder)
+    finally:
+        server.stop()

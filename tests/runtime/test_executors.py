@@ -154,6 +154,21 @@ class TestUser:
         status = os.stat(f"{run.rootfs}/tmp/a/b")
         assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (1000, 1001, 0o755)
 
+    def test_folders_that_the_way_to_the_working_folder_goes_through_are_made_too(self, run) -> None:
+        """As by runc within the sandbox: root's, and the folder behind a link is left for the one it lies in."""
+        os.symlink("/tmp/a", f"{run.rootfs}/link")
+        os.mkdir(f"{run.rootfs}/tmp/a")
+        assert run("pwd", cwd="/w/v/../../y", user="app").out == "/y\n"
+        assert run("pwd", cwd="/../../y").out == "/y\n"
+        assert run("pwd", cwd="/link/../b").out == "/tmp/b\n"
+        for path, owner in (("w", 0), ("w/v", 0), ("y", 1000)):
+            status = os.stat(f"{run.rootfs}/{path}")
+            assert (status.st_uid, status.st_mode & 0o777) == (owner, 0o755)
+
+    def test_a_way_through_a_file_is_the_steps_failure(self, run) -> None:
+        result = run("true", cwd="/etc/passwd/../../y")
+        assert (result.code, "not a directory" in result.err) == (1, True)
+
     def test_a_working_folder_below_a_file_is_a_fault(self, run) -> None:
         with pytest.raises(RuntimeFault, match="working dir"):
             run("true", cwd="/bin/busybox/x")

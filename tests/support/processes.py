@@ -66,18 +66,18 @@ class Server:
 
 
 class Registry(Server):
-    """docker-registry on a free port of loopback; ``host`` is ``127.0.0.1:PORT``."""
+    """docker-registry on a free port of loopback; ``host`` is ``127.0.0.1:PORT``, or that of another ``address``."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, address: str = "127.0.0.1") -> None:
         os.makedirs(folder, exist_ok=True)
         config = os.path.join(folder, "config.yml")
         with open(config, "w", encoding="utf-8") as f:
             f.write(
                 "version: 0.1\nlog: {level: info}\n"
                 f"storage: {{filesystem: {{rootdirectory: {folder}/data}}, delete: {{enabled: true}}}}\n"
-                "http: {addr: '127.0.0.1:0'}\n"
+                f"http: {{addr: '{address}:0'}}\n"
             )
-        super().__init__(["docker-registry", "serve", config], r"listening on (127\.0\.0\.1:\d+)", cwd=folder)
+        super().__init__(["docker-registry", "serve", config], rf"listening on ({re.escape(address)}:\d+)", cwd=folder)
         self.host: str = self.match.group(1)
 
 

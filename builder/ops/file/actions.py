@@ -16,6 +16,7 @@ from builder.ops.file.errors import FileActionError, named
 from builder.ops.file.modes import BadModeError, parse_mode
 from builder.text.glob import contains_wildcards, split_wildcards
 from builder.text.paths import clean
+from builder.text.quoting import quote
 
 Ids = tuple[int, int]
 
@@ -136,7 +137,7 @@ def _mode_rule(action: CopyAction) -> Callable[[int], int] | None:
         try:
             return parse_mode(action.mode_text)
         except BadModeError as e:
-            raise FileActionError(f"invalid chmod parameter {action.mode_text!r}: {e}") from e
+            raise FileActionError(f"invalid chmod parameter {quote(action.mode_text)}: {e}") from e
     if action.mode is None:
         return None
     bits = action.mode & 0o7777

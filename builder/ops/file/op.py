@@ -326,7 +326,7 @@ class _Content:
             return checksum(ref, path, selection.options, context)
         except FileNotFoundError as e:
             missing = e.filename if isinstance(e.filename, str) else path
-            text = f'failed to calculate checksum of ref {ref.id}: "{missing}": not found'
+            text = f"failed to calculate checksum of ref {ref.id}: {quote(missing)}: not found"
             raise StepError(text, hint=_hint(ref, missing)) from e
         except (OSError, ValueError) as e:
             reason = (e.strerror or str(e)).lower() if isinstance(e, OSError) else str(e)

@@ -59,6 +59,9 @@ def test_names_are_compared_as_docker_shows_them(build: Build) -> None:
     target = build("FROM alpine:latest\n", named_contexts={"docker.io/library/alpine": "docker-image://busybox"}).targets[0]
     assert target.config.config.cmd == ("sh",)
     assert context_name("docker.io/library/a:latest") == "a"
+    assert context_name("docker.io/library/a:latest::linux/arm64") == "a::linux/arm64"
+    assert context_name("[::1]:5000/a") == "[::1]:5000/a"
+    assert context_name("[::1]:5000/a::linux/arm64") == "[::1]:5000/a::linux/arm64"
 
 
 def test_a_context_for_the_platform_goes_first(build: Build) -> None:
