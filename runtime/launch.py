@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from runtime.facts import Facts
     from runtime.spec import Cancelled
 
-# Seconds between two looks at the cancel event. An Event can't be polled together with pipes.
-
 _RLIMIT_NUMBERS = {
     "cpu": 0, "fsize": 1, "data": 2, "stack": 3, "core": 4, "rss": 5, "nproc": 6, "nofile": 7, "memlock": 8, "locks": 10,
     "sigpending": 11, "msgqueue": 12, "nice": 13, "rtprio": 14, "rttime": 15,

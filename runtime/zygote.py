@@ -170,7 +170,7 @@ def stop() -> None:
 
 
 def _launch() -> Zygote:
-    """``python -m runtime.zygote``: for callers that have threads already (the Python API, tests)."""
+    """A program of its own: for callers that have threads already (the Python API, tests)."""
     import sys
 
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -186,7 +186,8 @@ def _launch() -> Zygote:
         numbers = (theirs.fileno(), os.getpid(), words)
         theirs.set_inheritable(True)
         os.set_inheritable(words, True)
-        pid = os.posix_spawn(sys.executable, [sys.executable, "-c", code, *map(str, numbers), source], os.environ)
+        # -P: a module called socket in the working folder, a project's, is not the standard library's.
+        pid = os.posix_spawn(sys.executable, [sys.executable, "-P", "-c", code, *map(str, numbers), source], os.environ)
         os.set_inheritable(words, False)
     return Zygote(pid, ours, words)
 

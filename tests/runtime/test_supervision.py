@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -159,7 +160,7 @@ from runtime import executor, launch, zygote
 from runtime.errors import RuntimeFault
 from runtime.job import Job
 from runtime.linux import namespaces
-from runtime.spec import Process, Sandbox
+from runtime.spec import NEVER, Process, Sandbox
 early, name, rootfs = sys.argv[1:]
 if early == "early":
     namespaces.enter_private_mount_namespace()
@@ -167,12 +168,12 @@ if early == "early":
 def run(cwd, *command):
     found = bytearray()
     process = Process(command, ("PATH=/bin",), cwd)
-    try: executor.select(name).run(Sandbox(rootfs), process, lambda _, data: found.extend(data), threading.Event())
+    try: executor.select(name).run(Sandbox(rootfs), process, lambda _, data: found.extend(data), NEVER)
     except RuntimeFault: pass
     return found.decode()
 def bare(*command):
     found = bytearray()
-    launch.start(Job(command, "/mnt"), lambda _, data: found.extend(data), threading.Event())
+    launch.start(Job(command, "/mnt"), lambda _, data: found.extend(data), NEVER)
     return found.decode()
 """
 
@@ -205,14 +206,14 @@ def test_a_step_has_no_way_to_the_terminal_of_who_builds(run: Runner) -> None:
     script = """
 import fcntl, os, sys, termios, threading
 from runtime import executor, zygote
-from runtime.spec import Process, Sandbox
+from runtime.spec import NEVER, Process, Sandbox
 os.setsid()
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 assert os.open("/dev/tty", os.O_RDWR) > 2
 zygote.start()
 def show(stream, data): os.write(2, data)
 command = ("/bin/sh", "-c", "(echo typed >/dev/tty) 2>/dev/null && echo terminal; echo ran")
-executor.select(sys.argv[1]).run(Sandbox(sys.argv[2]), Process(command, ("PATH=/bin",)), show, threading.Event())
+executor.select(sys.argv[1]).run(Sandbox(sys.argv[2]), Process(command, ("PATH=/bin",)), show, NEVER)
 """
     ours, theirs = os.openpty()
     try:
@@ -279,6 +280,30 @@ def test_the_process_in_the_sandbox_killed_from_outside_is_an_exit_status(run: R
 
     result = run.run(("/bin/sh", "-c", f"echo ready; exec sleep {marker}"), listen=listen)
     assert (result.code, result.status.signal) == (137, 9)
+
+
+def test_no_module_of_a_project_is_imported_by_the_helper(run: Runner, tmp_path: Path) -> None:
+    """The working folder may be one that was cloned to be built: nothing of it runs but in a sandbox."""
+    (tmp_path / "runtime").mkdir()
+    for name in ("runtime/__init__", "socket", "select", "threading", "json"):
+        (tmp_path / f"{name}.py").write_text("open('imported', 'w')")
+    script = """
+import os, sys, threading
+from runtime import executor
+from runtime.spec import NEVER, Process, Sandbox
+os.chdir(sys.argv[3])
+command = Process(("/bin/sh", "-c", "exit 7"), ("PATH=/bin",))
+print(executor.select(sys.argv[1]).run(Sandbox(sys.argv[2]), command, print, NEVER).code)
+"""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script, run.name, run.rootfs, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": ROOT},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == "7\n", done.stderr
+    assert not (tmp_path / "imported").exists()
 
 
 def test_the_helper_is_refused_after_threads_have_started() -> None:
