@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from builder.cache.locks import step_lock
 from builder.cache.reading import is_intact, verified
 from builder.cache.record import COMMITTED, LAYER, LAZY, MERGE, CacheRecord, LayerBlob
-from builder.errors import IntegrityError, LayerError, PybuildError
+from builder.errors import DamagedBlobError, IntegrityError, LayerError, PybuildError
 from builder.files.types import NeedsParent
 from builder.state import cancel, trace
 from builder.state.threads import ahead, run, start
@@ -74,7 +74,7 @@ class LayerUnpacker:
                 with trace.span("cache", "unpack layer", record=record.id, diff_id=record.diff_id):
                     self._apply(record, progress)
             except (IntegrityError, LayerError) as e:
-                if isinstance(e, NeedsParent) or not self._drop_damaged_blob(record):
+                if isinstance(e, NeedsParent) or not self._drop_damaged_blob(record, e):
                     raise
                 self._apply(record, progress)
             self._changes.set_ready(record)
@@ -95,13 +95,19 @@ class LayerUnpacker:
         report = progress or self._providers.progress_of(blob.descriptor.digest)
         with self._reader.open(blob, provider) as blob_chunks:
             source = verified(_told(blob_chunks, blob, report), record.diff_id, blob.descriptor.digest)
-            with ahead(source) as chunks:
-                self._snapshotter.apply(record.snapshot, parent, chunks)
+            try:
+                with ahead(source) as chunks:
+                    self._snapshotter.apply(record.snapshot, parent, chunks)
+            except LayerError as e:
+                if not isinstance(e, NeedsParent):
+                    for _ in blob_chunks:
+                        cancel.checkpoint()  # to the end: if these are not the blob's bytes that is the error to tell
+                raise
         if report is not None:
             report(blob.descriptor, blob.descriptor.size, blob.descriptor.size, True)
 
-    def _drop_damaged_blob(self, record: CacheRecord) -> bool:
-        """After a failure: was it a stored blob that has rotten, and can it be had again?"""
+    def _drop_damaged_blob(self, record: CacheRecord, error: Exception) -> bool:
+        """After a failure: was it a stored blob that has rotten, and can it be had again? DamagedBlobError if it can't."""
         for blob in self._records.blobs(record.id):
             digest = blob.descriptor.digest
             if not self._content.has(digest) or is_intact(self._content, digest):
@@ -111,6 +117,7 @@ class LayerUnpacker:
             if self._providers.get(blob) is not None:
                 return True
             self._damage.drop(record.id, f"its blob {digest} does not have that digest")
+            raise DamagedBlobError(f"blob {digest} was damaged in the content store", hint="it was deleted: build again") from error
         return False
 
 
@@ -210,11 +217,9 @@ class Unlazier:
 
 def _told(chunks: Iterator[bytes], blob: LayerBlob, report: UnlazyProgress | None) -> Iterator[bytes]:
     """``chunks``, and ``report`` hears of each."""
-    if report is None:
-        yield from chunks
-        return
     done = 0
-    for chunk in chunks:
+    for chunk in chunks:  # and not "yield from": ``chunks`` is read on where this ends early
         done += len(chunk)
-        report(blob.descriptor, done, blob.descriptor.size, False)
+        if report is not None:
+            report(blob.descriptor, done, blob.descriptor.size, False)
         yield chunk

@@ -70,14 +70,12 @@ def _widen(fd: int) -> None:
 
 
 def _send(chunks: Iterable[bytes], fd: int) -> None:
-    """All chunks, also when the child has failed and reads no more: the caller's digests want the whole stream."""
-    alive = True
+    """All chunks, or until the child has failed and reads no more: what it failed of may be endless."""
     for chunk in chunks:
-        if alive:
-            try:
-                write_all(fd, chunk)
-            except BrokenPipeError:
-                alive = False
+        try:
+            write_all(fd, chunk)
+        except BrokenPipeError:
+            return
 
 
 def _child(tar: int, answer: int, folder: str, bottom: bool, lower: str | None) -> None:
