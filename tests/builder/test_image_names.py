@@ -50,7 +50,7 @@ def images(layout: Layout, database: Database) -> ImageStore:
 
 
 def image(content: ContentStore, text: str) -> Descriptor:
-    config = content.put(json.dumps({"created": text}).encode())
+    config = content.put(json.dumps({"created": "2026-01-01T00:00:00Z", "author": text}).encode())
     document = {"schemaVersion": 2, "config": {"mediaType": CONFIG, "digest": config, "size": 2}, "layers": []}
     data = json.dumps(document).encode()
     return Descriptor(MANIFEST, content.put(data), len(data))

@@ -40,11 +40,11 @@ class CountingRegistry(LayoutRegistry):
 
     def __init__(self, layout: str) -> None:
         super().__init__(layout)
-        self.sent: list[str] = []
+        self.layers_sent: list[str] = []
 
     def before_body(self, digest: str, handler: BaseHTTPRequestHandler, data: bytes) -> bytes:
         if digest in self.layers:
-            self.sent.append(digest)
+            self.layers_sent.append(digest)
         return data
 
 
@@ -56,7 +56,7 @@ def test_nothing_is_pulled_for_a_step_that_no_runtime_can_run(pybuild: Pybuild, 
             "RUN can't be executed here: no way to run a sandbox: runc not found; crun not found; bwrap not found",
             "apt install runc",
         )
-        assert server.sent == []
+        assert server.layers_sent == []
 
 
 def test_a_runtime_asked_for_by_name_that_would_be_no_sandbox_is_refused(
@@ -68,7 +68,7 @@ def test_a_runtime_asked_for_by_name_that_would_be_no_sandbox_is_refused(
         assert_refused(
             done, "RUN can't be executed here: crun needs a devices cgroup here", "use --runtime runc or --runtime bwrap"
         )
-        assert server.sent == []
+        assert server.layers_sent == []
         assert WithoutCgroups(pybuild.root)(folder).code == 0
 
 
@@ -90,4 +90,4 @@ def test_options_that_can_not_be_had_are_refused_before_anything_is_pulled(
         folder = context({"Dockerfile": f"FROM {server.host}/base:1\nRUN true\n"})
         done = WithoutCgroups(pybuild.root)("--cgroup-parent", "x", "--runtime", "bwrap", folder)
         assert_refused(done, "RUN can't be executed here: bwrap can't honour --cgroup-parent", "use --runtime runc")
-        assert server.sent == []
+        assert server.layers_sent == []
