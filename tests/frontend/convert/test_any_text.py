@@ -5,10 +5,12 @@ from __future__ import annotations
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
+from builder.cli.report import failure
 from builder.graph.vertex import Graph
 from frontend.convert import ConvertOptions, ResolvedImage, convert
 from frontend.errors import FrontendError
-from frontend.requests import check, list_targets
+from frontend.excerpt import excerpt
+from frontend.requests import check, list_targets, outline
 from tests.support.anyjson import spoilt
 
 from .conftest import AMD64, World
@@ -115,3 +117,30 @@ def test_a_base_image_may_have_any_config(config: bytes) -> None:
         error = str(e)
     event(error[:40])
     assert "\n" not in error
+
+
+_ENCODINGS = st.sampled_from(("utf-16", "utf-16-be", "utf-32", "latin-1"))
+_BYTES = st.one_of(
+    st.binary(max_size=120),
+    st.binary(max_size=60).map(lambda data: b"FROM busybox\nENV A=" + data),
+    st.builds(lambda t, e: t.encode(e, "replace"), st.text(max_size=60), _ENCODINGS),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(_BYTES)
+def test_any_bytes_are_a_dockerfile_or_refused(data: bytes) -> None:
+    """By all doors; the display of the error and its excerpt can be written, whatever it quotes."""
+    options = ConvertOptions(build_platform=AMD64)
+    shown = ""
+    for ask in (
+        lambda: convert(data, options, AnyImage()),
+        lambda: list_targets(data),
+        lambda: outline(data, options, AnyImage()),
+        lambda: check(data, options, AnyImage()).error_text(),
+    ):
+        try:
+            ask()
+        except FrontendError as e:
+            shown += str(e) + excerpt("Dockerfile", data, e.ranges)
+    assert failure(shown).encode()
