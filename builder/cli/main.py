@@ -31,11 +31,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args in (["--version"], ["-v"], ["version"]):
         print(f"pybuild {VERSION}")
         return 0
-    from builder.cli.signals import Signals
+    from builder.cli.signals import INTERRUPTED, Signals
     from builder.state.cancel import scope
 
-    with Signals() as signals, scope(signals.token):
-        return signals.exit_code(_ended(args, recover=argv is None))
+    signals = Signals()
+    try:
+        with signals, scope(signals.token):
+            return signals.exit_code(_ended(args, recover=argv is None))
+    except KeyboardInterrupt:
+        # It came before the command had begun, or after it had ended. Python would end itself by SIGINT, whatever the signal was.
+        sys.stderr.write("ERROR: canceled\n")
+        return signals.exit_code(INTERRUPTED)
 
 
 def _ended(args: list[str], *, recover: bool) -> int:

@@ -118,3 +118,11 @@ def test_a_dead_terminal_is_left_and_anything_else_kept(monkeypatch: pytest.Monk
             os.close(fd)
     assert os.read(read, 10) == b"told"
     os.close(read)
+
+
+def test_a_signal_before_the_command_has_begun_ends_it_as_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The handler is there before the first line that could be interrupted in order."""
+    from builder.cli import main
+
+    monkeypatch.setattr(main, "_ended", lambda args, recover: signal.raise_signal(signal.SIGTERM))
+    assert main.main(["images"]) == 143
