@@ -183,8 +183,12 @@ def _outputs(bench: Bench, machine: Pybuild, at: int, built: Outcome) -> Iterato
     owned = {path: replace(item, owner=(0, 0)) for path, item in tar.items()}
     pairs = (
         ("oci", oci, "docker", docker),
-        # Of extended attributes images keep file capabilities alone, as containerd's writer of layers does.
-        ("oci", oci, "tar", {path: replace(item, xattrs=_capabilities(item)) for path, item in tar.items()}),
+        (
+            "oci",
+            {path: _in_layers(item) for path, item in oci.items()},
+            "tar",
+            {path: _in_layers(item) for path, item in tar.items()},
+        ),
         # As with buildx, a folder belongs to whoever asked for it.
         ("tar", owned, "local", local),
     )
@@ -193,5 +197,8 @@ def _outputs(bench: Bench, machine: Pybuild, at: int, built: Outcome) -> Iterato
             yield Failure(OUTPUTS, at, f"left: {left_name}; right: {right_name}\n" + "\n".join(f"  {line}" for line in lines))
 
 
-def _capabilities(item: listing.Item) -> tuple[tuple[str, bytes], ...]:
-    return tuple(pair for pair in item.xattrs if pair[0] == "security.capability")
+def _in_layers(item: listing.Item) -> listing.Item:
+    """What layers say of a file: of extended attributes the capabilities (as containerd's writer does), and of a folder not the
+    time alone: one that is otherwise as below is in no layer (BuildKit's sameDirent), and a RUN mounts stubs into /etc."""
+    xattrs = tuple(pair for pair in item.xattrs if pair[0] == "security.capability")
+    return replace(item, xattrs=xattrs, mtime=0 if item.kind == "folder" else item.mtime)
