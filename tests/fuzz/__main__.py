@@ -11,8 +11,10 @@ import tempfile
 import time
 
 from tests.fuzz.builds import VARIANTS, Variant, Workshop
-from tests.fuzz.changes import scenario
+from tests.fuzz.changes import changed
+from tests.fuzz.generate import generate
 from tests.fuzz.invariants import check
+from tests.fuzz.mend import scenario
 from tests.fuzz.report import describe
 from tests.fuzz.shrink import shrink
 from tests.support import bases
@@ -30,7 +32,7 @@ def main() -> int:
     seeds = range(seed, seed + given.count) if given.count else itertools.count(seed)
     if given.show:
         for number in seeds:
-            print(describe(scenario(number, given.changes)))
+            print(describe(changed(generate(number), given.changes)))
         return 0
     with tempfile.TemporaryDirectory(prefix="pybuild-fuzz-") as folder:
         os.chmod(folder, 0o755)
@@ -50,7 +52,7 @@ def run(shop: Workshop, seeds: range | itertools.count[int], changes: int, *, sh
     began = time.monotonic()
     try:
         for number, seed in enumerate(seeds, 1):
-            tried = scenario(seed, changes)
+            tried = scenario(seed, changes, shop)
             for failure in check(tried, shop, usable):
                 failed += 1
                 small = shrink(tried, failure, lambda s, only: check(s, shop, usable, only)) if shrinking else (tried, failure)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from builder.values import dataclass, field
 from tests.fuzz import trees
 from tests.fuzz.cases import Case, Stage
-from tests.support.cli import Done, Pybuild
+from tests.support.cli import REPOSITORY, Done, Pybuild
 
 EPOCH = "1700000000"
 """SOURCE_DATE_EPOCH of all builds whose images are compared; every file of a context is older."""
@@ -44,17 +44,42 @@ VARIANTS = (
 )
 
 
+# $1 the file for /etc/subuid, $2 an empty folder, $3 the account, $4 words: folders that the account needs, $5 words: those above
+# them that are closed to it. Each closed one is covered by an empty folder that is open, with the needed ones put back into it.
+_BECOME = """
+set -e
+mount --bind "$1" /etc/subuid; mount --bind "$1" /etc/subgid
+mount -t tmpfs none "$2"
+for path in $4; do mkdir -p "$2$path"; mount --bind "$path" "$2$path"; done
+for path in $5; do mount -t tmpfs -o mode=755 none "$path"; done
+for path in $4; do mkdir -p "$path"; mount --bind "$2$path" "$path"; done
+who=$3; shift 5
+exec setpriv --reuid "$who" --regid "$who" --clear-groups -- "$@"
+"""
+
+
 @dataclass(frozen=True)
 class AsAccount(Pybuild):
-    """The command of an ordinary account with subordinate ids, in a mount namespace where /etc/subuid names them."""
+    """The command of an ordinary account with subordinate ids, in a mount namespace where /etc/subuid names them and where the
+    account can get to the interpreter and the code, also if those lie in root's home."""
 
     def command(self, *args: str) -> list[str]:
-        sub = os.path.join(os.path.dirname(self.root), "subids")
-        with open(sub, "w", encoding="ascii") as f:
+        home = os.path.dirname(self.root)
+        with open(f"{home}/subids", "w", encoding="ascii") as f:
             f.write(_SUBIDS)
-        script = 'mount --bind "$0" /etc/subuid && mount --bind "$0" /etc/subgid && exec "$@"'
-        become = ["setpriv", "--reuid", str(ACCOUNT), "--regid", str(ACCOUNT), "--clear-groups", "--"]
-        return ["unshare", "-m", "sh", "-c", script, sub, *become, sys.executable, "-m", "builder", *args]
+        os.makedirs(f"{home}/needed", exist_ok=True)
+        needed = {os.path.realpath(p) for p in (sys.base_prefix, sys.prefix, REPOSITORY)}
+        closed = {top for p in needed if (top := _closed(p))}
+        among = sorted(p for p in needed if any(p.startswith(top + "/") for top in closed))
+        words = [f"{home}/subids", f"{home}/needed", str(ACCOUNT), " ".join(among), " ".join(sorted(closed))]
+        return ["unshare", "-m", "sh", "-c", _BECOME, "sh", *words, sys.executable, "-m", "builder", *args]
+
+
+def _closed(path: str) -> str:
+    """The highest folder above ``path`` that others may not pass through."""
+    parts = path.split("/")
+    above = ["/".join(parts[:n]) for n in range(2, len(parts))]
+    return next((p for p in above if not os.stat(p).st_mode & 0o001), "")
 
 
 @dataclass(frozen=True)

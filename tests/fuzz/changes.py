@@ -11,14 +11,12 @@ from collections.abc import Callable
 
 from builder.values import replace
 from tests.fuzz.cases import Case, Change, Scenario, Stage
-from tests.fuzz.generate import ALL, generate
 from tests.fuzz.trees import Node, mtime_of, tidy
 
 
-def scenario(seed: int, count: int, features: frozenset[str] = ALL) -> Scenario:
-    """The case of that seed with ``count`` changes after it; the last goes back to an earlier case when there are three."""
-    first = generate(seed, features)
-    rng = random.Random(seed ^ 0x5EED)
+def changed(first: Case, count: int) -> Scenario:
+    """``first`` and ``count`` changes to it, by its seed; now and then one goes back to an earlier state."""
+    rng = random.Random(first.seed ^ 0x5EED)
     changes: list[Change] = []
     now = first
     while len(changes) < count:

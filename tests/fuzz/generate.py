@@ -162,8 +162,12 @@ class _Generator:
     def ignore(self) -> tuple[str, ...] | None:
         if self.chance(0.65):
             return None
-        names = [os.path.basename(p) for p in self.context if "\\" not in p and "[" not in p] or ["a"]
-        paths = [p for p in self.context if "\\" not in p and "[" not in p] or ["a"]
+        plain = [p for p in self.context if "\\" not in p and "[" not in p]
+        if self.chance(0.8):  # what is not copied by its name: the build goes on without it
+            text = "".join(line for s in self.stages for line in s.lines)
+            plain = [p for p in plain if p.split("/")[0] not in text]
+        names = [os.path.basename(p) for p in plain] or ["none"]
+        paths = plain or ["none"]
         forms: list[Callable[[], str]] = [
             lambda: self.r.choice(paths),
             lambda: "**/" + self.r.choice(names),
@@ -184,7 +188,6 @@ class _Generator:
         self.context = self.tree(self.r.randint(4, 14))
         if self.has("named"):
             self.named = self.tree(self.r.randint(2, 5))
-        ignore = self.ignore()
         head: list[str] = []
         args: list[tuple[str, str]] = []
         if self.chance(0.15):
@@ -195,6 +198,7 @@ class _Generator:
         for number in range(self.r.choice([1, 2, 2, 3, 3, 4])):
             self.stage(number)
         self.gather()
+        ignore = self.ignore()
         for name in ("GA", "LA", "LB"):
             if self.chance(0.4):
                 args.append((name, self.word()))
@@ -248,7 +252,7 @@ class _Generator:
         pool = [f"/{name}/", f"/{name}/", f"/{name}", f"{name}/", f"./{name}", f"/opt/{name}/sub/", "/"]
         if s.folders:
             pool += [self.r.choice(s.folders) + "/", self.r.choice(s.folders), self.r.choice(s.folders) + "/" + name]
-        if s.files:
+        if s.files and self.chance(0.3):
             pool.append(self.r.choice(s.files))
         if s.links:
             pool += [self.r.choice(s.links) + "/"] * 2
@@ -297,6 +301,8 @@ class _Generator:
     def copying(self, s: _Stage, keyword: str, flags: list[str], sources: list[str], destination: str) -> str:
         if len(sources) > 1 and not destination.endswith("/"):
             destination += "/"
+        if "--parents" in flags and self.chance(0.95):
+            sources = [s for s in sources if s.strip("./")] or ["*"]  # BuildKit requires a name for each
         words = [*(_word(source) for source in sources), destination]
         plain = not any(set(source) & set(" \t#") or source[0] in "-<~" for source in sources)
         body = " ".join(words) if plain and self.chance(0.8) else json.dumps(words, ensure_ascii=False)
@@ -454,6 +460,8 @@ class _Generator:
         more = self.command(s) if self.chance(0.3) else None
         if more:
             command = f"{command} ;{self.r.choice([' ', ' ' + chr(92) + chr(10) + '  '])}{more}"
+        if self.chance(0.85):
+            command += " || true"  # what is thought to be there may not be
         if self.chance(0.12) and "\n" not in command:
             return "RUN " + json.dumps(["sh", "-c", command], ensure_ascii=False)
         if self.chance(0.05):

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.fuzz.builds import VARIANTS, Variant, Workshop
-from tests.fuzz.changes import scenario
 from tests.fuzz.invariants import check
+from tests.fuzz.mend import scenario
 from tests.fuzz.report import describe
 from tests.fuzz.shrink import shrink
 from tests.support import bases
@@ -50,7 +50,7 @@ def test_the_variant_can_be_compared_here(variant: Variant, usable: dict[str, st
 @pytest.mark.parametrize("seed", range(SEED, SEED + COUNT))
 def test_a_scenario_keeps_the_rules(seed: int, shop: Workshop, usable: dict[str, str]) -> None:
     variants = [v for v in VARIANTS if not usable[v.name]]
-    tried = scenario(seed, CHANGES)
+    tried = scenario(seed, CHANGES, shop)
     failures = check(tried, shop, variants)
     if failures:
         smaller = shrink(tried, failures[0], lambda s, only: check(s, shop, variants, only), most=40)
