@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli import REPOSITORY, Done, Pybuild, assert_refused
+from tests.support.oci import Entry, layer_tar
 from tests.support.registries import ClosedRegistry, EmptyRegistry, TamperingRegistry
 
 pytestmark = pytest.mark.integration
@@ -289,7 +290,9 @@ def small_disk(tmp_path: Path) -> Iterator[str]:
     [
         ("a step", "RUN dd if=/dev/zero of=/big bs=1M count=18 && echo written"),
         ("a copy", "COPY big /big"),
-        ("many files", "RUN for i in $(seq 400); do dd if=/dev/zero of=/f$i bs=64k count=1 2>/dev/null || exit 1; done"),
+        ("many files", "RUN for i in $(seq 400); do dd if=/dev/zero of=/f$i bs=64k count=1 || exit 1; done"),
+        ("an archive of files that each fit", "ADD many.tar /many/"),
+        ("a step that does not mind", "RUN dd if=/dev/zero of=/big bs=64k count=400; true"),
     ],
 )
 def test_a_full_disk_fails_clearly_and_is_no_damage(
@@ -298,10 +301,14 @@ def test_a_full_disk_fails_clearly_and_is_no_damage(
     pybuild = Pybuild(f"{small_disk}/root")
     filler = Path(small_disk, "filler")
     filler.write_bytes(bytes(8 << 20))
-    folder = context({"Dockerfile": f"FROM {busybox}\nRUN echo before > /before\n{step}\n", "big": os.urandom(18 << 20)})
+    dockerfile = f"FROM {busybox}\nRUN echo before > /before\n{step}\n"
+    many = layer_tar([Entry(f"f{n}", bytes(64 << 10)) for n in range(400)])
+    folder = context({"Dockerfile": dockerfile, "big": os.urandom(18 << 20), "many.tar": many})
     done = pybuild("-t", "never", folder)
     assert_refused(done)
-    assert re.search("No space left on device|disk is full", done.err)
+    assert re.search("(?i)no space left on device|disk is full", done.err)
+    status = os.statvfs(small_disk)
+    assert status.f_bavail * status.f_frsize > 8 << 20, "what the failed step wrote is there after the build has ended"
     assert pybuild.ok("images", "-q").out.strip() == ""
     pybuild.fsck()
 
