@@ -118,6 +118,52 @@ def test_a_fifo_for_the_accounts_of_an_image_is_refused_and_not_waited_for(refus
     refused("FROM BASE\nRUN rm /etc/passwd && mkfifo /etc/passwd\nRUN true\n", text)
 
 
+@pytest.mark.parametrize(
+    ("name", "flags", "env"),
+    [
+        ("Dockerfile", (), {}),
+        (".dockerignore", (), {}),
+        ("Dockerfile.dockerignore", (), {}),
+        ("other", ("-f", "FOLDER/other"), {}),
+        ("secret", ("--secret", "id=x,src=FOLDER/secret"), {}),
+        ("key", ("--ssh", "default=FOLDER/key"), {}),
+        ("pybuild.toml", (), {"PYBUILD_CONFIG": "FOLDER/pybuild.toml"}),
+        ("index.json", ("--build-context", "base=oci-layout://FOLDER"), {}),
+        ("index.json", ("--cache-from", "type=local,src=FOLDER"), {}),
+        ("index.json", ("--cache-to", "type=local,dest=FOLDER"), {}),
+        ("index.json", ("-o", "type=oci,tar=false,dest=FOLDER"), {}),
+        ("ca.pem", (), {"PYBUILD_CONFIG": "FOLDER/certificates.toml"}),
+        ("ca.pem", (), {"SSL_CERT_FILE": "FOLDER/ca.pem"}),
+    ],
+)
+def test_a_fifo_in_the_place_of_a_file_is_refused_and_not_waited_for(
+    pybuild: Pybuild, context: Context, name: str, flags: tuple[str, ...], env: dict[str, str]
+) -> None:
+    base = "base" if "--build-context" in flags else "127.0.0.1:1/none" if name == "ca.pem" else "scratch"
+    folder = context({
+        "Dockerfile": f"FROM {base}\nCOPY pybuild.toml* certificates.toml /\n",
+        "certificates.toml": '[registry."127.0.0.1:1"]\nhttp = false\nca = ["ca.pem"]\n',
+    })
+    if name == "Dockerfile":
+        os.unlink(f"{folder}/{name}")
+    os.mkfifo(f"{folder}/{name}")
+    given = [f.replace("FOLDER", folder) for f in flags]
+    done = pybuild(*given, folder, cwd=folder, env={k: v.replace("FOLDER", folder) for k, v in env.items()})
+    assert f"{name} is not a regular file" in done.err
+    assert done.code == (0 if "--cache-from" in flags else 1)
+
+
+def test_a_fifo_for_docker_s_configuration_is_refused_and_not_waited_for(
+    pybuild: Pybuild, context: Context, busybox_layout: str, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "config.json")
+    env = {"DOCKER_CONFIG": str(tmp_path)}
+    with ClosedRegistry(busybox_layout) as server:
+        done = pybuild(context({"Dockerfile": f"FROM {server.host}/closed:1\n"}), env=env)
+    assert_refused(done, "config.json is not a regular file", code=None)
+    pybuild.ok(context({"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"}), env=env)
+
+
 def test_unknown_flag_of_an_instruction(refused: Callable[..., Done]) -> None:
     refused("FROM BASE\nCOPY --form=x a b\n", "unknown flag: --form", "did you mean from?", "Dockerfile:2")
 
