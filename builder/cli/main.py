@@ -42,6 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # It came before the command had begun, or after it had ended. Python would end itself by SIGINT, whatever the signal was.
         sys.stderr.write("ERROR: canceled\n")
         return signals.exit_code(INTERRUPTED)
+    finally:
+        # Where a KeyboardInterrupt passed out of an exec() of a string (every dataclass and namedtuple is made by one, so imports
+        # are full of them), CPython remembers it as unhandled, though we handled it, and its end would be death by SIGINT. The
+        # next exec() makes it forget (run_eval_code_obj in pythonrun.c).
+        exec("")
 
 
 def _ended(args: list[str], *, recover: bool) -> int:

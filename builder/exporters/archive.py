@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 from builder.errors import UsageError
 from builder.exporters.image import WrittenImage
 from builder.oci.documents import OCI_INDEX, descriptor_json
+from builder.oci.manifest import MAX_MANIFEST
 from builder.oci.reference import Reference
 from builder.state.atomic import replacing
 from builder.text import gojson
 from builder.values import dataclass, replace
+from runtime.errors import UnsafePathError
+from runtime.linux.named import read_named
 
 if TYPE_CHECKING:
     from builder.content.store import ContentStore
@@ -74,11 +77,10 @@ def write_oci_folder(content: ContentStore, image: WrittenImage, names: Sequence
 
 def _read_manifests(dest: str) -> list[dict[str, Any]]:
     try:
-        with open(os.path.join(dest, "index.json"), "rb") as f:
-            doc = json.load(f)
+        doc = json.loads(read_named(os.path.join(dest, "index.json"), MAX_MANIFEST))
     except FileNotFoundError:
         return []
-    except (ValueError, RecursionError) as e:
+    except (ValueError, RecursionError, UnsafePathError) as e:
         raise UsageError(f"{dest} has an index.json that is not one of an OCI layout: {e}") from e
     found = doc.get("manifests") if isinstance(doc, dict) else None
     if not isinstance(found, list) or not all(isinstance(d, dict) and isinstance(d.get("annotations") or {}, dict) for d in found):
