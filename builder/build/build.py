@@ -24,12 +24,12 @@ from builder.state.cancel import Token, checkpoint, current, scope
 if TYPE_CHECKING:
     import queue
 
+    from builder.build.answer import Answer
     from builder.build.request import BuildRequest
     from builder.graph.vertex import Graph
     from builder.solver.explain import Miss
     from builder.solver.plan import Plan
     from builder.worker import Worker
-    from frontend.convert import ConvertOptions, MetaResolver
 
 
 class Build:
@@ -102,12 +102,13 @@ class Build:
         with self._opened(sink) as pipeline:
             return Graph(tuple(t.edge for t in pipeline.convert().targets if t.edge is not None))
 
-    @contextmanager
-    def reading(self, sink: Sink = ignore) -> Iterator[tuple[bytes, ConvertOptions, MetaResolver]]:
-        """The Dockerfile's text and what the frontend needs for questions about it (``frontend.requests``)."""
+    def answer(self, method: str, sink: Sink = ignore) -> Answer:
+        """What ``--call=METHOD`` asks about the Dockerfile: ``check``, ``outline`` or ``targets``. Nothing is built."""
+        from builder.build.answer import answer, check_method
+
+        check_method(method)
         with self._opened(sink) as pipeline:
-            inputs = pipeline.read()
-            yield inputs.dockerfile, pipeline.options(), pipeline.resolver()
+            return answer(method, pipeline.read().dockerfile, pipeline.options(), pipeline.resolver())
 
     def _run_for(self, waiting: queue.SimpleQueue[Event | None]) -> None:
         try:

@@ -47,6 +47,12 @@ class BuildResult:
         image = self.images[0]
         return image.top.digest if len(image.manifests) > 1 else image.manifests[0].config.digest
 
+    def metadata(self) -> bytes:
+        """What buildx writes to --metadata-file: JSON about the first image; an empty object where there is none."""
+        from builder.build.metadata import metadata_json
+
+        return metadata_json(self)
+
 
 class BuildError(PybuildError):
     """A build failed once its Dockerfile was read: ``cause`` says how, name and text of the Dockerfile are for an excerpt.

@@ -41,23 +41,39 @@ class Root:
 
     @classmethod
     def open(
-        cls, path: str | None = None, *, config: Config | str | None = None, runtime: str | None = None, repair: bool = True
+        cls,
+        path: str | None = None,
+        *,
+        config: Config | str | None = None,
+        runtime: str | None = None,
+        repair: bool = True,
+        to_prune: bool = False,
     ) -> Root:
         """Open ``path`` (None: PYBUILD_ROOT or the default one), made where it is missing.
 
         ``config`` is a Config, or a file in buildkitd.toml's form (None: PYBUILD_CONFIG, or the defaults). ``runtime`` names the
         sandbox of steps; None: the best that works here. To be called before the process starts threads: it enters a mount
         namespace of its own. ``repair`` False is for ``check``: what a copy of the folder lost is told then, and not made good.
-        StoreError, UsageError.
+        ``to_prune``: what was set aside for a disk without a free byte is freed first. StoreError, UsageError.
         """
         from builder.config import Config
         from builder.sources.providers import connect
         from builder.worker import open_worker
 
+        if to_prune:
+            from builder.state.layout import Layout, default_root
+            from builder.state.reserve import spend
+
+            spend(Layout(os.path.abspath(path) if path else default_root()))
         settings = config if isinstance(config, Config) else Config.load(config or None)
         worker = open_worker(os.path.abspath(path) if path else None, settings, runtime, repair=repair)
         connect(worker)
         return cls(worker)
+
+    @property
+    def ignored_settings(self) -> tuple[str, ...]:
+        """Keys of the configuration that are a daemon's, and mean nothing here."""
+        return self.worker.config.ignored
 
     def close(self) -> None:
         """Let go of everything: refs of this root are worthless afterwards."""
@@ -110,11 +126,18 @@ class Root:
 
         return remove_image(self.worker, name)
 
-    def save_image(self, name: Reference, write: Callable[[bytes], object], *, form: str = "docker") -> None:
-        """A named image as an archive (``form`` docker or oci), handed to ``write`` in pieces. NotFoundError."""
+    def save_image(self, name: Reference, dest: str | Callable[[bytes], object], *, form: str = "docker") -> None:
+        """A named image as an archive (``form`` docker or oci): to the file ``dest``, whole or not at all (``-``: standard output),
+        or handed to it in pieces. NotFoundError, UsageError."""
         from builder.build.store import save_image
 
-        save_image(self.worker, name, form, write)
+        if not isinstance(dest, str):
+            save_image(self.worker, name, form, dest)
+            return
+        from builder.exporters.sink import output_file
+
+        with output_file(dest, form) as write:
+            save_image(self.worker, name, form, write)
 
     def usage(self, filters: Sequence[str] = ()) -> list[UsageRecord]:
         """What the cache holds, oldest first; filters as buildkitd's (``type==regular``)."""
@@ -139,3 +162,19 @@ class Root:
         log = StepLog(self.worker.database, "", "")
         last = log.last()
         return None if last is None else (last, log.misses(last))
+
+
+def default_root() -> str:
+    """The state folder that ``Root.open`` takes for None: PYBUILD_ROOT, /var/lib/pybuild for root, $XDG_DATA_HOME/pybuild."""
+    from builder.state import layout
+
+    return layout.default_root()
+
+
+def restart_after(error: Exception, path: str) -> None:
+    """For a command line whose command ended with ``error``: if that came of a damaged database in the state folder ``path``,
+    become the same command again, which writes the database anew first. Returns if it did not, or if that was tried already."""
+    from builder.state.layout import Layout
+    from builder.state.recovery import restart
+
+    restart(error, Layout(os.path.abspath(path)).database)

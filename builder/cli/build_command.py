@@ -8,13 +8,12 @@ from typing import Any
 
 import click
 
-from builder.build import request as r
+from builder import IMAGE_TYPES, BuildRequest, OutputSpec, UsageError
+from builder import flags as words
 from builder.cli.common import state_options
 from builder.cli.docker_flags import check_docker_flags, default_platforms, docker_options, proxy_args
 from builder.cli.goflags import FlagCommand, switch
 from builder.cli.pull_flag import pull_option
-from builder.errors import UsageError
-from builder.exporters.types import IMAGE_TYPES, OutputSpec
 
 BUILD_OPTIONS: list[Callable[[Any], Any]] = [
     click.option("-f", "--file", default="", metavar="PATH", help="The Dockerfile (default: CONTEXT/Dockerfile; - is stdin)."),
@@ -100,31 +99,31 @@ def graph(context: str, form: str, **flags: Any) -> int:
     return run.graph(build_request(context, flags), form, flags)
 
 
-def build_request(context: str, flags: dict[str, Any]) -> r.BuildRequest:
+def build_request(context: str, flags: dict[str, Any]) -> BuildRequest:
     """The values of a build's flags. UsageError, UnsupportedError."""
     check_docker_flags(flags)
-    sockets, keys = r.parse_ssh(flags["ssh"], os.environ)
-    return r.BuildRequest(
+    sockets, keys = words.parse_ssh(flags["ssh"], os.environ)
+    return BuildRequest(
         context=context,
         file=flags["file"],
         target=flags["target"],
-        tags=tuple(dict.fromkeys(r.parse_tag(t) for t in flags.get("tag", ()))),
-        build_args=proxy_args(r.parse_build_args(flags["build_arg"], os.environ), os.environ),
-        labels=r.parse_labels(flags["label"]),
-        platforms=r.parse_platforms(flags["platform"] or default_platforms(os.environ)),
+        tags=tuple(dict.fromkeys(words.parse_tag(t) for t in flags.get("tag", ()))),
+        build_args=proxy_args(words.parse_build_args(flags["build_arg"], os.environ), os.environ),
+        labels=words.parse_labels(flags["label"]),
+        platforms=words.parse_platforms(flags["platform"] or default_platforms(os.environ)),
         outputs=_outputs(flags),
         no_cache=_no_cache(flags),
         pull=flags["pull"],
-        network=r.parse_network(flags["network"]),
-        add_hosts=r.parse_add_hosts(flags["add_host"]),
-        ulimits=r.parse_ulimits(flags["ulimit"]),
-        shm_size=r.parse_size(flags["shm_size"], "shm-size") if flags["shm_size"] else 0,
+        network=words.parse_network(flags["network"]),
+        add_hosts=words.parse_add_hosts(flags["add_host"]),
+        ulimits=words.parse_ulimits(flags["ulimit"]),
+        shm_size=words.parse_size(flags["shm_size"], "shm-size") if flags["shm_size"] else 0,
         cgroup_parent=flags["cgroup_parent"],
-        build_contexts=r.parse_pairs(flags["build_context"], "build-context"),
-        secrets=tuple(r.parse_secret(t) for t in flags["secret"] if t),
+        build_contexts=words.parse_pairs(flags["build_context"], "build-context"),
+        secrets=tuple(words.parse_secret(t) for t in flags["secret"] if t),
         ssh=sockets,
         ssh_keys=keys,
-        allow=r.parse_allow(flags["allow"]) | ({"network.host"} if flags["network"] == "host" else set()),  # as buildx does
+        allow=words.parse_allow(flags["allow"]) | ({"network.host"} if flags["network"] == "host" else set()),  # as buildx does
         max_parallelism=flags.get("max_parallelism", 0),
         **_caches(flags),
     )
@@ -135,12 +134,10 @@ def _caches(flags: dict[str, Any]) -> dict[str, Any]:
     asked = flags.get("cache_from") or flags.get("cache_to")
     if not asked and not any(t.startswith("BUILDKIT_INLINE_CACHE") for t in flags["build_arg"]):
         return {}
-    from builder.cli.cache_flags import parse_cache_from, parse_cache_to
-
-    build_args = r.parse_build_args(flags["build_arg"], os.environ)
+    build_args = words.parse_build_args(flags["build_arg"], os.environ)
     return {
-        "cache_from": parse_cache_from(flags.get("cache_from", ())),
-        "cache_to": parse_cache_to(flags.get("cache_to", ()), build_args),
+        "cache_from": words.parse_cache_from(flags.get("cache_from", ())),
+        "cache_to": words.parse_cache_to(flags.get("cache_to", ()), build_args),
     }
 
 
@@ -159,9 +156,7 @@ def _outputs(flags: dict[str, Any]) -> tuple[OutputSpec, ...]:
     if not specs and (flags.get("tag") or asks_for_digest):
         specs = [OutputSpec("image")]
     if flags.get("annotation"):
-        from builder.exporters.annotations import parse_flags
-
-        pairs = parse_flags(flags["annotation"])
+        pairs = words.parse_annotations(flags["annotation"])
         specs = [OutputSpec(s.type, s.dest, s.attrs + pairs) if s.type in IMAGE_TYPES else s for s in specs]
     return tuple(specs)
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from builder import PrunePolicy, UsageError
+from builder import flags as words
 from builder.cli.common import open_root, state_options
 from builder.cli.tables import ago, human_size, table
-from builder.errors import UsageError
 from builder.values import asdict
 
 if TYPE_CHECKING:
-    from builder.cache.types import UsageRecord
+    from builder import UsageRecord
 
 _FILTERS = "Like type=regular, id=abc, description~=RUN, inuse=false, unused-for=24h; all given ones must match."
 
@@ -28,9 +28,7 @@ _FILTERS = "Like type=regular, id=abc, description~=RUN, inuse=false, unused-for
 @state_options
 def du(filters: tuple[str, ...], verbose: bool, form: str, **flags: Any) -> int:
     """Show what the cache holds."""
-    from builder.cache.filters import from_flags
-
-    selectors, unused = from_flags(filters)
+    selectors, unused = words.parse_filters(filters)
     with open_root(flags) as root:
         records = root.usage(selectors)
     records = [r for r in records if not unused or (r.last_used_at or 0) <= time.time() - unused]
@@ -64,28 +62,17 @@ def du(filters: tuple[str, ...], verbose: bool, form: str, **flags: Any) -> int:
 @state_options
 def prune(filters: tuple[str, ...], force: bool, verbose: bool, form: str, everything: bool, **flags: Any) -> int:
     """Remove cache that is not in use."""
-    from builder.build.request import parse_size
-    from builder.cache.filters import from_flags
-    from builder.cache.types import PrunePolicy
-    from builder.config import parse_duration
-    from builder.state.layout import Layout, default_root
-    from builder.state.reserve import spend
-
-    try:
-        duration = parse_duration(flags["keep_duration"]) if flags["keep_duration"] else 0.0
-    except ValueError as e:
-        raise UsageError(f"invalid --keep-duration: {e}") from e
+    duration = words.parse_duration(flags["keep_duration"], "keep-duration") if flags["keep_duration"] else 0.0
     sizes = {
-        k: parse_size(flags[k], k.replace("_", "-")) if flags[k] else 0
+        k: words.parse_size(flags[k], k.replace("_", "-")) if flags[k] else 0
         for k in ("reserved_space", "max_used_space", "min_free_space")
     }
-    selectors, unused = from_flags(filters)
+    selectors, unused = words.parse_filters(filters)
     policy = PrunePolicy(all=everything, keep_duration=max(duration, unused), filters=selectors, **sizes)
     as_json = _is_json(form)
     if not force and sys.stdin.isatty() and not click.confirm("WARNING! This will remove cache that is not in use. Continue?"):
         return 1
-    spend(Layout(os.path.abspath(flags["root"]) if flags["root"] else default_root()))
-    with open_root(flags) as root:
+    with open_root(flags, to_prune=True) as root:
         removed = root.prune(policy)
     if as_json:
         for record in removed:

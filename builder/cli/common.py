@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from builder.build.root import Root
+    from builder import Root
 
 
 def state_options(f: Any) -> Any:
@@ -19,11 +19,12 @@ def state_options(f: Any) -> Any:
     return click.option("--root", default="", metavar="DIR", help="State folder (default: PYBUILD_ROOT).")(f)
 
 
-def open_root(flags: dict[str, Any], *, repair: bool = True) -> Root:
+def open_root(flags: dict[str, Any], *, repair: bool = True, to_prune: bool = False) -> Root:
     """The state folder that the flags name. To be called before any thread starts: it enters a mount namespace."""
-    from builder.build.root import Root
+    from builder import Root
 
-    root = Root.open(flags["root"] or None, config=flags["config"] or None, runtime=flags["runtime"], repair=repair)
-    if ignored := root.worker.config.ignored:
+    where, config = flags["root"] or None, flags["config"] or None
+    root = Root.open(where, config=config, runtime=flags["runtime"], repair=repair, to_prune=to_prune)
+    if ignored := root.ignored_settings:
         sys.stderr.write(f"[Warning] the configuration's keys of a daemon mean nothing here: {', '.join(ignored)}\n")
     return root

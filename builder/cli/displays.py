@@ -6,8 +6,7 @@ import os
 import sys
 from typing import Protocol
 
-from builder.errors import UsageError
-from builder.progress.events import Event
+from builder import Event, UsageError
 
 
 class Display(Protocol):

@@ -13,11 +13,9 @@ from typing import Any
 
 import click
 
-from builder.build import request as r
+from builder import UnsupportedError, read_user_file
+from builder import flags as words
 from builder.cli.goflags import switch
-from builder.errors import UnsupportedError
-from runtime.errors import UnsafePathError
-from runtime.linux.named import read_named
 
 _SILENT = ("compress", "rm", "force-rm")
 _WARNED = {
@@ -54,8 +52,8 @@ def check_docker_flags(flags: Mapping[str, Any]) -> None:
         raise UnsupportedError("--policy is not supported: source policies")
     if others := [name for name in flags.get("builder", ()) if name not in ("", "default")]:
         raise UnsupportedError(f"--builder={others[0]} is not supported: there is one builder, this process, called default")
-    attests = [r.parse_attest(text) for text in flags.get("attest", ())]
-    attests += [r.shorthand_attest(kind, flags[kind]) for kind in ("provenance", "sbom") if flags.get(kind)]
+    attests = [words.parse_attest(text) for text in flags.get("attest", ())]
+    attests += [words.shorthand_attest(kind, flags[kind]) for kind in ("provenance", "sbom") if flags.get(kind)]
     for kind, wanted in reversed(dict(reversed(attests)).items()):  # of two for one kind the first counts
         if wanted:
             hint = f"--{kind}=false is accepted" if kind in ("provenance", "sbom") else ""
@@ -83,8 +81,8 @@ def proxy_args(build_args: Mapping[str, str], environ: Mapping[str, str]) -> dic
     """
     folder = environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
     try:
-        data = read_named(os.path.join(folder, "config.json"), _MAX_CONFIG)
-    except (OSError, UnsafePathError):
+        data = read_user_file(os.path.join(folder, "config.json"), _MAX_CONFIG)
+    except OSError:
         return dict(build_args)
     if b'"proxies"' not in data:
         return dict(build_args)

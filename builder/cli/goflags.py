@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from builder.errors import UsageError
+from builder import UsageError
 from builder.text.strconv import parse_bool
 
 

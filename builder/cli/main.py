@@ -31,12 +31,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args in (["--version"], ["-v"], ["version"]):
         print(f"pybuild {VERSION}")
         return 0
+    from builder import cancel
     from builder.cli.signals import INTERRUPTED, Signals
-    from builder.state.cancel import scope
 
     signals = Signals()
     try:
-        with signals, scope(signals.token):
+        with signals, cancel.scope(signals.token):
             return signals.exit_code(_ended(args, recover=argv is None))
     except KeyboardInterrupt:
         # It came before the command had begun, or after it had ended. Python would end itself by SIGINT, whatever the signal was.
@@ -50,14 +50,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _ended(args: list[str], *, recover: bool) -> int:
-    from builder.state.layout import default_root
+    from builder import default_root
 
     # Before a user namespace is entered, in which everybody is root.
     usual_root = default_root()
     debug = "--debug" in args or "-D" in args
     try:
         if debug or "PYBUILD_TRACE" in os.environ:
-            from builder.state import trace
+            from builder import trace
 
             trace.start(os.environ, debug=debug)
         return _run(args)
@@ -71,21 +71,22 @@ def _ended(args: list[str], *, recover: bool) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as e:
-        from builder.cli.failures import describe_failure
+        from builder import describe
+        from builder.cli.report import failure_text
 
         if recover:
             _recover(e, args, usual_root)
         if debug:
             import traceback
 
-            from builder.state import trace
+            from builder import trace
             from builder.text.redact import redact_text
 
             sys.stderr.write("".join(f"debug: {line}\n" for line in trace.stop()))
             sys.stderr.write(redact_text(traceback.format_exc()))
-        text, code = describe_failure(e)
-        sys.stderr.write(text)
-        return code
+        failure = describe(e)
+        sys.stderr.write(failure_text(failure))
+        return failure.exit_code
 
 
 def _recover(error: Exception, args: list[str], usual_root: str) -> None:
@@ -94,8 +95,7 @@ def _recover(error: Exception, args: list[str], usual_root: str) -> None:
     name, rest = _command(args)
     if name in ("help", "fsck") or any(_is_stream(arg) for arg in rest):
         return
-    from builder.state.layout import Layout
-    from builder.state.recovery import restart
+    from builder import restart_after
 
     root = ""
     for at, arg in enumerate(rest):
@@ -103,7 +103,7 @@ def _recover(error: Exception, args: list[str], usual_root: str) -> None:
             root = rest[at + 1] if at + 1 < len(rest) else ""
         elif arg.startswith("--root="):
             root = arg.removeprefix("--root=")
-    restart(error, Layout(os.path.abspath(root) if root else usual_root).database)
+    restart_after(error, root or usual_root)
 
 
 def _is_stream(arg: str) -> bool:

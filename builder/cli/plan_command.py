@@ -14,9 +14,7 @@ from builder.cli.docker_flags import docker_options
 from builder.cli.goflags import FlagCommand
 
 if TYPE_CHECKING:
-    from builder.build.request import BuildRequest
-    from builder.solver.explain import Miss
-    from builder.solver.plan import PlannedVertex
+    from builder import BuildRequest, Miss, PlannedVertex
 
 WOULD_RUN = 10
 """Exit code of ``plan``. No error has it: those end with 1, click's with 2, signals with more than 128."""
@@ -51,7 +49,7 @@ def why(context: str | None, as_json: bool, **flags: Any) -> int:
 
     title = ""
     if context is None:
-        from builder.errors import UsageError
+        from builder import UsageError
 
         if given := _given():
             raise UsageError(f"{given} says what to build: a CONTEXT is missing", hint="see `pybuild why --help`")

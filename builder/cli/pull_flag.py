@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from builder.cli.goflags import Switch
-from builder.text.strconv import parse_bool
 
 if TYPE_CHECKING:
-    from builder.sources.pull import PullPolicy
+    from builder import PullPolicy
 
 
 def pull_option(f: Any) -> Any:
@@ -23,15 +22,10 @@ def pull_policy(value: str | bool | PullPolicy) -> bool | PullPolicy:
     """The flag's value; alone it is true. click.BadParameter."""
     if not isinstance(value, str):
         return value
-    if value in ("always", "missing"):
-        return value == "always"
-    try:
-        return parse_bool(value)
-    except ValueError:
-        pass
-    from builder.sources.pull import parse_pull
+    from builder import UsageError
+    from builder import flags as words
 
     try:
-        return parse_pull(value)
-    except ValueError as e:
+        return words.parse_pull(value)
+    except UsageError as e:
         raise click.BadParameter(str(e)) from None

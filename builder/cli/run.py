@@ -5,29 +5,20 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from builder.build.build import Build
-from builder.build.limits import check_ulimits
+from builder import UsageError, Warned
 from builder.cli.common import open_root
 from builder.cli.displays import is_for_programs, open_display
-from builder.errors import UsageError
-from builder.progress.events import Warned
 from builder.text import gojson
 from builder.text.redact import redact_text
 
 if TYPE_CHECKING:
-    from builder.build.request import BuildRequest
-    from builder.build.result import BuildResult
-
-METHODS = ("build", "check", "lint", "outline", "targets")
+    from builder import Build, BuildRequest, BuildResult
 
 
 def build(request: BuildRequest, flags: dict[str, Any]) -> int:
     """Build, show it, write what tools read after it; the exit code."""
-    from builder.exporters.export import check_outputs
-
-    check_outputs(request.outputs, multi=len(request.platforms) > 1)
+    request.check()
     _check_files(request, flags)
-    check_ulimits(request.ulimits)
     with open_root(flags) as root:
         job = root.build(request)
         job.explained = flags["explain"]
@@ -66,33 +57,20 @@ def graph(request: BuildRequest, form: str, flags: dict[str, Any]) -> int:
 
 def call(request: BuildRequest, method: str, form: str, flags: dict[str, Any]) -> int:
     """Answer a question about the Dockerfile on standard output; 1 if a check found something."""
-    from frontend import requests
-
-    if method not in METHODS:
-        raise UsageError(f"--call={method} is not supported", hint="methods are build, check, outline, targets")
     as_json = _format(form)
     with open_root(flags) as root:
         display = open_display(flags["progress"], quiet=flags["quiet"])
         try:
-            with root.build(request).reading(display) as (text, options, resolver):
-                if method == "targets":
-                    targets = requests.list_targets(text)
-                    answer, doc, error, status = targets.text(), targets.json(), "", 0
-                elif method == "outline":
-                    outline = requests.outline(text, options, resolver)
-                    answer, doc, error, status = outline.text(), outline.json(), "", 0
-                else:
-                    result = requests.check(text, options, resolver)
-                    answer, doc, error, status = result.text(), result.json(), result.error_text(), result.status
+            answer = root.build(request).answer(method, display)
         finally:
             display.close()
     # The JSON forms repeat the Dockerfile as it is, for programs; people are shown no credentials.
-    sys.stdout.write(gojson.text(doc, indent=2) if as_json else redact_text(answer))
+    sys.stdout.write(gojson.text(answer.document, indent=2) if as_json else redact_text(answer.text))
     sys.stdout.flush()
-    if error and not as_json:
-        error = redact_text(error)
+    if answer.error and not as_json:
+        error = redact_text(answer.error)
         sys.stderr.write(f"ERROR: {error}" if error.endswith("\n") else f"ERROR: {error}\n")
-    return status
+    return answer.status
 
 
 def _format(form: str) -> bool:
@@ -118,7 +96,7 @@ def _check_files(request: BuildRequest, flags: dict[str, Any]) -> None:
     """Names that can't be written are refused before the build; an id of an earlier build does not outlive one that fails."""
     if not flags["iidfile"] and not flags["metadata_file"]:
         return
-    from builder.state.userfile import find_place
+    from builder import find_place
 
     if flags["metadata_file"]:
         find_place(flags["metadata_file"])
@@ -148,15 +126,13 @@ def _write_files(result: BuildResult, flags: dict[str, Any]) -> None:
     if flags["iidfile"]:
         _write(flags["iidfile"], str(result.image_id).encode())
     if flags["metadata_file"]:
-        from builder.build.metadata import metadata_json
-
-        _write(flags["metadata_file"], metadata_json(result))
+        _write(flags["metadata_file"], result.metadata())
     if flags["quiet"]:
         print(result.image_id)
 
 
 def _write(path: str, data: bytes) -> None:
-    from builder.state.userfile import user_file
+    from builder import user_file
 
     with user_file(path) as write:
         write(data)

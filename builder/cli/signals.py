@@ -14,7 +14,7 @@ import threading
 import time
 from types import FrameType
 
-from builder.state.cancel import Token
+from builder import Token
 
 INTERRUPTED = 128 + signal.SIGINT
 _OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

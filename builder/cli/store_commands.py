@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
+from builder import NotFoundError
 from builder.cli.common import open_root, state_options
-from builder.errors import NotFoundError
 
 _SHORT = 12
 
@@ -51,13 +51,13 @@ def images(as_json: bool, quiet: bool, **flags: Any) -> int:
 @state_options
 def rmi(names: tuple[str, ...], **flags: Any) -> int:
     """Remove images from the own store. Their layers stay in the cache; `pybuild prune` frees them."""
-    from builder.build.request import parse_tag
+    from builder import flags as words
 
     with open_root(flags) as root:
         for name in names:
-            if not root.remove_image(parse_tag(name)):
+            if not root.remove_image(words.parse_tag(name)):
                 raise NotFoundError(f"no such image: {name}", hint="`pybuild images` lists them")
-            print(f"Untagged: {parse_tag(name).familiar}")
+            print(f"Untagged: {words.parse_tag(name).familiar}")
     return 0
 
 
@@ -68,9 +68,8 @@ def rmi(names: tuple[str, ...], **flags: Any) -> int:
 @state_options
 def save(name: str, output: str, form: str, **flags: Any) -> int:
     """Write an image of the own store to an archive, for `docker load` or `skopeo copy`."""
-    from builder.build.request import parse_tag
-    from builder.exporters.sink import output_file
+    from builder import flags as words
 
-    with open_root(flags) as root, output_file(output, form) as write:
-        root.save_image(parse_tag(name), write, form=form)
+    with open_root(flags) as root:
+        root.save_image(words.parse_tag(name), output, form=form)
     return 0

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from builder.values import asdict
 
 if TYPE_CHECKING:
-    from builder.solver.explain import Difference, Miss
-    from builder.solver.plan import PlannedVertex
+    from builder import Difference, Miss, PlannedVertex
 
 _SHOWN_FILES = 20
 _SHOWN_VALUE = 80

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.build import request as r
+from builder.build import flags as r
 from builder.errors import UsageError
 from builder.graph.ops import Ulimit
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from builder.build.request import SecretSpec, parse_secret
-from builder.cli.cache_flags import parse_cache_from, parse_cache_to
+from builder.build.flags import parse_cache_from, parse_cache_to, parse_secret
+from builder.build.request import SecretSpec
 from builder.errors import UsageError
 from builder.exporters.types import OutputSpec
 from builder.text.fields import Values, flag_fields, key_values

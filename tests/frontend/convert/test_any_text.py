@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from builder.cli.report import failure
+from builder import Failure
+from builder.cli.report import failure_text
 from builder.graph.vertex import Graph
 from frontend.convert import ConvertOptions, ResolvedImage, convert
 from frontend.errors import FrontendError
@@ -143,4 +144,4 @@ def test_any_bytes_are_a_dockerfile_or_refused(data: bytes) -> None:
             ask()
         except FrontendError as e:
             shown += str(e) + excerpt("Dockerfile", data, e.ranges)
-    assert failure(shown).encode()
+    assert failure_text(Failure(shown)).encode()

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from builder.cli.cache_flags import parse_cache_from, parse_cache_to
+from builder.build.flags import parse_cache_from, parse_cache_to
 from builder.content.types import Compression
 from builder.errors import PybuildError, UnsupportedError
 from builder.oci.digest import Digest
