@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from builder.cache.reading import is_intact
 from builder.cache.record import DIFF, LAYER, LAZY, MUTABLE, CacheRecord, contradiction
-from builder.errors import PybuildError
+from builder.errors import CancelledError, PybuildError
 from builder.oci.digest import Digest
 from builder.state import cancel
 
@@ -52,10 +52,14 @@ class StoreCheck:
         self._layout = layout
 
     def damage(self, *, verify: bool = False) -> list[str]:
-        """What is damaged in the store, a line each, sorted; ``verify``: every blob is read, and its digest compared. While other
-        processes work, what they are making looks unfinished. CancelledError."""
+        """What is damaged in the store, a line each, sorted; ``verify``: every blob is read and its digest compared, and the
+        files of the layers that have one with what is in it. While other processes work, what they are making looks unfinished.
+        CancelledError."""
         # What else a damaged database says would be read for nothing.
-        return self._integrity() or sorted([*self._copied.problems(), *self._record_damage(), *self._blob_damage(verify)])
+        if broken := self._integrity():
+            return broken
+        found = [*self._copied.problems(), *self._record_damage(), *self._blob_damage(verify)]
+        return sorted([*found, *self._changed_snapshots()] if verify else found)
 
     def garbage(self) -> list[str]:
         """What nothing needs and the next ``prune`` takes, a line each, sorted."""
@@ -125,6 +129,30 @@ class StoreCheck:
                 out.append(f"blob {digest}: {size} bytes, expected {sizes[digest]}")
             elif verify and not self._is_intact(digest):
                 out.append(f"blob {digest}: its bytes have another digest")
+        return out
+
+    def _changed_snapshots(self) -> list[str]:
+        """Layers whose files are not those of their blobs any more. Only what has a sound blob here can be told."""
+        from builder.cache.reading import verified
+        from builder.cache.verify import difference
+
+        out: list[str] = []
+        for record in self._records.all().values():
+            cancel.checkpoint()
+            blob = next((b.descriptor.digest for b in record.blobs if self._content.has(b.descriptor.digest)), None)
+            ready = record.kind == LAYER and record.state not in (LAZY, MUTABLE) and self._snapshotter.exists(record.snapshot)
+            if blob is None or record.diff_id is None or not ready or not self._is_intact(blob):
+                continue
+            try:
+                with self._snapshotter.mount(record.snapshot) as folder:
+                    path = difference(verified(self._content.chunks(blob), record.diff_id, blob), folder)
+            except (PybuildError, OSError) as e:
+                if isinstance(e, CancelledError):
+                    raise
+                out.append(f"record {record.id}: its files can't be compared with blob {blob}: {e}")
+                continue
+            if path is not None:
+                out.append(f"record {record.id}: /{path} is not what blob {blob} has there")
         return out
 
     def _is_intact(self, digest: Digest) -> bool:

@@ -98,7 +98,7 @@ def prune(filters: tuple[str, ...], force: bool, verbose: bool, form: str, every
 
 
 @click.command("fsck", context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--verify", is_flag=True, help="Read every blob and compare its digest.")
+@click.option("--verify", is_flag=True, help="Read every blob, compare its digest, and its layer's files.")
 @state_options
 def fsck(verify: bool, **flags: Any) -> int:
     """Check the state folder: exit code 1 and a line for each problem. What the next prune takes is listed, and no problem."""

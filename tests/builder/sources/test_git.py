@@ -10,6 +10,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from builder.errors import AuthError, CancelledError, IntegrityError, NotFoundEr
 from builder.graph.ops import GitSource
 from builder.session import Session
 from builder.sources.git import GitFetcher
+from builder.sources.gitcli import Git
 from builder.state.cancel import Token, scope
 from builder.values import replace
 from builder.worker import Worker
@@ -352,6 +354,19 @@ def test_credentials_of_an_address_are_shown_and_kept_nowhere(worker: Worker, du
     with pytest.raises(SourceError) as e:
         GitFetcher(worker, Session(), GitSource(url + "/nowhere.git"), log=logged.append).resolve()
     assert "s3cret" not in str(e.value) + str(e.value.hint) + repr(logged)
+
+
+def test_whatever_git_prints_is_masked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A helper of git's, or a server, may say what git itself would not."""
+    program = tmp_path / "git"
+    program.write_text("#!/bin/sh\necho 'fatal: t0ken of http://me:s3cret@host/x' >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    logged: list[bytes] = []
+    with pytest.raises(SourceError) as e:
+        Git(secrets=("t0ken",), log=logged.append).run("fetch")
+    assert str(e.value) == "git fetch: fatal: xxxxx of http://xxxxx:xxxxx@host/x"
+    assert b"".join(logged) == b"fatal: xxxxx of http://xxxxx:xxxxx@host/x\n"
 
 
 def test_a_token_is_sent_as_a_header_to_its_remote_only(worker: Worker, dumb: str, area: str) -> None:
