@@ -23,6 +23,7 @@ from builder.cache.record import (
 )
 from builder.cache.refs import ImmutableRef, MutableRef
 from builder.errors import NotFoundError, StoreError
+from builder.text.redact import redact_text
 from builder.values import replace
 
 if TYPE_CHECKING:
@@ -218,8 +219,12 @@ class Access:
             ref.release()
 
 
-def _record(kind: str, state: str, parents: tuple[str, ...], **more: Any) -> CacheRecord:
-    """A record that begins now, with a snapshot of its own name; ``more``: its other fields."""
+def _record(kind: str, state: str, parents: tuple[str, ...], *, description: str = "", **more: Any) -> CacheRecord:
+    """A record that begins now, with a snapshot of its own name; ``more``: its other fields. The description may be a command, with
+    the URLs that are in it."""
     new = os.urandom(12).hex()
     now = time.time()
-    return CacheRecord(id=new, kind=kind, state=state, snapshot=new, parents=parents, created_at=now, last_used=now, **more)
+    shown = redact_text(description)
+    return CacheRecord(
+        id=new, kind=kind, state=state, snapshot=new, parents=parents, description=shown, created_at=now, last_used=now, **more
+    )
