@@ -342,6 +342,39 @@ def test_hooks_configuration_and_environment_of_the_host_do_not_count(
     assert not os.path.exists(f"{tmp_path}/ran")
 
 
+def test_nothing_that_a_repository_names_is_executed(tmp_path: Path, area: str) -> None:
+    """Hooks, a monitor of files, helpers for credentials and for protocols: all are programs that its folder may name."""
+    repository = Repository(f"{area}/programs")
+    commit = repository.commit(a="one")
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\necho $0 >> {tmp_path}/ran\n")
+    program.chmod(0o755)
+    for name in ("post-checkout", "post-index-change"):
+        os.makedirs(f"{repository.folder}/.git/hooks", exist_ok=True)
+        os.symlink(program, f"{repository.folder}/.git/hooks/{name}")
+    git(repository.folder, "config", "core.fsmonitor", str(program))
+    git(repository.folder, "config", "credential.helper", str(program))
+    ours = Git(git_dir=f"{repository.folder}/.git", work_tree=repository.folder)
+    ours.run("checkout", "--quiet", commit, "--")
+    ours.run("status")
+    with pytest.raises(SourceError, match="transport 'ext' not allowed"):
+        ours.with_(config={"protocol.ext.allow": "always"}).run("ls-remote", "--", f"ext::{program}")
+    ours.succeeds("credential", "fill")
+    assert not (tmp_path / "ran").exists()
+    git(repository.folder, "status")
+    assert (tmp_path / "ran").exists(), "the program would be found"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("GIT_CONFIG_NOSYSTEM", "1"), ("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_ATTR_NOSYSTEM", "1"), ("HOME", "/dev/null"),
+     ("GIT_TERMINAL_PROMPT", "0"), ("GIT_SSH", None), ("GIT_PROXY_COMMAND", None), ("LD_PRELOAD", None)],
+)  # fmt: skip
+def test_git_sees_nothing_of_the_host_s_settings(name: str, value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "of the host")
+    assert Git()._environment().get(name) == value
+
+
 def test_credentials_of_an_address_are_shown_and_kept_nowhere(worker: Worker, dumb: str, repository: Repository) -> None:
     repository.commit(a="one")
     logged: list[bytes] = []
