@@ -359,7 +359,8 @@ def test_nothing_that_a_repository_names_is_executed(tmp_path: Path, area: str) 
     ours.run("status")
     with pytest.raises(SourceError, match="transport 'ext' not allowed"):
         ours.with_(config={"protocol.ext.allow": "always"}).run("ls-remote", "--", f"ext::{program}")
-    ours.succeeds("credential", "fill")
+    # An empty name forgets all helpers before it.
+    assert ours.run("config", "--get-all", "credential.helper") == f"{program}\n\n"
     assert not (tmp_path / "ran").exists()
     git(repository.folder, "status")
     assert (tmp_path / "ran").exists(), "the program would be found"
