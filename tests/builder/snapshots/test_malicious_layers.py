@@ -9,7 +9,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
@@ -216,6 +216,21 @@ def test_members_count_and_so_do_headers_without_one(outside: str, layer: Layer,
     for chunks in (layer(*[(f"f{n}", b"") for n in range(10)]), [*headers, header(Entry("y")), END]):
         with pytest.raises(LayerError, match="more than 9 entries"):
             unpack(chunks, f"{outside}/layer", bottom=True, limits=Limits(entries=9))
+
+
+def test_what_follows_the_end_has_an_end(outside: str, root_only: None) -> None:
+    taken = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal taken
+        yield header(Entry("x")) + END
+        while taken < 1000:
+            taken += 1
+            yield bytes(1000)
+
+    with pytest.raises(LayerError, match="more than 5000 bytes behind its end"):
+        unpack(endless(), f"{outside}/layer", bottom=True, limits=Limits(total=5000))
+    assert taken == 6
 
 
 def test_a_file_larger_than_the_disk_is_refused_before_it_is_written(outside: str, root_only: None) -> None:
