@@ -252,7 +252,14 @@ class FullDisk:
 
 def test_files_go_before_their_row_where_the_disk_is_full(manager: CacheManager, monkeypatch: pytest.MonkeyPatch) -> None:
     work = manager.new(None)
-    FullDisk(manager, monkeypatch, failures=1)
+    snapshot, delete = work.record.snapshot, manager.records.delete
+
+    def full(*args: Any) -> Any:
+        if manager.snapshotter.exists(snapshot):
+            raise StoreError("database or disk is full")
+        return delete(*args)
+
+    monkeypatch.setattr(manager.records, "delete", full)
     work.release()
     assert list(manager.snapshotter.keys()) == []
     assert manager.records.get(work.id) is None

@@ -254,9 +254,12 @@ def test_of_a_subdir_the_content_becomes_the_root(worker: Worker, daemon: str, r
     assert content(worker, replace(source, subdir="../..")) == {"a": "one", "sub/deep/b": "two", "sub/deep/deep/c": "three"}
 
 
-def test_a_subdir_leads_through_no_link(worker: Worker, daemon: str, repository: Repository) -> None:
+def test_a_subdir_leads_through_no_link(worker: Worker, daemon: str, repository: Repository, tmp_path: Path) -> None:
+    """The folder outside is the test's own: without the guard all that is in it is moved away."""
+    outside = tmp_path / "outside"
+    (outside / "ssl").mkdir(parents=True)
     repository.commit(real__a="one")
-    os.symlink("/etc", f"{repository.folder}/out")
+    os.symlink(outside, f"{repository.folder}/out")
     os.symlink("real", f"{repository.folder}/in")
     repository.commit()
     source = GitSource(remote(daemon, repository))
@@ -266,6 +269,7 @@ def test_a_subdir_leads_through_no_link(worker: Worker, daemon: str, repository:
     with pytest.raises(NotFoundError, match='failed to lstat "nowhere"'):
         content(worker, replace(source, subdir="nowhere"))
     assert content(worker, replace(source, subdir="real")) == {"a": "one"}
+    assert os.listdir(outside) == ["ssl"]
 
 
 # ------------------------------------------------------------------------------------------------ submodules
