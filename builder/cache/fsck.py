@@ -137,11 +137,26 @@ class StoreCheck:
         from builder.cache.verify import difference
 
         out: list[str] = []
-        for record in self._records.all().values():
+        records = self._records.all()
+
+        def has_files(record: CacheRecord | None) -> bool:
+            return record is not None and record.state not in (LAZY, MUTABLE) and self._snapshotter.exists(record.snapshot)
+
+        def is_mountable(record: CacheRecord | None) -> bool:
+            """Layers are unpacked side by side: one may be there while one below it is not yet."""
+            while has_files(record):
+                assert record is not None
+                if record.parent is None:
+                    return True
+                record = records.get(record.parent)
+            return False
+
+        for record in records.values():
             cancel.checkpoint()
             blob = next((b.descriptor.digest for b in record.blobs if self._content.has(b.descriptor.digest)), None)
-            ready = record.kind == LAYER and record.state not in (LAZY, MUTABLE) and self._snapshotter.exists(record.snapshot)
-            if blob is None or record.diff_id is None or not ready or not self._is_intact(blob):
+            if blob is None or record.diff_id is None or record.kind != LAYER or not is_mountable(record):
+                continue
+            if not self._is_intact(blob):
                 continue
             try:
                 with self._snapshotter.mount(record.snapshot) as folder:
