@@ -27,7 +27,7 @@ class Failure:
     text: str
 
 
-def check(scenario: Scenario, shop: Workshop, variants: Sequence[Variant], only: str = "") -> list[Failure]:
+def check(shop: Workshop, variants: Sequence[Variant], scenario: Scenario, only: str = "") -> list[Failure]:
     """All failures of a scenario. ``only`` names an invariant, and the others are not looked at where that saves builds."""
     with shop.bench(scenario.first) as bench:
         return list(_checks(scenario, bench, variants, only))
@@ -104,8 +104,10 @@ def _plan(code: int, out: str, err: str, outcome: Outcome, at: int) -> Iterator[
         if how == "failed":
             how = "ran"
         said = step["verdict"]
-        if not is_step(name) or (how == "nothing" and not outcome.ok):
-            continue  # a base has nothing to do that could be cached; or the build ended before
+        if not outcome.ok and (said, how) != ("cached", "ran"):
+            continue  # where a build fails, what was under way below the failing step is shown as BuildKit's vertexStream shows it
+        if not is_step(name):
+            continue  # a base has nothing to do that could be cached
         if {"cached": "cached", "run": "ran"}.get(said, how) != how:
             wrong.append(f"  plan: {said}, build: {how}: {name}")
     if wrong:
