@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tarfile
 import tempfile
@@ -19,6 +20,8 @@ from tests.support.cli import REPOSITORY, Done, Pybuild
 
 EPOCH = "1700000000"
 """SOURCE_DATE_EPOCH of all builds whose images are compared; every file of a context is older."""
+HUNG = -1
+"""The exit code of a command that did not end."""
 ACCOUNT = 65534
 """The ordinary account. It needs a name, newuidmap insists on one."""
 _PROBE = (Stage("s0", "base", ("RUN id -u > /uid && chown 1000:1001 /uid",)),)
@@ -186,13 +189,13 @@ class Bench:
         archive = os.path.join(os.path.dirname(machine.root), f"{self._number}.tar")
         output = f"type=oci,dest={archive},rewrite-timestamp=true"
         flags = ["--progress=rawjson", "-o", output, *variant.flags, *self.flags(machine)]
-        done = machine("build", *flags, env={"SOURCE_DATE_EPOCH": EPOCH})
+        done = _ended(machine, "build", *flags)
         self._tally["failed" if done.code else "succeeded"] += 1
         manifest = _manifest(archive) if done.code == 0 else ""
         return Outcome(done.code, manifest, archive, _message(done.err), _steps(done.err), _readable(done.err))
 
     def plan(self, machine: Pybuild) -> Done:
-        return machine("plan", "--json", *self.flags(machine), env={"SOURCE_DATE_EPOCH": EPOCH})
+        return _ended(machine, "plan", "--json", *self.flags(machine))
 
     def flags(self, machine: Pybuild) -> list[str]:
         """What the case is, for any command that takes the flags of a build."""
@@ -202,6 +205,14 @@ class Bench:
         if not self.case.inside:
             out.append(f"--file={where}/Dockerfile")
         return [*out, f"--secret=id=tok,src={where}/token", f"{where}/context"]
+
+
+def _ended(machine: Pybuild, *args: str) -> Done:
+    """A command that hangs is one that failed."""
+    try:
+        return machine(*args, env={"SOURCE_DATE_EPOCH": EPOCH})
+    except subprocess.TimeoutExpired as e:
+        return Done(args, HUNG, "", f"ERROR: internal error: no end after {e.timeout:.0f} s")
 
 
 def _manifest(archive: str) -> str:

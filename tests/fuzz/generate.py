@@ -21,13 +21,29 @@ from tests.fuzz.cases import Case, Stage
 from tests.fuzz.trees import Node, mtime_of, tidy
 
 ALL = frozenset(
-    {"heredoc", "link", "parents", "exclude", "named", "caps", "chmod", "onbuild", "unpack", "xattrs", "odd", "fifo", "expand"}
+    {
+        "heredoc",
+        "link",
+        "parents",
+        "exclude",
+        "named",
+        "caps",
+        "chmod",
+        "onbuild",
+        "unpack",
+        "xattrs",
+        "odd",
+        "fifo",
+        "expand",
+        "control",
+    }
 )
 """Everything the generator knows. ``caps``: file capabilities, which an ordinary account can't set."""
 
 _PLAIN = ("a", "b.txt", "c.txt", "data.json", "main.c", "lib.so", "x", "y.md", "Z", "readme")
 _ODD = ("with space", "ünï", "日本", "quo'te", 'dou"ble', "st*r", "que?y", "br[a]cket", "back\\slash", "dollar$A", "#hash", "-dash",
-        "tab\there", "com,ma", "eq=ual", ".hidden", "..dots", "~tilde", "semi;colon", "perc%41")  # fmt: skip
+        "com,ma", "eq=ual", ".hidden", "..dots", "~tilde", "semi;colon", "perc%41")  # fmt: skip
+_CONTROL = ("tab\there", "bell\a")
 _FOLDERS = ("src", "d", "deep/er", "web", "node_modules", ".git", "e")
 _MODES = (0o644, 0o644, 0o644, 0o600, 0o755, 0o755, 0o444, 0o640, 0o4755, 0o2755, 0o777, 0o000, 0o1644)
 _FOLDER_MODES = (0o755, 0o755, 0o755, 0o700, 0o775, 0o1777, 0o2755, 0o555)
@@ -122,7 +138,8 @@ class _Generator:
                 folders.append(path)
         for _ in range(size):
             folder = self.r.choice(folders)
-            name = self.r.choice(_ODD if self.has("odd") and self.chance(0.25) else _PLAIN)
+            odd = _ODD + (_CONTROL if self.has("control") else ())
+            name = self.r.choice(odd if self.has("odd") and self.chance(0.25) else _PLAIN)
             path = f"{folder}/{name}" if folder else name
             if path not in out and path != "Dockerfile":
                 out[path] = self.node(path, out)
@@ -587,8 +604,11 @@ class _Generator:
 
 
 def _pattern(path: str) -> str:
-    """A pattern of COPY that means this path and nothing else (Dockerfile reference: ``COPY arr[[]0].txt``)."""
-    return "".join({"[": "[[]", "*": "[*]", "?": "[?]", "\\": "\\\\"}.get(c, c) for c in path)
+    """A pattern of COPY that means this path and nothing else (Dockerfile reference: ``COPY arr[[]0].txt``).
+
+    Not ``[*]``: BuildKit's client looks for files by moby's patternmatcher, in which a star is none of a class.
+    """
+    return "".join({"[": "[[]", "*": "\\*", "?": "\\?", "\\": "\\\\"}.get(c, c) for c in path)
 
 
 def _word(text: str) -> str:
