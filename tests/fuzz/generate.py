@@ -174,8 +174,6 @@ class _Generator:
         ]
         if self.chance(0.5):
             members.append(("t/l", b"-> f", 0o777))
-        if self.chance(0.3):
-            members.append(("t/.wh.x", b"", 0o644))
         return tar_of(members, self.r.choice(["", "gz", "bz2", "xz"]))
 
     def ignore(self) -> tuple[str, ...] | None:
