@@ -87,7 +87,7 @@ def _closed(path: str) -> str:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a build came to. ``steps``: vertex digest -> (name, cached, ran or failed)."""
+    """What a build came to. ``steps``: vertex digest -> (name, cached, ran, failed or source)."""
 
     code: int
     manifest: str
@@ -102,7 +102,7 @@ class Outcome:
 
     def ran(self) -> list[str]:
         """Names of the Dockerfile's steps that did not come from the cache; FROM is none."""
-        return [name for name, how in self.steps.values() if how != "cached" and is_step(name)]
+        return [name for name, how in self.steps.values() if how not in ("cached", "source") and is_step(name)]
 
     def failed(self) -> set[str]:
         return {name for name, how in self.steps.values() if how == "failed"}
@@ -225,7 +225,7 @@ def _manifest(archive: str) -> str:
 def _steps(err: str) -> dict[str, tuple[str, str]]:
     """From raw progress: a step that was looked at and is complete without a mark did run.
 
-    A step without inputs, a WORKDIR on scratch, is left out: BuildKit shows that its key was asked for, and nothing after that.
+    A step without inputs, a WORKDIR on scratch, is a source: BuildKit shows that its key was asked for, and nothing after that.
     """
     names: dict[str, str] = {}
     how: dict[str, str] = {}
@@ -234,9 +234,10 @@ def _steps(err: str) -> dict[str, tuple[str, str]]:
             continue
         for vertex in json.loads(line)["vertexes"]:
             digest = vertex["digest"]
-            if not vertex.get("inputs"):
-                continue
             names.setdefault(digest, vertex.get("name", ""))
+            if not vertex.get("inputs") and not vertex.get("error"):
+                how[digest] = "source"
+                continue
             if vertex.get("cached"):
                 how[digest] = "cached"
             elif vertex.get("error"):
