@@ -50,8 +50,12 @@ class Signals:
             signal.signal(number, before)  # type: ignore[arg-type]
 
     def exit_code(self, code: int) -> int:
-        """``code``, or 128 + the number of the signal that ended the command."""
-        return 128 + self._number if self._number and code == INTERRUPTED else code
+        """``code``, or 128 + the number of the signal that ended the command.
+
+        A failure after a signal comes of the signal, whatever it looks like: KeyboardInterrupt is lost where Python runs a
+        ``__del__`` or a callback of C code, and the token ends the work some other way then. Work that ended well has 0.
+        """
+        return 128 + self._number if self._number and code else code
 
     def _end(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()

@@ -22,10 +22,11 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from builder.errors import CancelledError
 
+T = TypeVar("T")
 _TEXT = "the build was cancelled"
 
 
@@ -167,7 +168,7 @@ def writable(target: HasFileno | int, timeout: float | None = None) -> bool:
     return _ready(target, timeout, write=True)
 
 
-def retry(attempt: Callable[[], int | None], *, first: float = 0.002, longest: float = 0.1) -> int:
+def retry(attempt: Callable[[], T | None], *, first: float = 0.002, longest: float = 0.1) -> T:
     """Call ``attempt`` until it gives something, with longer and longer waits in between (seconds): for what can't be polled, as
     flock(2) can't. CancelledError."""
     checkpoint()

@@ -52,18 +52,18 @@ def enter(layout: Layout) -> Entered:
         locks.share(fd)
         database = Database(path)
         patient = True
-        for _ in range(_TRIES):
-            need = _need(layout, database, patient=patient)
-            if not need:
-                break
+        tries = 0
+        while tries < _TRIES and (need := _need(layout, database, patient=patient)):
             database.close()  # whoever is alone before us may move the file
             if need == _SOME_ROWS:
-                patient = locks.try_lock_fd(fd)  # others work on, and so do we: the damaged rows count as absent meanwhile
+                alone = patient = locks.try_lock_fd(fd)  # others work on, and so do we: the damaged rows count as absent meanwhile
             else:
-                _be_alone(fd, layout)
-            if patient and _need(layout, database, patient=True) == need:
-                database.close()
-                _mend(layout, need)
+                alone = _be_alone(fd, layout)
+            if alone:
+                tries += 1
+                if _need(layout, database, patient=True) == need:
+                    database.close()
+                    _mend(layout, need)
             # To share a lock that one has alone is no single step: others may have come in between. So look again.
             locks.share(fd)
         return Entered(database, fd, os.path.exists(path + SUSPECT))
@@ -151,24 +151,29 @@ def _mend(layout: Layout, need: str) -> None:
         )
 
 
-def _be_alone(fd: int, layout: Layout) -> None:
+def _be_alone(fd: int, layout: Layout) -> bool:
     """Wait until no other process has the database open; say so if that takes a while. CancelledError.
 
-    A try that fails gives up the lock that was shared, so that two who wait for this do not wait for one another.
+    False if another process was alone meanwhile and mended the file: it has the new one open until its build ends, so whoever went
+    on waiting to be alone would wait for all of that build, with nothing left to mend. A try that fails gives up the lock that was
+    shared, so that two who wait for this do not wait for one another.
     """
     end = time.monotonic() + _PATIENCE_SECONDS
     told = False
+    before = inode(layout.database), marked(layout.database)
 
-    def attempt() -> int | None:
+    def attempt() -> bool | None:
         nonlocal told
         if locks.try_lock_fd(fd):
-            return 1
+            return True
+        if (inode(layout.database), marked(layout.database)) != before:
+            return False
         if not told and time.monotonic() >= end:
             told = True
             sys.stderr.write(f"waiting for other pybuild processes that use {layout.root} to end\n")
         return None
 
-    cancel.retry(attempt)
+    return cancel.retry(attempt)
 
 
 def restart(error: BaseException, database: str) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+import builder
 from builder.cli import signals
 from builder.cli.signals import Signals
 
@@ -29,7 +33,8 @@ def test_the_exit_code_tells_the_signal(number: signal.Signals) -> None:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(number)
         assert found.exit_code(130) == 128 + number
-        assert found.exit_code(1) == 1
+        assert found.exit_code(1) == 128 + number, "a step that the token ended fails as any other"
+        assert found.exit_code(0) == 0
     assert signal.getsignal(number) is signal.SIG_DFL
 
 
@@ -126,3 +131,18 @@ def test_a_signal_before_the_command_has_begun_ends_it_as_any_other(monkeypatch:
 
     monkeypatch.setattr(main, "_ended", lambda args, recover: signal.raise_signal(signal.SIGTERM))
     assert main.main(["images"]) == 143
+
+
+def test_a_signal_while_python_makes_a_dataclass_ends_with_its_own_code_too(tmp_path: Path) -> None:
+    """Dataclasses are made by exec() of a string. A KeyboardInterrupt out of one counts as unhandled for CPython, which then ends
+    ``python -m`` by SIGINT."""
+    (tmp_path / "signalled.py").write_text(
+        "import sys; from builder.cli import main\n"
+        "main._run = lambda args: exec('import os, signal; os.kill(os.getpid(), signal.SIGTERM); os.getpid()')\n"
+        "sys.exit(main.main(['du']))"
+    )
+    path = os.pathsep.join([str(tmp_path), os.path.dirname(os.path.dirname(builder.__file__))])
+    found = subprocess.run(
+        [sys.executable, "-m", "signalled"], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path}
+    )
+    assert (found.returncode, found.stderr) == (128 + signal.SIGTERM, "ERROR: canceled\n")

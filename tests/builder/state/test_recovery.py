@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import sqlite3
@@ -287,6 +288,34 @@ def test_processes_that_wait_to_be_alone_do_not_wait_for_one_another(filled: Lay
     for thread in threads:
         thread.join(60)
     assert [len(e.database.select(schema.GIT_SNAPSHOTS)) for e in found] == [4] * 4
+    for e in found:
+        os.close(e.lock)
+
+
+def test_who_waited_to_be_alone_goes_on_once_another_has_mended_the_database(
+    filled: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one has it open until its build ends: to wait for that would be for nothing."""
+    mark(filled.database, Mark(inode(filled.database), alone=True, told=False))
+    try_lock_fd, decided, mended = recovery.locks.try_lock_fd, threading.Event(), threading.Event()
+
+    def late(fd: int, *, shared: bool = False) -> bool:
+        if threading.current_thread() is waiting and not shared:
+            try_lock_fd(fd, shared=True)
+            fcntl.flock(fd, fcntl.LOCK_UN)
+            decided.set()
+            assert mended.wait(60)
+        return try_lock_fd(fd, shared=shared)
+
+    found: list[recovery.Entered] = []
+    waiting = threading.Thread(target=lambda: found.append(recovery.enter(filled)))
+    monkeypatch.setattr(recovery.locks, "try_lock_fd", late)
+    waiting.start()
+    assert decided.wait(60)
+    with entered(filled):
+        mended.set()
+        waiting.join(60)
+        assert [len(e.database.select(schema.GIT_SNAPSHOTS)) for e in found] == [4]
     for e in found:
         os.close(e.lock)
 
