@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from runtime import facts as facts_module
 from runtime import launch, netfiles, oci, seccomp, trial
-from runtime.cgroups import sweep
+from runtime.cgroups import parent_of, sweep
 from runtime.errors import RuntimeFault
 from runtime.executor import require_program
 from runtime.job import Job
@@ -51,9 +50,7 @@ class OciExecutor:
         """See Executor."""
         facts = facts_module.probe()
         launch.check_options(sandbox, facts)
-        if sandbox.cgroup_parent and (facts.user_namespace or facts.cgroups.kind == "none"):
-            why = "in a user namespace" if facts.user_namespace else facts.cgroups.reason
-            raise RuntimeFault(f"--cgroup-parent has no effect here: no cgroup can be made: {why}", hint="leave the option out")
+        launch.check_cgroup_parent(sandbox, facts)
 
     def run(
         self,
@@ -132,7 +129,7 @@ class OciExecutor:
         cgroups = request.facts.cgroups
         if cgroups.kind == "none" or request.facts.user_namespace:
             return ()
-        parent = os.path.normpath(f"/{request.sandbox.cgroup_parent}/pybuild").replace("//", "/")
+        parent = parent_of(request.sandbox.cgroup_parent)
         if not self._swept:
             self._swept = True
             sweep(parent, cgroups.folders)
