@@ -15,8 +15,8 @@ from runtime import cgroups
 from runtime.linux import syscalls
 
 _ANY = -1
-# What every sandbox may do, as runc has it (libcontainer/specconv, AllowedDevices): (kind, major, minor, may it be opened?). Nodes of
-# any device may be made, since making one alone harms nobody and package managers do.
+# What every sandbox may do, as runc has it (libcontainer/specconv, AllowedDevices): (kind, major, minor, may it be opened?). Nodes
+# of any device may be made, since making one alone harms nobody and package managers do.
 _ALLOWED = (
     ("c", _ANY, _ANY, False),
     ("b", _ANY, _ANY, False),

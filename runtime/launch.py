@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from runtime import complaints, limits, places, zygote
-from runtime import facts as facts_module
 from runtime import user as users
 from runtime.capabilities import SYS_RESOURCE
 from runtime.complaints import Complaint
@@ -49,9 +48,8 @@ class Request:
     passed: tuple[str, ...] = ()
 
 
-def check(sandbox: Sandbox, process: Process) -> Request:
+def check(sandbox: Sandbox, process: Process, facts: Facts) -> Request:
     """Check what was asked for against what this host can do. RuntimeFault names the option at fault."""
-    facts = facts_module.probe()
     check_options(sandbox, facts)
     if not process.args:
         raise RuntimeFault("no command to run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from runtime import facts as facts_module
@@ -29,12 +30,16 @@ class OciExecutor:
         self.name = name
         self._swept = False
 
+    @cached_property
+    def _facts(self) -> Facts:
+        return facts_module.probe()
+
     def check(self) -> None:
         """See Executor."""
         require_program(self.name, self.name, _OTHER[self.name])
         if not has_capability(_CAP_SYS_ADMIN):
             raise RuntimeFault(f"{self.name} needs root or a user namespace")
-        facts = facts_module.probe()
+        facts = self._facts
         limited = facts.user_namespace or facts.cgroups.kind != "none"
         if self.name == "crun" and not limited:
             # crun takes "nodev" from the root file system, so that a step could make and open a node of the host's disk.
@@ -48,7 +53,7 @@ class OciExecutor:
 
     def admit(self, sandbox: Sandbox) -> None:
         """See Executor."""
-        facts = facts_module.probe()
+        facts = self._facts
         launch.check_options(sandbox, facts)
         launch.check_cgroup_parent(sandbox, facts)
 
@@ -61,7 +66,7 @@ class OciExecutor:
     ) -> ExitStatus:
         """See Executor."""
         self.admit(sandbox)
-        request = launch.check(sandbox, process)
+        request = launch.check(sandbox, process, self._facts)
         return launch.run(self.name, request, self._job(request, launch.scratch_folder(request)), on_output, cancelled)
 
     def _job(self, request: launch.Request, scratch: str) -> Job:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from runtime import cgroups, launch, netfiles, oci, seccomp, trial
@@ -14,6 +15,7 @@ from runtime.linux.namespaces import has_capability
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from runtime.facts import Facts
     from runtime.spec import Cancelled, ExitStatus, Process, Sandbox
 
 _CAP_SYS_ADMIN = 21
@@ -28,14 +30,18 @@ class NativeExecutor:
     def __init__(self) -> None:
         self._swept = False
 
+    @cached_property
+    def _facts(self) -> Facts:
+        return facts_module.probe()
+
     def check(self) -> None:
         """See Executor."""
         if not has_capability(_CAP_SYS_ADMIN):
-            raise RuntimeFault("the native runtime needs root or a user namespace")
-        facts = facts_module.probe()
+            raise RuntimeFault("native needs root or a user namespace")
+        facts = self._facts
         if not seccomp.supports(facts.architecture):
             raise RuntimeFault(
-                f"the native runtime has no seccomp tables for {facts.architecture}", hint="use --runtime runc or crun"
+                f"native has no seccomp tables for {facts.architecture}", hint="use --runtime runc or crun"
             )
         # A container around us, maybe: much may be refused that only shows when it is tried.
         if facts.user_namespace or facts.cgroups.kind == "none":
@@ -43,7 +49,7 @@ class NativeExecutor:
 
     def admit(self, sandbox: Sandbox) -> None:
         """See Executor."""
-        facts = facts_module.probe()
+        facts = self._facts
         launch.check_options(sandbox, facts)
         launch.check_cgroup_parent(sandbox, facts)
 
@@ -56,7 +62,7 @@ class NativeExecutor:
     ) -> ExitStatus:
         """See Executor."""
         self.admit(sandbox)
-        request = launch.check(sandbox, process)
+        request = launch.check(sandbox, process, self._facts)
         return launch.run(self.name, request, self._job(request, launch.scratch_folder(request)), on_output, cancelled)
 
     def _job(self, request: launch.Request, scratch: str) -> Job:

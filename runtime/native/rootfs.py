@@ -66,8 +66,13 @@ def enter(config: dict[str, Any]) -> None:
 
 
 def _check_own_folders(root: int) -> None:
+    """A missing one is made when it is mounted on."""
     for name in ("proc", "dev", "sys"):
-        if not stat.S_ISDIR(os.stat(name, dir_fd=root, follow_symlinks=False).st_mode):
+        try:
+            mode = os.stat(name, dir_fd=root, follow_symlinks=False).st_mode
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISDIR(mode):
             raise RuntimeFault(f"/{name} of the root file system is not a folder")
 
 
