@@ -43,10 +43,6 @@ def enter(config: dict[str, Any]) -> None:
     OSError or MountError.
     """
     path: str = config["root"]["path"]
-    # The host's, held from before the image can have a say: masks are made of it (CVE-2025-31133).
-    null = os.open("/dev/null", os.O_PATH | os.O_CLOEXEC)
-    if os.fstat(null).st_rdev != _NULL:
-        raise RuntimeFault("/dev/null of this machine is not the null device")
     # A root has to be a mount.
     mounts.bind(path, path, readonly=False)
     root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -58,6 +54,7 @@ def enter(config: dict[str, Any]) -> None:
             _fill_dev(root, config["linux"].get("devices", []), bind=bind_devices)
     for name in config["linux"]["readonlyPaths"]:
         _make_readonly(root, name)
+    null = _null_device(root)
     for name in config["linux"]["maskedPaths"]:
         _mask(root, name, null)
     _pivot(root)
@@ -121,7 +118,8 @@ def _mount_cgroups(root: int, destination: str, target: int, options: list[str])
         _mount_new("cgroup2", "cgroup", target, options)
         return
     flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
-    syscalls.mount("tmpfs", f"/proc/self/fd/{target}", "tmpfs", flags, "mode=755")
+    # As runc: of the mode that the covered folder of sysfs has, and itself writable.
+    syscalls.mount("tmpfs", f"/proc/self/fd/{target}", "tmpfs", flags, "mode=555")
     top = open_in_root(root, destination, os.O_PATH | os.O_DIRECTORY)  # the tmpfs; ``target`` is what lies below it
     try:
         for names, group in _memberships():
@@ -136,8 +134,6 @@ def _mount_cgroups(root: int, destination: str, target: int, options: list[str])
                 os.close(below)
             for name in names.split(",") if "," in names else ():
                 os.symlink(names, name, dir_fd=top)
-        if "ro" in options:
-            mounts.set_attributes(top, syscalls.MOUNT_ATTR_RDONLY)
     finally:
         os.close(top)
 
@@ -150,7 +146,7 @@ def _memberships() -> list[tuple[str, str]]:
             number, names, group = line.rstrip("\n").split(":", 2)
             if number != "0" and names:
                 found.append((names.removeprefix("name="), "" if group == "/" else group))
-    return found
+    return found[::-1]  # the order in which they were mounted
 
 
 def _fill_dev(root: int, more: list[dict[str, Any]], *, bind: bool) -> None:
@@ -207,6 +203,14 @@ def _mask(root: int, path: str, null: int) -> None:
             mounts.bind(null, found, readonly=False)
     finally:
         os.close(found)
+
+
+def _null_device(root: int) -> int:
+    """The sandbox's own /dev/null. A mount of the step's may lie on it, with anything there (CVE-2025-31133): then the host's."""
+    for found in (_found(root, "/dev/null"), os.open("/dev/null", os.O_PATH | os.O_CLOEXEC)):
+        if found is not None and stat.S_ISCHR(os.fstat(found).st_mode) and os.fstat(found).st_rdev == _NULL:
+            return found
+    raise RuntimeFault("/dev/null of this machine is not the null device")
 
 
 def _found(root: int, path: str) -> int | None:
