@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from builder.errors import CancelledError
 
 if TYPE_CHECKING:
-    from builder.solver.edge import ActiveEdge, EdgeState, EdgeStatus
+    from builder.solver.edge import ActiveEdge
+    from builder.solver.edgestate import EdgeState, EdgeStatus
 
 Known = tuple[int, int, int, int]
 """What of an edge's state the asking side has seen: status, identity of result and cache map, number of keys."""

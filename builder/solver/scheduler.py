@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import CancelledError
-from builder.solver.edge import ActiveEdge, EdgeState, EdgeStatus
+from builder.solver.edge import ActiveEdge
+from builder.solver.edgestate import EdgeState, EdgeStatus
 from builder.solver.errors import SchedulerError
 from builder.solver.requests import EdgeRequest, Known, Work
 from builder.state import trace
@@ -196,7 +197,7 @@ class Scheduler:
 
     # -------------------------------------------------------------------------------------------- merging
     def _merge_if_equal(self, edge: ActiveEdge) -> bool:
-        key = edge.current_index_key()
+        key = edge.keys.index_key()
         if key is None:
             return False
         other = self._index.load_or_store(key, edge)

@@ -163,7 +163,7 @@ class SharedOp:
         found = ExportableKey(record.key, (Exporter(record.key, record=record, edge=edge),))
         # A source is known by all its keys, whichever the record was found by. Another process may have known the image by its
         # chainID alone, and saved what it made of it under that.
-        digests = [d for d, ephemeral in edge.root_digests if not ephemeral and d != record.key.digest]
+        digests = [d for d, ephemeral in edge.keys.root_digests if not ephemeral and d != record.key.digest]
         others = (ExportableKey(CacheKey.new(d, self._state.vertex.digest, edge.index)) for d in digests)
         return SharedResult(result, (found, *others))
 
@@ -172,7 +172,7 @@ class SharedOp:
         if self._exec_error is not None:
             self._around.scheduler.finish(work, None, self._exec_error)
             return
-        keys = edge.commit_keys()
+        keys = edge.keys.commit_keys()
         if self._results is not None:
             results = self._results
             self._around.scheduler.finish_later(work, lambda: self._commit(edge, keys, results))
@@ -200,7 +200,7 @@ class SharedOp:
         """The same name in every process that would do the same: of the op's digest, and for each input the content digest if
         content counts, else the id of its result."""
         assert edge.state.cache_map is not None
-        parts: list[str] = [digest for digest, _ in edge.root_digests] or [edge.state.cache_map.digest]
+        parts: list[str] = [digest for digest, _ in edge.keys.root_digests] or [edge.state.cache_map.digest]
         for dep in edge.deps:
             assert dep.result is not None
             parts.append(dep.slow_key.key.digest if dep.slow_key is not None else dep.result.result.id)
@@ -214,7 +214,7 @@ class SharedOp:
         # last holder may have saved it. No deadlock: a thread holds one step lock at most, takes it after its place among
         # --max-parallelism, and waits for nothing but the step itself while it holds it.
         with named_lock(around.locks, "step-" + step.lock):
-            if not edge.records_are_outdated:
+            if not edge.keys.records_are_outdated:
                 found = self._saved_meanwhile(edge, step.keys)
                 if found is not None:
                     return _Executed(None, {edge.index: found})
@@ -306,7 +306,7 @@ class SharedOp:
         result = results[edge.index]
         records = {record.key: record for record in self._around.caches.main.save(keys, result)}
         exporters = tuple(Exporter(key, record=records.get(key), edge=edge) for key in keys)
-        return SharedResult(result, tuple(ExportableKey(key, exporters) for key in keys), edge.records_are_outdated)
+        return SharedResult(result, tuple(ExportableKey(key, exporters) for key in keys), edge.keys.records_are_outdated)
 
     def release(self) -> None:
         """Give back every result."""
