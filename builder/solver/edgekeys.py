@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from builder.oci.digest import Digest
     from builder.solver.edgestate import Dep, EdgeState
-    from builder.solver.types import CacheMap
+    from builder.solver.types import CacheMap, Result
     from builder.solver.vertexstate import VertexState
 
 
@@ -40,7 +40,7 @@ class EdgeKeys:
         self.no_match_possible = False
 
     # -------------------------------------------------------------------------------------------- looking up
-    def add_root(self, cache_map: CacheMap) -> None:
+    def add_root(self, cache_map: CacheMap[Result]) -> None:
         """One more key of an op without inputs: its cache map alone names it."""
         self.root_digests.append((cache_map.digest, cache_map.ephemeral))
         if self._vertex.ignore_cache or cache_map.ephemeral:

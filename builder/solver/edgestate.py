@@ -40,7 +40,7 @@ class EdgeState:
     def __init__(self) -> None:
         self.status = EdgeStatus.INITIAL
         self.result: SharedResult[Result] | None = None
-        self.cache_map: CacheMap | None = None
+        self.cache_map: CacheMap[Result] | None = None
         self.keys: list[ExportableKey] = []
 
     @property
@@ -90,7 +90,7 @@ class Dep(EdgeState):
         self.slow_key: ExportableKey | None = None
         self.asked_because = ""
 
-    def describe(self, dep: CacheMapDep) -> None:
+    def describe(self, dep: CacheMapDep[Result]) -> None:
         """Take over what the edge's cache map says of this input."""
         self.selector = dep.selector
         self.has_slow_key = dep.content is not None

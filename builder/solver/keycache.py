@@ -10,18 +10,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 from builder.solver.cachekey import CONTENT_OUTPUT, CacheKey, CacheRecord, KeyWithSelector, Link, StoredResult, new_id, root_key
 from builder.solver.keystore import KeyStore
-from builder.solver.types import Result, ResultStore
+from builder.solver.types import R, Result, ResultStore
 
 
 class KeyCache:
     """One store. Thread-safe: the solver's loop looks up while workers save."""
 
-    def __init__(self, keys: KeyStore, results: ResultStore, *, priority: int = 0) -> None:
+    def __init__(self, keys: KeyStore, results: ResultStore[R], *, priority: int = 0) -> None:
         self.keys = keys
-        self.results = results
+        # Of a cache that belongs to a solver of ``R``, results of that type go in and come out; nothing here looks into them.
+        self.results = cast("ResultStore[Result]", results)
         self.priority = priority
         self._lock = threading.RLock()
 

@@ -20,7 +20,7 @@ from builder.solver.exporter import Exporter
 from builder.solver.flight import Again, FlightPlan
 from builder.solver.requests import Work
 from builder.solver.result import SharedResult
-from builder.solver.types import CacheMap, Manifest, Op, OpContext, Result
+from builder.solver.types import CacheMap, FileListing, Op, OpContext, Result
 from builder.state.cancel import Token
 from builder.state.locks import named_lock
 from builder.values import dataclass
@@ -60,9 +60,9 @@ class SharedOp:
     def __init__(self, state: VertexState, around: Surroundings) -> None:
         self._state = state
         self._around = around
-        self._op: Op | None = None
+        self._op: Op[Result] | None = None
         self._op_lock = threading.Lock()
-        self._maps: list[CacheMap] = []
+        self._maps: list[CacheMap[Result]] = []
         self._maps_done = False
         self._map_error: Exception | None = None
         self._slow: dict[int, Digest] = {}
@@ -81,7 +81,7 @@ class SharedOp:
             self._around.scheduler.finish(work, None, self._map_error)
         else:
 
-            def remember(value: tuple[CacheMap, bool] | None, error: Exception | None) -> None:
+            def remember(value: tuple[CacheMap[Result], bool] | None, error: Exception | None) -> None:
                 if value is not None:
                     self._maps.append(value[0])
                     self._maps_done = value[1]
@@ -90,7 +90,7 @@ class SharedOp:
             plan = FlightPlan(lambda token: self._ask_cache_map(token, index), remember, inline=bool(self._state.inputs))
             self._fly("map", index, work, lambda w: self.cache_map(w, index), plan)
 
-    def _ask_cache_map(self, cancelled: Token, index: int) -> tuple[CacheMap, bool]:
+    def _ask_cache_map(self, cancelled: Token, index: int) -> tuple[CacheMap[Result], bool]:
         if self._state.inputs:
             return self._checked_map(cancelled, index)
         # For a source the key is where the work begins: a tag is resolved, a commit is looked up.
@@ -103,7 +103,7 @@ class SharedOp:
         self._around.reporter.completed(self._state)
         return answer
 
-    def _checked_map(self, cancelled: Token, index: int) -> tuple[CacheMap, bool]:
+    def _checked_map(self, cancelled: Token, index: int) -> tuple[CacheMap[Result], bool]:
         try:
             op = self.op
         except Exception as e:
@@ -275,24 +275,24 @@ class SharedOp:
         inputs = []
         for dep, (below, _) in zip(edge.deps, self._state.inputs, strict=True):
             assert dep.result is not None
-            manifest = self._manifest(dep.index, dep.result.result, cancelled)
+            listing = self._listing(dep.index, dep.result.result, cancelled)
             content = dep.slow_key.key.digest if dep.slow_key is not None and not dep.slow_key.key.ephemeral else ""
             keys = tuple(main.id_of(k.key) for k in dep.result.keys if not k.key.ephemeral)
             selector = self._maps[-1].deps[dep.index].selector
-            inputs.append(InputRecord(below.name, selector, keys, content, manifest.files, manifest.complete, below.op.identity))
+            inputs.append(InputRecord(below.name, selector, keys, content, listing.files, listing.complete, below.op.identity))
         parts = tuple((name, redact_text(value)) for m in self._maps for name, value in m.parts)
         title = meta.instruction or self._state.name
         digest = " ".join(m.digest for m in self._maps)
         return StepRecord(self._state.vertex.op.kind, meta.stage, title, parts, tuple(inputs), self._state.name, meta.args, digest)
 
-    def _manifest(self, index: int, result: Result, cancelled: Token) -> Manifest:
-        ask = self._maps[-1].deps[index].manifest
+    def _listing(self, index: int, result: Result, cancelled: Token) -> FileListing:
+        ask = self._maps[-1].deps[index].listing
         if ask is None:
-            return Manifest()
+            return FileListing()
         try:
             return ask(result, self._context(cancelled))
         except (PybuildError, OSError):
-            return Manifest()  # files that can't be listed are named by nobody; the step is explained by the rest
+            return FileListing()  # files that can't be listed are named by nobody; the step is explained by the rest
 
     @property
     def identity(self) -> str:
@@ -316,14 +316,14 @@ class SharedOp:
 
     # -------------------------------------------------------------------------------------------- machinery
     @property
-    def op(self) -> Op:
+    def op(self) -> Op[Result]:
         with self._op_lock:
             if self._op is None:
                 self._op = self._around.resolve_op(self._state.vertex)
             return self._op
 
     @property
-    def maps(self) -> Sequence[CacheMap]:
+    def maps(self) -> Sequence[CacheMap[Result]]:
         return self._maps
 
     def _context(self, cancelled: Token) -> OpContext:

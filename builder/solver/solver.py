@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, cast
 
 from builder.errors import CancelledError
 from builder.graph.vertex import Edge, Vertex
@@ -17,7 +17,7 @@ from builder.solver.keystore import KeyStore
 from builder.solver.report import Reporter
 from builder.solver.result import CachedResult, SharedResult
 from builder.solver.scheduler import Scheduler
-from builder.solver.types import Op, Result, ResultStore
+from builder.solver.types import Op, R, Result, ResultStore
 from builder.solver.vertexstate import Surroundings, VertexState
 from builder.solver.workers import Workers
 from builder.state.cancel import current
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from builder.solver.plan import Plan
 
 
-class Solver:
-    """Solves graphs. Vertices stay known until ``close``: a second ``build`` gets what the first one made, whatever the stores say.
+class Solver(Generic[R]):
+    """Solves graphs, whose results are of type ``R``. Vertices stay known until ``close``: a second ``build`` gets what the first
+    one made, whatever the stores say.
 
     ``resolve_op`` gives a vertex its behaviour. ``results`` and ``keys`` are the own store; ``imported`` are remote caches.
     ``parallelism`` bounds the executions at one time (None: no bound). ``locks``: folder of the locks between processes (None:
@@ -40,8 +41,8 @@ class Solver:
 
     def __init__(
         self,
-        resolve_op: Callable[[Vertex], Op],
-        results: ResultStore,
+        resolve_op: Callable[[Vertex], Op[R]],
+        results: ResultStore[R],
         keys: KeyStore,
         sink: Sink = ignore,
         *,
@@ -50,7 +51,9 @@ class Solver:
         imported: Sequence[KeyCache] = (),
         explanations: Callable[[], Explanations] | None = None,
     ) -> None:
-        self._resolve_op = resolve_op
+        # The engine moves results about and does not look into them: an op is given nothing but what ops of this solver, or its
+        # store, have given. So inside there is one type for all of them, and ``R`` is at the door.
+        self._resolve_op = cast("Callable[[Vertex], Op[Result]]", resolve_op)
         self._caches = CombinedKeyCache(KeyCache(keys, results), imported)
         self._sink = sink
         self._locks = locks
@@ -59,9 +62,9 @@ class Solver:
         self._workers = Workers(parallelism)
         self._around = self._surroundings()
         self._states: dict[str, VertexState] = {}
-        self._finished: tuple[SharedResult[Result], ...] = ()
+        self._finished: tuple[SharedResult[R], ...] = ()
 
-    def __enter__(self) -> Solver:
+    def __enter__(self) -> Solver[R]:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -72,7 +75,7 @@ class Solver:
         """Edges looked at so far: what solving cost, without the work."""
         return self._around.scheduler.steps
 
-    def build(self, edges: Sequence[Edge]) -> list[CachedResult[Result]]:
+    def build(self, edges: Sequence[Edge]) -> list[CachedResult[R]]:
         """A result for each edge, the caller's to release. The first error ends it: SolveError with the vertex, or CancelledError.
 
         What was executed until then stays cached. When this returns or raises, nothing it started is running any more.
@@ -95,11 +98,11 @@ class Solver:
         for edge in solved:
             assert edge.state.result is not None
             shared = edge.state.result
-            results.append(CachedResult(shared.result.clone(), shared.keys))
+            results.append(CachedResult(cast("R", shared.result.clone()), shared.keys))
         return results
 
     @property
-    def finished(self) -> tuple[SharedResult[Result], ...]:
+    def finished(self) -> tuple[SharedResult[R], ...]:
         """After a ``build`` that failed: what was finished until then, consumers before their inputs. For their keys: the results
         are given back already."""
         return self._finished
@@ -165,7 +168,7 @@ class Solver:
         # Nothing may go on from half-done decisions; a later build of this solver starts from the stores.
         states, self._states = self._states, {}
         by_depth = sorted(states.values(), key=lambda s: -s.depth)
-        self._finished = tuple(result for state in by_depth for result in state.results())
+        self._finished = tuple(cast("SharedResult[R]", result) for state in by_depth for result in state.results())
         for state in states.values():
             state.op.release()
         self._workers.close()

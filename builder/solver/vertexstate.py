@@ -30,7 +30,7 @@ class Surroundings:
     look at what is there, and must not mount, unpack or fetch.
     """
 
-    resolve_op: Callable[[Vertex], Op]
+    resolve_op: Callable[[Vertex], Op[Result]]
     caches: CombinedKeyCache
     scheduler: Scheduler
     flights: Flights
