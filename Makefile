@@ -1,12 +1,13 @@
 # make demo   build a multi-stage example from nothing, show a cached rebuild
 # make test   all tests, with everything they need
 # make lint   ruff and mypy --strict
+# make fuzz   Dockerfiles at random, until it is stopped; COUNT=n of them, SEED=n the first
 # make bench  the figures of benchmarks/
 VENV ?= .venv
 PY = $(VENV)/bin/python
 WORKERS ?= 2
 
-.PHONY: demo test unit lint bench clean
+.PHONY: demo test unit lint fuzz bench clean
 
 demo:
 	@.ci/packages demo
@@ -25,6 +26,11 @@ unit: $(VENV)/.dev
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+
+fuzz:
+	@.ci/packages test
+	@$(MAKE) -s $(VENV)/.dev
+	$(PY) -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(COUNT),--count $(COUNT))
 
 bench: $(VENV)/.run
 	PATH="$(abspath $(VENV))/bin:$$PATH" benchmarks/run.sh

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from builder.cache.types import PrunePolicy
 
+_LIMIT = 16 << 20
 _GB = 1_000_000_000
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 # Keys of cmd/buildkitd/config/config.go that nothing here could follow; a table stands for all that is below it.
@@ -111,11 +112,15 @@ class Config:
         path = path or os.environ.get("PYBUILD_CONFIG") or None
         if path is None:
             return cls()
+        from runtime.errors import UnsafePathError
+        from runtime.linux.named import read_named
+
         try:
-            with open(path, "rb") as file:
-                data = file.read()
+            data = read_named(path, _LIMIT)
         except OSError as e:
             raise UsageError(f"can't read config file {path}: {e.strerror}") from e
+        except UnsafePathError as e:
+            raise UsageError(f"can't read config file: {e}") from e
         return cls.parse(data, path)
 
     @classmethod

@@ -95,11 +95,12 @@ def open_worker(root: str | None, config: Config, runtime: str | None = None, *,
     from builder.state import recovery, reserve, scratch
     from builder.state.layout import Layout, default_root
 
+    root = root or default_root()  # of the account that we have now: in a user namespace everybody is root
     _enter_namespaces()
     from runtime import zygote
 
     zygote.start()
-    layout = Layout(root or default_root())
+    layout = Layout(root)
     layout.create()
     reserve.keep(layout)
     own = scratch.enter(layout)

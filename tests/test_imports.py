@@ -33,7 +33,7 @@ ALLOWED = {
     "builder.files": BASE,
     "builder.content": BASE,
     "builder.snapshots": FILES | {"builder.content"},
-    "builder.config": WORDS | {"builder.cache.types"},
+    "builder.config": WORDS | {"builder.cache.types", "runtime.linux", "runtime.errors"},
     "builder.cache": STORAGE | {"builder.config"},
     # The engine and what its ops need.
     "builder.solver": WORDS | {"builder.state", "builder.progress.events"},

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, BinaryIO
 
 from builder.build.dockerfile import DOCKERFILE, LIMIT, Dockerfile, IgnoreFile, find_dockerfile, find_ignore
-from builder.build.given import descriptor_of, read_beneath
+from builder.build.given import read_beneath
 from builder.errors import NotFoundError, UsageError
 from builder.graph.ops import NO_INPUT, CopyAction, File, HTTPSource, LocalSource
 from builder.graph.vertex import Edge, Vertex, VertexMeta
@@ -23,6 +23,7 @@ from builder.text.redact import redact_text
 from builder.text.strconv import truth_of
 from builder.values import dataclass, field, replace
 from runtime.errors import UnsafePathError
+from runtime.linux.named import descriptor_of
 from runtime.linux.safepath import open_named
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from builder.build.given import descriptor_of, read_named
 from builder.errors import UsageError
 from runtime.errors import UnsafePathError
+from runtime.linux.named import descriptor_of, read_named
 
 if TYPE_CHECKING:
     from builder.build.request import SecretSpec

@@ -11,9 +11,9 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
-from builder.build.given import read_named
 from builder.errors import UsageError
 from runtime.errors import UnsafePathError
+from runtime.linux.named import read_named
 
 _MAX_KEY = 100 << 10
 """Bytes: BuildKit's limit (sshforward/sshprovider)."""

@@ -33,13 +33,13 @@ def remove_image(worker: Worker, name: Reference) -> bool:
 
 def save_image(worker: Worker, name: Reference, form: str, write: Callable[[bytes], object]) -> None:
     """A stored image as an archive, ``form`` docker or oci. NotFoundError if there is none of that name."""
-    from builder.exporters.archive import write_docker_tar, write_oci_tar
+    from builder.exporters.archive import dated, write_docker_tar, write_oci_tar
     from builder.exporters.store import stored_image
     from builder.text.times import format_rfc3339
 
     stored, image = stored_image(worker, name)
-    created = stored.created or format_rfc3339(0)
-    (write_docker_tar if form == "docker" else write_oci_tar)(worker.content, image, [name], created, write)
+    image = dated(image, stored.created or format_rfc3339(0))
+    (write_docker_tar if form == "docker" else write_oci_tar)(worker.content, image, [name], write)
 
 
 def prune(worker: Worker, policy: PrunePolicy) -> list[UsageRecord]:

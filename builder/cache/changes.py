@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from builder.cache.record import COMMITTED, LAZY, READY, CacheRecord
+from builder.errors import StoreError
 
 if TYPE_CHECKING:
     import sqlite3
@@ -72,13 +73,24 @@ class RecordChanges:
 
     def discard(self, record_id: str) -> None:
         """Delete a record that nobody else ever saw."""
-        with self._lease.transaction() as c:
-            snapshots, _ = self._records.delete(c, record_id)
+        try:
+            snapshots = self._delete(record_id)
+        except StoreError:
+            # The disk may be full of the record's own files: they make room for the transaction. What fails, or is killed, from
+            # here on leaves a writable record, with or without files, to the sweep of the next process.
+            self._lease.leave()
+            self._snapshotter.remove(self._known.get(record_id).snapshot)
+            snapshots = self._delete(record_id)
         with self._known.lock:
             self._lease.let_go(record_id)
             self._known.drop(record_id)
         for snapshot in snapshots:
             self._snapshotter.remove(snapshot)
+
+    def _delete(self, record_id: str) -> list[str]:
+        """The row; the snapshots that nothing needs without it."""
+        with self._lease.transaction() as c:
+            return self._records.delete(c, record_id)[0]
 
     def removed(self, record_ids: Iterable[str]) -> None:
         """Their rows are gone: so is what is known of them and what stands on them."""

@@ -43,6 +43,7 @@ class Lease:
         self._local = threading.local()
         self._held: set[str] = set()
         self._let_go: set[str] = set()
+        self._left = False
 
     @property
     def id(self) -> str:
@@ -104,13 +105,19 @@ class Lease:
                 self._held -= self._let_go
                 self._let_go.clear()
 
+    def leave(self) -> None:
+        """``close`` then leaves the lease like that of a killed process: the next one looks for leftovers."""
+        self._left = True
+
     def close(self) -> None:
         """End the lease: nothing is held any more."""
         if self._id:
-            with self._database.transaction() as c:
-                _forget(c, self._id)
+            if not self._left:
+                with self._database.transaction() as c:
+                    _forget(c, self._id)
             with self._lock:
-                _unlink(self._layout.path("locks", _PREFIX + self._id))
+                if not self._left:
+                    _unlink(self._layout.path("locks", _PREFIX + self._id))
                 os.close(self._fd)
                 self._id, self._fd = "", -1
                 self._held.clear()

@@ -194,8 +194,8 @@ class MutableRef:
         """Read-only from now on. Only metadata is written: the snapshotter hears of it when somebody needs the files."""
         if self._over or self.record.state != MUTABLE or self.record.retained:
             raise StoreError(f"record {self._id} can't be committed")
-        self._over = True
         self._services.changes.commit(self._id)
+        self._over = True  # not before: where the database has no room for it the files are to go
         return ImmutableRef(self._services, self._id)  # the claim goes over to it
 
     def release(self) -> None:

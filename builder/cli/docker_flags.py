@@ -16,6 +16,8 @@ import click
 from builder.build import request as r
 from builder.cli.goflags import switch
 from builder.errors import UnsupportedError
+from runtime.errors import UnsafePathError
+from runtime.linux.named import read_named
 
 _SILENT = ("compress", "rm", "force-rm")
 _WARNED = {
@@ -27,6 +29,7 @@ _RESOURCES = (
     ("--resource",), ("-m", "--memory"), ("--memory-swap",), ("-c", "--cpu-shares"), ("--cpu-period",), ("--cpu-quota",),
     ("--cpuset-cpus",), ("--cpuset-mems",),
 )  # fmt: skip
+_MAX_CONFIG = 16 << 20
 _SOCKET = "unix:///var/run/docker.sock"
 _PROXIES = {"httpProxy": "HTTP_PROXY", "httpsProxy": "HTTPS_PROXY", "noProxy": "NO_PROXY", "ftpProxy": "FTP_PROXY"}
 
@@ -80,9 +83,8 @@ def proxy_args(build_args: Mapping[str, str], environ: Mapping[str, str]) -> dic
     """
     folder = environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
     try:
-        with open(os.path.join(folder, "config.json"), "rb") as f:
-            data = f.read()
-    except OSError:
+        data = read_named(os.path.join(folder, "config.json"), _MAX_CONFIG)
+    except (OSError, UnsafePathError):
         return dict(build_args)
     if b'"proxies"' not in data:
         return dict(build_args)

@@ -50,6 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _ended(args: list[str], *, recover: bool) -> int:
+    from builder.state.layout import default_root
+
+    # Before a user namespace is entered, in which everybody is root.
+    usual_root = default_root()
     debug = "--debug" in args or "-D" in args
     try:
         if debug or "PYBUILD_TRACE" in os.environ:
@@ -70,7 +74,7 @@ def _ended(args: list[str], *, recover: bool) -> int:
         from builder.cli.failures import describe_failure
 
         if recover:
-            _recover(e, args)
+            _recover(e, args, usual_root)
         if debug:
             import traceback
 
@@ -84,13 +88,13 @@ def _ended(args: list[str], *, recover: bool) -> int:
         return code
 
 
-def _recover(error: Exception, args: list[str]) -> None:
+def _recover(error: Exception, args: list[str], usual_root: str) -> None:
     """After damage to the metadata: the same command again, on a store that starts anew. ``fsck`` changes nothing; standard input
     and pipes can't be read twice (a secret from one would be empty)."""
     name, rest = _command(args)
     if name in ("help", "fsck") or any(_is_stream(arg) for arg in rest):
         return
-    from builder.state.layout import Layout, default_root
+    from builder.state.layout import Layout
     from builder.state.recovery import restart
 
     root = ""
@@ -99,7 +103,7 @@ def _recover(error: Exception, args: list[str]) -> None:
             root = rest[at + 1] if at + 1 < len(rest) else ""
         elif arg.startswith("--root="):
             root = arg.removeprefix("--root=")
-    restart(error, Layout(os.path.abspath(root) if root else default_root()).database)
+    restart(error, Layout(os.path.abspath(root) if root else usual_root).database)
 
 
 def _is_stream(arg: str) -> bool:

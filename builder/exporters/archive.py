@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 from builder.errors import UsageError
 from builder.exporters.image import WrittenImage
 from builder.oci.documents import OCI_INDEX, descriptor_json
+from builder.oci.manifest import MAX_MANIFEST
 from builder.oci.reference import Reference
 from builder.state.atomic import replacing
 from builder.text import gojson
 from builder.values import dataclass, replace
+from runtime.errors import UnsafePathError
+from runtime.linux.named import read_named
 
 if TYPE_CHECKING:
     from builder.content.store import ContentStore
@@ -32,16 +35,22 @@ class _Member:
     chunks: Callable[[], Iterator[bytes]]
 
 
+def dated(image: WrittenImage, created: str) -> WrittenImage:
+    """``image`` with the time (RFC 3339) of its making at where it is listed, as BuildKit's exporters of archives have it."""
+    annotations = {"org.opencontainers.image.created": created, **dict(image.top.annotations)}
+    return replace(image, top=replace(image.top, annotations=tuple(annotations.items())))
+
+
 def write_oci_tar(
-    content: ContentStore, image: WrittenImage, names: Sequence[Reference], created: str, write: Callable[[bytes], object]
+    content: ContentStore, image: WrittenImage, names: Sequence[Reference], write: Callable[[bytes], object]
 ) -> None:
     """An OCI layout as a tar stream."""
-    index = _index(image, names, created)
+    index = _index(image, names)
     _write_tar([*_blobs(content, image), _data("index.json", 0o644, index), _data("oci-layout", 0o444, _LAYOUT)], write)
 
 
 def write_docker_tar(
-    content: ContentStore, image: WrittenImage, names: Sequence[Reference], created: str, write: Callable[[bytes], object]
+    content: ContentStore, image: WrittenImage, names: Sequence[Reference], write: Callable[[bytes], object]
 ) -> None:
     """An OCI layout with docker's manifest.json beside it, for ``docker load``."""
     if len(image.manifests) > 1:
@@ -55,18 +64,18 @@ def write_docker_tar(
         }
     ]
     docker = _data("manifest.json", 0o444, gojson.encode(manifest))
-    index = _data("index.json", 0o644, _index(image, names, created))
+    index = _data("index.json", 0o644, _index(image, names))
     _write_tar([*_blobs(content, image), index, docker, _data("oci-layout", 0o444, _LAYOUT)], write)
 
 
-def write_oci_folder(content: ContentStore, image: WrittenImage, names: Sequence[Reference], created: str, dest: str) -> None:
+def write_oci_folder(content: ContentStore, image: WrittenImage, names: Sequence[Reference], dest: str) -> None:
     """An OCI layout as a folder; one that is there gets the image added, and its tags moved."""
     os.makedirs(os.path.join(dest, "blobs", "sha256"), exist_ok=True)
     for member in _blobs(content, image):
         path = os.path.join(dest, member.name)
         if not os.path.exists(path):
             _write_file(path, member.chunks())
-    doc = json.loads(_index(image, names, created))
+    doc = json.loads(_index(image, names))
     doc["manifests"] = _merge(_read_manifests(dest), doc["manifests"])
     _write_file(os.path.join(dest, "oci-layout"), iter([_LAYOUT]))
     _write_file(os.path.join(dest, "index.json"), iter([gojson.encode(doc)]))
@@ -74,11 +83,10 @@ def write_oci_folder(content: ContentStore, image: WrittenImage, names: Sequence
 
 def _read_manifests(dest: str) -> list[dict[str, Any]]:
     try:
-        with open(os.path.join(dest, "index.json"), "rb") as f:
-            doc = json.load(f)
+        doc = json.loads(read_named(os.path.join(dest, "index.json"), MAX_MANIFEST))
     except FileNotFoundError:
         return []
-    except (ValueError, RecursionError) as e:
+    except (ValueError, RecursionError, UnsafePathError) as e:
         raise UsageError(f"{dest} has an index.json that is not one of an OCI layout: {e}") from e
     found = doc.get("manifests") if isinstance(doc, dict) else None
     if not isinstance(found, list) or not all(isinstance(d, dict) and isinstance(d.get("annotations") or {}, dict) for d in found):
@@ -95,11 +103,11 @@ def _merge(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[st
     return [d for d in old if name(d) not in taken] + new
 
 
-def _index(image: WrittenImage, names: Sequence[Reference], created: str) -> bytes:
+def _index(image: WrittenImage, names: Sequence[Reference]) -> bytes:
     """index.json: the image once for each name."""
     entries = []
     for name in names or (None,):
-        annotations = {"org.opencontainers.image.created": created, **dict(image.top.annotations)}
+        annotations = dict(image.top.annotations)
         if name is not None:
             annotations |= {"io.containerd.image.name": str(name), "org.opencontainers.image.ref.name": name.tag}
         entries.append(descriptor_json(replace(image.top, annotations=tuple(annotations.items())), image.platform))

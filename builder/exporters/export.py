@@ -140,7 +140,7 @@ def _export(worker: Worker, output: BuildOutput, spec: OutputSpec, tags: Sequenc
     if spec.type == "image":
         _store(worker, image, names, spec, steps)
     else:
-        _export_archive(worker, image, names, output, spec, steps)
+        image = _export_archive(worker, image, names, output, spec, steps)
     return image
 
 
@@ -159,22 +159,24 @@ def _export_files(output: BuildOutput, spec: OutputSpec, steps: _Steps) -> None:
 
 def _export_archive(
     worker: Worker, image: WrittenImage, names: list[Reference], output: BuildOutput, spec: OutputSpec, steps: _Steps
-) -> None:
+) -> WrittenImage:
+    """The image as the archive's index lists it."""
     from builder.exporters import archive
     from builder.exporters.sink import output_file
     from builder.text.times import NS, format_rfc3339
 
-    created = format_rfc3339((output.epoch if output.epoch is not None else int(time.time())) * NS)
+    image = archive.dated(image, format_rfc3339((output.epoch if output.epoch is not None else int(time.time())) * NS))
     if spec.type == "oci" and not spec.flag("tar", True):
         steps("copying files")
-        archive.write_oci_folder(worker.content, image, names, created, spec.dest)
-        return
+        archive.write_oci_folder(worker.content, image, names, spec.dest)
+        return image
     if not spec.flag("tar", True):
         raise UsageError("--output type=docker,tar=false is not supported", hint="use type=oci,tar=false")
     steps("sending tarball")
     with output_file(spec.dest, spec.type) as write:
         writer = archive.write_oci_tar if spec.type == "oci" else archive.write_docker_tar
-        writer(worker.content, image, names, created, write)
+        writer(worker.content, image, names, write)
+    return image
 
 
 def _store(worker: Worker, image: WrittenImage, names: list[Reference], spec: OutputSpec, steps: _Steps) -> None:

@@ -198,6 +198,7 @@ class Tree:
         for name, st in found:
             kid = looked_up.get(name)
             if kid is None:
+                checkpoint()
                 kid = Node(node, name, st)
                 if self._left_out(kid, prefix + name):
                     if not self._may_count(kid, prefix + name):

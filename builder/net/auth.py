@@ -19,10 +19,13 @@ from builder.net.agent import Agent
 from builder.net.transport import TLS, Request
 from builder.oci.reference import DOCKER_HUB
 from builder.values import dataclass, field
+from runtime.errors import UnsafePathError
+from runtime.linux.named import read_named
 
 _HUB_KEY = "https://index.docker.io/v1/"
 _DEFAULT_TOKEN_SECONDS = 60
 _MAX_TOKEN_BODY = 1 << 20
+_MAX_CONFIG = 16 << 20
 _HELPER_SECONDS = 60
 
 
@@ -73,11 +76,10 @@ class DockerConfig:
                 folder = self._folder or os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
                 path = os.path.join(folder, "config.json")
                 try:
-                    with open(path, "rb") as file:
-                        document = json.loads(file.read())
+                    document = json.loads(read_named(path, _MAX_CONFIG))
                 except (FileNotFoundError, NotADirectoryError, PermissionError):
                     document = {}
-                except (OSError, ValueError, RecursionError) as e:
+                except (OSError, ValueError, RecursionError, UnsafePathError) as e:
                     raise UsageError(f"can't read {path}: {e}") from e
                 if not isinstance(document, dict):
                     raise UsageError(f"can't read {path}: not a JSON object")

@@ -199,6 +199,8 @@ def _ssl_context(tls: TLS) -> ssl.SSLContext:
     import os
     import ssl
 
+    for path in filter(None, map(os.environ.get, (ssl.get_default_verify_paths().openssl_cafile_env,))):
+        _check(path)
     context = ssl.create_default_context()
     paths = ssl.get_default_verify_paths()
     if not (paths.cafile or (paths.capath and os.listdir(paths.capath))):
@@ -206,15 +208,31 @@ def _ssl_context(tls: TLS) -> ssl.SSLContext:
 
         context.load_verify_locations(certifi.where())
     for path in tls.ca:
+        _check(path)
         with _tls_file(path):
             context.load_verify_locations(path)
     for key, certificate in tls.keypairs:
+        _check(key)
+        _check(certificate)
         with _tls_file(certificate):
             context.load_cert_chain(certificate, key)
     if tls.insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _check(path: str) -> None:
+    """SourceError for a FIFO, which OpenSSL would wait for, or a device. What is not there it reports, or passes over, itself."""
+    from runtime.errors import UnsafePathError
+    from runtime.linux.named import check_regular
+
+    try:
+        check_regular(path)
+    except UnsafePathError as e:
+        raise SourceError(f"can't use a certificate or key: {e}") from e
+    except OSError:
+        pass
 
 
 class _tls_file:

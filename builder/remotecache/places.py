@@ -20,6 +20,8 @@ from builder.sources.providers import LAYOUT_PREFIX, LayoutBlobs, RegistryBlobs,
 from builder.state.atomic import replacing
 from builder.state.locks import locked_folder
 from builder.text import gojson
+from runtime.errors import UnsafePathError
+from runtime.linux.named import read_named
 
 if TYPE_CHECKING:
     from builder.content.store import ContentStore
@@ -227,15 +229,13 @@ def _names(entry: dict[str, Any]) -> tuple[str, ...]:
 
 def _read_file(path: str, limit: int) -> bytes:
     try:
-        with open(path, "rb") as f:
-            data = f.read(limit + 1)
+        return read_named(path, limit)
     except (FileNotFoundError, NotADirectoryError):
         raise NotFoundError(f"{path}: not found") from None
     except OSError as e:
         raise StoreError(f"can't read {path}: {e.strerror}") from e
-    if len(data) > limit:
-        raise IntegrityError(f"{path} has more than {limit} bytes")
-    return data
+    except UnsafePathError as e:
+        raise IntegrityError(str(e)) from e
 
 
 def _replace(path: str, chunks: Iterable[bytes]) -> None:
@@ -255,13 +255,10 @@ def _delete_unreferenced(folder: str, index: dict[str, Any]) -> None:
         keep.add(digest)
         try:
             path = blob_path(folder, Digest.parse(digest))
-            if os.path.getsize(path) > manifests.MAX_MANIFEST:
-                continue
-            with open(path, "rb") as f:
-                doc = json.load(f)
+            doc = json.loads(read_named(path, manifests.MAX_MANIFEST))
             below = [*(doc.get("manifests") or ()), *(doc.get("layers") or ()), doc.get("config") or {}]
             stack += [str(d["digest"]) for d in below if isinstance(d, dict) and "digest" in d]
-        except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError, UnsafePathError):
             continue
     for algorithm in os.listdir(f"{folder}/blobs"):
         for name in os.listdir(f"{folder}/blobs/{algorithm}"):

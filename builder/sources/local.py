@@ -21,6 +21,7 @@ from builder.files.types import ChecksumOptions
 from builder.graph.ops import LocalSource
 from builder.oci.digest import Digest, digest_parts
 from builder.solver.types import CacheMap, OpContext, Result
+from builder.state.cancel import checkpoint
 from builder.text.patterns import MatchInfo, PatternMatcher
 from builder.values import dataclass
 
@@ -39,7 +40,7 @@ class IgnoreFilter:
     """.dockerignore patterns on a walk from the top down (fsutil/filter.go)."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
-        self._matcher = PatternMatcher(patterns, "exclude")
+        self._matcher = PatternMatcher(patterns, "exclude", checkpoint=checkpoint)
         exceptions = [p.text.removesuffix("/**").removesuffix("/*") for p in self._matcher.patterns if p.exclusion]
         # Exceptions that are plain paths tell which left-out folders are worth a look; a wildcard could match anywhere.
         self._anywhere = any(_PATTERN_CHARS.intersection(text) for text in exceptions)

@@ -11,7 +11,7 @@ end only in dictionaries, all others by one automaton. So patterns that have not
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from builder.errors import UsageError
@@ -57,15 +57,19 @@ class PatternMatcher:
     """An ordered list of patterns. Paths are relative, separated by ``/``. Safe for threads.
 
     Raises ``BadPatternError`` for what moby refuses at once. What it finds malformed when it first tries the pattern raises it
-    then. Blank patterns are passed over. ``kind`` ("include", "exclude") is for the errors, in BuildKit's words.
+    then. Blank patterns are passed over. ``kind`` ("include", "exclude") is for the errors, in BuildKit's words. ``checkpoint`` is
+    called while many patterns are compiled; it may raise.
     """
 
-    __slots__ = ("_exact", "_filter", "_heads", "_kind", "_malformed", "_tails", "_turns", "_wild", "exclusions", "patterns")
+    __slots__ = (
+        "_checkpoint", "_exact", "_filter", "_heads", "_kind", "_malformed", "_tails", "_turns", "_wild", "exclusions", "patterns",
+    )  # fmt: skip
 
-    def __init__(self, patterns: Iterable[str], kind: str = "") -> None:
+    def __init__(self, patterns: Iterable[str], kind: str = "", *, checkpoint: Callable[[], None] = lambda: None) -> None:
         where = f"invalid {kind}patterns: " if kind else ""
         self.patterns: tuple[Pattern, ...] = tuple(read_pattern(text, where) for raw in patterns if (text := raw.strip(SPACE)))
         self._kind = kind
+        self._checkpoint = checkpoint
         self.exclusions = any(pattern.exclusion for pattern in self.patterns)
         exact, heads, tails = LiteralTable(), LiteralTable(), LiteralTable()
         wild: list[int] = []
@@ -179,6 +183,7 @@ class PatternMatcher:
         read: list[Wild] = []
         malformed: tuple[list[int], list[int]] = ([], [])
         for i in self._wild:
+            self._checkpoint()
             pattern = self.patterns[i]
             try:
                 read.append((i, pattern.exclusion, parse(_go_regex(pattern.text.removeprefix("\ufeff")))))

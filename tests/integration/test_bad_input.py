@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli import REPOSITORY, Done, Pybuild, assert_refused
+from tests.support.oci import Entry, layer_tar
 from tests.support.registries import ClosedRegistry, EmptyRegistry, TamperingRegistry
 
 pytestmark = pytest.mark.integration
@@ -115,6 +116,52 @@ def test_unknown_instruction_is_shown_with_a_suggestion(refused: Callable[..., D
 def test_a_fifo_for_the_accounts_of_an_image_is_refused_and_not_waited_for(refused: Callable[..., Done]) -> None:
     text = "/etc/passwd of the root file system is not a regular file"
     refused("FROM BASE\nRUN rm /etc/passwd && mkfifo /etc/passwd\nRUN true\n", text)
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "env"),
+    [
+        ("Dockerfile", (), {}),
+        (".dockerignore", (), {}),
+        ("Dockerfile.dockerignore", (), {}),
+        ("other", ("-f", "FOLDER/other"), {}),
+        ("secret", ("--secret", "id=x,src=FOLDER/secret"), {}),
+        ("key", ("--ssh", "default=FOLDER/key"), {}),
+        ("pybuild.toml", (), {"PYBUILD_CONFIG": "FOLDER/pybuild.toml"}),
+        ("index.json", ("--build-context", "base=oci-layout://FOLDER"), {}),
+        ("index.json", ("--cache-from", "type=local,src=FOLDER"), {}),
+        ("index.json", ("--cache-to", "type=local,dest=FOLDER"), {}),
+        ("index.json", ("-o", "type=oci,tar=false,dest=FOLDER"), {}),
+        ("ca.pem", (), {"PYBUILD_CONFIG": "FOLDER/certificates.toml"}),
+        ("ca.pem", (), {"SSL_CERT_FILE": "FOLDER/ca.pem"}),
+    ],
+)
+def test_a_fifo_in_the_place_of_a_file_is_refused_and_not_waited_for(
+    pybuild: Pybuild, context: Context, name: str, flags: tuple[str, ...], env: dict[str, str]
+) -> None:
+    base = "base" if "--build-context" in flags else "127.0.0.1:1/none" if name == "ca.pem" else "scratch"
+    folder = context({
+        "Dockerfile": f"FROM {base}\nCOPY pybuild.toml* certificates.toml /\n",
+        "certificates.toml": '[registry."127.0.0.1:1"]\nhttp = false\nca = ["ca.pem"]\n',
+    })
+    if name == "Dockerfile":
+        os.unlink(f"{folder}/{name}")
+    os.mkfifo(f"{folder}/{name}")
+    given = [f.replace("FOLDER", folder) for f in flags]
+    done = pybuild(*given, folder, cwd=folder, env={k: v.replace("FOLDER", folder) for k, v in env.items()})
+    assert f"{name} is not a regular file" in done.err
+    assert done.code == (0 if "--cache-from" in flags else 1)
+
+
+def test_a_fifo_for_docker_s_configuration_is_refused_and_not_waited_for(
+    pybuild: Pybuild, context: Context, busybox_layout: str, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "config.json")
+    env = {"DOCKER_CONFIG": str(tmp_path)}
+    with ClosedRegistry(busybox_layout) as server:
+        done = pybuild(context({"Dockerfile": f"FROM {server.host}/closed:1\n"}), env=env)
+    assert_refused(done, "config.json is not a regular file", code=None)
+    pybuild.ok(context({"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"}), env=env)
 
 
 def test_unknown_flag_of_an_instruction(refused: Callable[..., Done]) -> None:
@@ -289,7 +336,9 @@ def small_disk(tmp_path: Path) -> Iterator[str]:
     [
         ("a step", "RUN dd if=/dev/zero of=/big bs=1M count=18 && echo written"),
         ("a copy", "COPY big /big"),
-        ("many files", "RUN for i in $(seq 400); do dd if=/dev/zero of=/f$i bs=64k count=1 2>/dev/null || exit 1; done"),
+        ("many files", "RUN for i in $(seq 400); do dd if=/dev/zero of=/f$i bs=64k count=1 || exit 1; done"),
+        ("an archive of files that each fit", "ADD many.tar /many/"),
+        ("a step that does not mind", "RUN dd if=/dev/zero of=/big bs=64k count=400; true"),
     ],
 )
 def test_a_full_disk_fails_clearly_and_is_no_damage(
@@ -298,10 +347,14 @@ def test_a_full_disk_fails_clearly_and_is_no_damage(
     pybuild = Pybuild(f"{small_disk}/root")
     filler = Path(small_disk, "filler")
     filler.write_bytes(bytes(8 << 20))
-    folder = context({"Dockerfile": f"FROM {busybox}\nRUN echo before > /before\n{step}\n", "big": os.urandom(18 << 20)})
+    dockerfile = f"FROM {busybox}\nRUN echo before > /before\n{step}\n"
+    many = layer_tar([Entry(f"f{n}", bytes(64 << 10)) for n in range(400)])
+    folder = context({"Dockerfile": dockerfile, "big": os.urandom(18 << 20), "many.tar": many})
     done = pybuild("-t", "never", folder)
     assert_refused(done)
-    assert re.search("No space left on device|disk is full", done.err)
+    assert re.search("(?i)no space left on device|disk is full", done.err)
+    status = os.statvfs(small_disk)
+    assert status.f_bavail * status.f_frsize > 8 << 20, "what the failed step wrote is there after the build has ended"
     assert pybuild.ok("images", "-q").out.strip() == ""
     pybuild.fsck()
 

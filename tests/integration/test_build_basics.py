@@ -369,3 +369,18 @@ def test_every_runtime_makes_the_same_layers(
     pybuild.ok("--runtime", runtime, "-o", f"type=oci,dest={tmp_path}/i.tar", folder)
     layer = read_image(tmp_path / "i.tar").layers[-1]
     assert _members(layer) - {""} == {"hi"}, "no mount point and no file of the sandbox is left in the layer"
+
+
+def test_the_metadata_has_the_descriptor_that_the_archive_lists(
+    pybuild: Pybuild, context: Context, busybox: str, tmp_path: Path
+) -> None:
+    """With the time at which it was made, and the annotations that are for it; an image of the store has no such time."""
+    folder = context({"Dockerfile": f"FROM {busybox}\nRUN true\n"})
+    output = f"type=oci,tar=false,dest={tmp_path}/layout,annotation-manifest-descriptor.a=b"
+    epoch: dict[str, str | None] = {"SOURCE_DATE_EPOCH": "1700000000"}
+    pybuild.ok("-o", output, "--metadata-file", f"{tmp_path}/meta", folder, env=epoch)
+    descriptor = json.loads((tmp_path / "meta").read_text())["containerimage.descriptor"]
+    assert descriptor["annotations"] == {"a": "b", "org.opencontainers.image.created": "2023-11-14T22:13:20Z"}
+    assert json.loads((tmp_path / "layout/index.json").read_text())["manifests"] == [descriptor]
+    pybuild.ok("-t", "app", "--metadata-file", f"{tmp_path}/meta", folder, env=epoch)
+    assert "annotations" not in json.loads((tmp_path / "meta").read_text())["containerimage.descriptor"]

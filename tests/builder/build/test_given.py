@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from builder.build.given import descriptor_of, link_out_of, read_beneath, read_named
+from builder.build.given import link_out_of, read_beneath
 from runtime.errors import UnsafePathError
+from runtime.linux.named import descriptor_of, read_named
 
 
 @pytest.fixture

@@ -8,10 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from builder.cache.manager import CacheManager
 from builder.cache.types import PrunePolicy
+from builder.errors import StoreError
 from builder.oci.digest import Digest
 from builder.state.schema import LEASE_RECORDS, LEASES
 from tests.support.rows import change
@@ -229,3 +233,52 @@ def test_while_nobody_holds_anything_every_blob_without_a_name_goes(manager):
     orphan = manager.content.put(b"orphan")
     manager.collector.prune([ALL])
     assert not manager.content.has(orphan)
+
+
+class FullDisk:
+    """Transactions that delete records fail until it has room."""
+
+    def __init__(self, manager: CacheManager, monkeypatch: pytest.MonkeyPatch, *, failures: int) -> None:
+        self.failures = failures
+        self._delete = manager.records.delete
+        monkeypatch.setattr(manager.records, "delete", self.delete)
+
+    def delete(self, *args: Any) -> Any:
+        if self.failures:
+            self.failures -= 1
+            raise StoreError("database or disk is full")
+        return self._delete(*args)
+
+
+def test_files_go_before_their_row_where_the_disk_is_full(manager: CacheManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = manager.new(None)
+    FullDisk(manager, monkeypatch, failures=1)
+    work.release()
+    assert list(manager.snapshotter.keys()) == []
+    assert manager.records.get(work.id) is None
+
+
+def test_what_a_full_disk_kept_from_going_is_swept_by_the_next_process(
+    opened: Callable[..., CacheManager], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = opened()
+    work = manager.new(None)
+    FullDisk(manager, monkeypatch, failures=2)
+    with pytest.raises(StoreError):
+        work.release()
+    manager.close()
+    assert manager.records.get(work.id) is not None
+    assert opened().records.get(work.id) is None
+
+
+def test_a_step_that_can_not_be_committed_gives_its_files_back(manager: CacheManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = manager.new(None)
+
+    def full(*_: object, **__: object) -> None:
+        raise StoreError("database or disk is full")
+
+    monkeypatch.setattr(manager.records, "update", full)
+    with pytest.raises(StoreError):
+        work.commit()
+    work.release()
+    assert list(manager.snapshotter.keys()) == []

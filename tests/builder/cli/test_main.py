@@ -25,5 +25,5 @@ def test_what_is_read_from_a_stream_is_not_read_twice(args: list[str], restarts:
     """A secret out of a pipe would be empty the second time, and the build would succeed with it."""
     seen: list[str] = []
     monkeypatch.setattr("builder.state.recovery.restart", lambda error, path: seen.append(path))
-    main._recover(RuntimeError("damage"), args)
+    main._recover(RuntimeError("damage"), args, "/nowhere")
     assert bool(seen) == restarts

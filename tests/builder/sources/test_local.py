@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from builder.errors import NotFoundError, SourceError
+from builder.errors import CancelledError, NotFoundError, SourceError
 from builder.files.tree import ChangedError, Tree
 from builder.files.types import ChecksumOptions
 from builder.graph.ops import LocalSource
@@ -21,8 +21,9 @@ from builder.graph.vertex import Vertex
 from builder.session import Session
 from builder.solver.types import OpContext
 from builder.sources.local import IgnoreFilter, LocalRef, LocalSourceOp, read_view
+from builder.state.cancel import Token, scope
 from builder.state.database import Database
-from builder.text.patterns import BadPatternError
+from builder.text.patterns import BadPatternError, MatchInfo
 
 
 class Ref:
@@ -336,3 +337,27 @@ def test_files_that_can_not_be_read_are_named(context: str, worker: Any) -> None
     os.chmod(context + "/a.txt", 0)
     with pytest.raises(SourceError, match=r"a\.txt: permission denied"):
         LocalRef.open("ctx", context, (), worker).checksum("/")
+
+
+def test_patterns_that_take_long_to_compile_can_be_called_off() -> None:
+    token = Token()
+    token.set()
+    with scope(token), pytest.raises(CancelledError):
+        IgnoreFilter(["*x*y"]).match("file", None)
+
+
+def test_a_walk_ends_between_two_files_when_it_is_called_off(tmp_path: Any) -> None:
+    asked: list[str] = []
+    token = Token()
+
+    class Slow(IgnoreFilter):
+        def match(self, path: str, parent: MatchInfo) -> tuple[bool, MatchInfo]:
+            asked.append(path)
+            token.set()
+            return super().match(path, parent)
+
+    for name in "abc":
+        (tmp_path / name).touch()
+    with scope(token), Tree(str(tmp_path), Slow(["x"])) as tree, pytest.raises(CancelledError):
+        tree.children(tree.root)
+    assert asked == ["a"]

@@ -247,3 +247,19 @@ def test_any_ignore_file_is_read(text: str) -> None:
     with contextlib.suppress(FrontendError):
         for pattern in read_patterns(text):
             assert pattern == pattern.strip("\n")
+
+
+def test_patterns_that_are_compiled_for_long_can_be_called_off() -> None:
+    left = 3
+
+    def checkpoint() -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+
+    matcher = PatternMatcher([f"a{i}*b" for i in range(100)], checkpoint=checkpoint)
+    with pytest.raises(KeyboardInterrupt):
+        matcher.matches_or_parent_matches("a1b")
+    left = 100
+    assert matcher.matches_or_parent_matches("a1b")

@@ -183,6 +183,9 @@ def test_table(kit: Any, before: Any, members: list[Any], after: dict[str, str])
         [("l", {"type": SYM, "linkname": "OUTSIDE/victim"}), ("h", {"type": LINK, "linkname": "l"}), ("h", {}, b"F")],
         [("h", {"type": LINK, "linkname": "OUTSIDE/victim"})],
         [("h", {"type": LINK, "linkname": "../../../victim"})],
+        [("l", {"type": SYM, "linkname": "OUTSIDE"}), ("h", {"type": LINK, "linkname": "l/victim"}), ("h", {}, b"F")],
+        [("d", {"type": DIR}), ("d", {"type": SYM, "linkname": "OUTSIDE"})],
+        [("d/e", {"type": DIR}), ("d", {"type": SYM, "linkname": "OUTSIDE/.."}), ("d/victims", {"type": DIR})],
         [("l", {"type": SYM, "linkname": "OUTSIDE/victim"}), ("l", {}, b"F")],
     ],
 )
@@ -191,7 +194,7 @@ def test_nothing_outside_the_destination_is_touched(kit: Any, tmp_path: Any, mem
     outside.mkdir()
     victim = outside / "victim"
     victim.write_text("safe")
-    before = os.stat(victim)
+    before, folder = os.stat(victim), os.stat(outside)
     fixed = [
         (n, {k: v.replace("OUTSIDE", str(outside)) if k == "linkname" else v for k, v in f.items()}, *d) for n, f, *d in members
     ]
@@ -203,6 +206,7 @@ def test_nothing_outside_the_destination_is_touched(kit: Any, tmp_path: Any, mem
     assert os.listdir(outside) == ["victim"]
     assert os.stat(victim).st_nlink == before.st_nlink
     assert os.stat(victim).st_ctime_ns == before.st_ctime_ns
+    assert os.stat(outside).st_ctime_ns == folder.st_ctime_ns
 
 
 def test_damage_behind_the_first_header_is_an_error(kit: Any) -> None:
