@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from dataclasses import field as field
     from dataclasses import fields as fields
     from dataclasses import replace as replace
+    from typing import TypeGuard
+
+    from _typeshed import DataclassInstance
 
 else:
     _MISSING = object()
@@ -179,6 +182,6 @@ else:
             object.__setattr__(self, name, value)
 
 
-def is_value(value: object) -> bool:
+def is_value(value: object) -> TypeGuard[DataclassInstance]:
     """Is it an instance of a class made by ``dataclass``?"""
     return hasattr(type(value), "__value_fields__")
