@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from builder.errors import UsageError
 from builder.text.durations import parse_duration as parse_go_duration
+from builder.text.times import NS
 from builder.values import dataclass, field
 
 if TYPE_CHECKING:
@@ -80,11 +81,11 @@ class DiskSpace:
 
 @dataclass(frozen=True, slots=True)
 class GCPolicy:
-    """A rule of ``[[worker.oci.gcpolicy]]``; ``keep_duration`` in seconds, 0: no bound."""
+    """A rule of ``[[worker.oci.gcpolicy]]``; ``keep_duration_ns`` 0: no bound."""
 
     all: bool = False
     filters: tuple[str, ...] = ()
-    keep_duration: float = 0
+    keep_duration_ns: int = 0
     reserved_space: DiskSpace = field(default=DiskSpace())
     max_used_space: DiskSpace = field(default=DiskSpace())
     min_free_space: DiskSpace = field(default=DiskSpace())
@@ -152,7 +153,7 @@ class Config:
         return tuple(
             PrunePolicy(
                 all=p.all,
-                keep_duration=p.keep_duration,
+                keep_duration_ns=p.keep_duration_ns,
                 reserved_space=p.reserved_space.resolve(total),
                 max_used_space=p.max_used_space.resolve(total),
                 min_free_space=p.min_free_space.resolve(total),
@@ -171,8 +172,8 @@ class Config:
         reserved, used, free = spaces
         reproducible = ("type==source.local", "type==exec.cachemount", "type==source.git.checkout")
         return (
-            GCPolicy(filters=reproducible, keep_duration=48 * 3600, max_used_space=DiskSpace(512_000_000)),
-            GCPolicy(keep_duration=60 * 24 * 3600, reserved_space=reserved, max_used_space=used, min_free_space=free),
+            GCPolicy(filters=reproducible, keep_duration_ns=48 * 3600 * NS, max_used_space=DiskSpace(512_000_000)),
+            GCPolicy(keep_duration_ns=60 * 24 * 3600 * NS, reserved_space=reserved, max_used_space=used, min_free_space=free),
             GCPolicy(reserved_space=reserved, max_used_space=used, min_free_space=free),
             GCPolicy(all=True, reserved_space=reserved, max_used_space=used, min_free_space=free),
         )
@@ -233,13 +234,13 @@ class _Reader:
     def _policy(self, table: dict[str, Any], at: str) -> GCPolicy:
         self._known(table, at, {"all", "filters", "keepDuration", "keepBytes", "reservedSpace", "maxUsedSpace", "minFreeSpace"})
         try:
-            keep = parse_duration(table.get("keepDuration", 0))
+            keep = parse_duration_ns(table.get("keepDuration", 0))
         except ValueError as e:
             self._fail(at + "keepDuration", str(e))
         return GCPolicy(
             all=self._value(table, "all", bool, at, False),
             filters=self._strings(table, "filters", at),
-            keep_duration=keep,
+            keep_duration_ns=keep,
             # keepBytes is the old name (gcpolicy_unix.go reads it where the new one is missing).
             reserved_space=self._space(table, "reservedSpace" if "reservedSpace" in table else "keepBytes", at),
             max_used_space=self._space(table, "maxUsedSpace", at),
@@ -299,17 +300,17 @@ class _Reader:
         raise UsageError(f"{self._name}: {key}: {why}")
 
 
-def parse_duration(value: object) -> float:
-    """Seconds from a number or from Go's ``48h30m``; ValueError otherwise."""
+def parse_duration_ns(value: object) -> int:
+    """Nanoseconds from a number of seconds or from Go's ``48h30m``; ValueError otherwise."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return float(value)
+        return int(value) * NS
     if isinstance(value, str):
         if value.isdecimal():
-            return float(value)
+            return int(value) * NS
         try:
             nanoseconds = parse_go_duration(value)
         except ValueError:
             nanoseconds = -1
         if nanoseconds >= 0:
-            return nanoseconds / 1e9
+            return nanoseconds
     raise ValueError(f"invalid duration {value}")

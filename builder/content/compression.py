@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from builder.errors import LayerError, UnsupportedError
 
-GZIP, ZSTD, NONE = "gzip", "zstd", "uncompressed"
+CompressionType = Literal["gzip", "zstd", "uncompressed"]
+GZIP: Final = "gzip"
+ZSTD: Final = "zstd"
+NONE: Final = "uncompressed"
 
 _BLOCK = 1 << 20
 _OUT = 1 << 20
@@ -22,7 +25,7 @@ _WINDOW = 1 << 27
 """zstd frames may ask for up to 128 MiB of memory, the most that zstd's own tools allow without --long."""
 
 
-def sniff(start: bytes) -> str:
+def sniff(start: bytes) -> CompressionType:
     """The compression of a stream that begins with ``start`` (4 bytes do)."""
     if start.startswith(_GZIP_MAGIC):
         return GZIP
@@ -31,7 +34,7 @@ def sniff(start: bytes) -> str:
     return NONE
 
 
-def of_media_type(media_type: str) -> str | None:
+def of_media_type(media_type: str) -> CompressionType | None:
     """gzip, zstd or uncompressed as the media type of a layer says; None if it is no layer's."""
     if not media_type.startswith(("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.")):
         return None

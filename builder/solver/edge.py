@@ -20,13 +20,17 @@ from builder.solver.cachekey import KeyWithSelector, with_selector
 from builder.solver.edgekeys import EdgeKeys
 from builder.solver.edgeprogress import NO_PROGRESS, progress
 from builder.solver.edgestate import Dep, EdgeState, EdgeStatus
-from builder.solver.requests import EdgeRequest, Work
+from builder.solver.requests import EdgeRequest, Pending
 from builder.state import trace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from builder.oci.digest import Digest
+    from builder.solver.requests import Work
+    from builder.solver.result import SharedResult
     from builder.solver.scheduler import Scheduler
+    from builder.solver.types import CacheMap, Result
     from builder.solver.vertexstate import VertexState
 
 _FAST, _SLOW, _COMPLETE = EdgeStatus.CACHE_FAST, EdgeStatus.CACHE_SLOW, EdgeStatus.COMPLETE
@@ -53,10 +57,10 @@ class ActiveEdge:
         self.secondary: list[tuple[int, KeyWithSelector]] = []
         self._progress = NO_PROGRESS
         self._dep_requests: dict[EdgeRequest, Dep] = {}
-        self._cache_map_work: Work | None = None
+        self._cache_map_work: Work[tuple[CacheMap[Result], bool]] | None = None
         self._cache_map_index = 0
         self._has_all_maps = False
-        self._exec_work: Work | None = None
+        self._exec_work: Work[SharedResult[Result]] | None = None
         self._exec_is_load = False
 
     @property
@@ -75,8 +79,8 @@ class ActiveEdge:
     def unpark(
         self,
         incoming: Sequence[EdgeRequest],
-        updates: Sequence[EdgeRequest | Work],
-        outgoing: Sequence[EdgeRequest | Work],
+        updates: Sequence[EdgeRequest | Pending],
+        outgoing: Sequence[EdgeRequest | Pending],
         s: Scheduler,
     ) -> None:
         """One step: ``incoming`` are the requests of those who ask, ``outgoing`` those of this edge, ``updates`` those of them that
@@ -108,7 +112,7 @@ class ActiveEdge:
                 self._create_input_requests(desired, s, force=True)
 
     # -------------------------------------------------------------------------------------------- what is new
-    def _process_updates(self, updates: Sequence[EdgeRequest | Work]) -> None:
+    def _process_updates(self, updates: Sequence[EdgeRequest | Pending]) -> None:
         changed = False
         for update in updates:
             changed = self._process_update(update) or changed
@@ -118,7 +122,7 @@ class ActiveEdge:
                 self._progress = progress(self.state, self.deps, self.keys, has_all_maps=self._has_all_maps)
                 self.state.status = self._progress.status
 
-    def _process_update(self, update: EdgeRequest | Work) -> bool:
+    def _process_update(self, update: EdgeRequest | Pending) -> bool:
         """True if the news matter to keys or status."""
         if isinstance(update, EdgeRequest):
             dep = self._dep_requests.get(update)
@@ -129,15 +133,15 @@ class ActiveEdge:
             return self._process_dep(dep, update)
         if not update.completed:
             return False
-        if update is self._cache_map_work:
-            self._process_cache_map(update)
+        if self._cache_map_work is not None and update is self._cache_map_work:
+            self._process_cache_map(self._cache_map_work)
             return True
-        if update is self._exec_work:
-            self._process_exec(update)
+        if self._exec_work is not None and update is self._exec_work:
+            self._process_exec(self._exec_work)
             return True
         for dep in self.deps:
-            if update is dep.slow_work:
-                self._process_slow_key(dep, update)
+            if dep.slow_work is not None and update is dep.slow_work:
+                self._process_slow_key(dep, dep.slow_work)
                 return True
         return False
 
@@ -146,7 +150,7 @@ class ActiveEdge:
         if not was_cancelled and self.error is None:
             self.error = error
 
-    def _process_cache_map(self, work: Work) -> None:
+    def _process_cache_map(self, work: Work[tuple[CacheMap[Result], bool]]) -> None:
         if work.error is not None:
             self._cache_map_work = None
             self._fail(work.error, was_cancelled=work.was_cancelled)
@@ -169,7 +173,7 @@ class ActiveEdge:
         if not self._has_all_maps:
             self._cache_map_work = None
 
-    def _process_exec(self, work: Work) -> None:
+    def _process_exec(self, work: Work[SharedResult[Result]]) -> None:
         if work.error is not None:
             self._exec_work = None
             if self._exec_is_load:
@@ -212,7 +216,7 @@ class ActiveEdge:
             changed = True
         return changed
 
-    def _process_slow_key(self, dep: Dep, work: Work) -> None:
+    def _process_slow_key(self, dep: Dep, work: Work[Digest]) -> None:
         if work.error is not None:
             dep.slow_work = None
             self._fail(work.error, was_cancelled=work.was_cancelled)
@@ -225,7 +229,7 @@ class ActiveEdge:
 
     # -------------------------------------------------------------------------------------------- answers
     def _respond_to_incoming(
-        self, incoming: Sequence[EdgeRequest], outgoing: Sequence[EdgeRequest | Work], s: Scheduler
+        self, incoming: Sequence[EdgeRequest], outgoing: Sequence[EdgeRequest | Pending], s: Scheduler
     ) -> tuple[EdgeStatus, bool]:
         """Answer what can be answered. Gives the highest state that is asked for, and whether there is nothing more to do now.
 
@@ -307,7 +311,7 @@ class ActiveEdge:
         self._dep_requests[dep.request] = dep
         return True
 
-    def _ask_slow_key(self, dep: Dep, s: Scheduler) -> Work:
+    def _ask_slow_key(self, dep: Dep, s: Scheduler) -> Work[Digest]:
         """The digest of the input's content, of the part that counts. This may download, unpack and mount the input."""
         index, result = dep.index, dep.result
         assert result is not None

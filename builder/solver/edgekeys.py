@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.solver.cachekey import CacheKey, CacheRecord, ExportableKey, KeyWithSelector, best_record, with_selector
+from builder.solver.cachekey import CacheKey, ExportableKey, FoundRecord, KeyWithSelector, best_record, with_selector
 from builder.solver.edgestate import EdgeStatus
 from builder.solver.exporter import Exporter
 
@@ -34,7 +34,7 @@ class EdgeKeys:
         self._state = state
         self._deps = deps
         self._ids: set[str] = set()
-        self._records: dict[str, CacheRecord] = {}
+        self._records: dict[str, FoundRecord] = {}
         self._tried: set[str] = set()
         self.root_digests: list[tuple[str, bool]] = []
         self.no_match_possible = False
@@ -121,7 +121,7 @@ class EdgeKeys:
     def has_records(self) -> bool:
         return bool(self._records)
 
-    def take_record(self) -> CacheRecord:
+    def take_record(self) -> FoundRecord:
         """The best record. It counts as tried from now on."""
         record = best_record(list(self._records.values()))
         self._tried.add(record.id)

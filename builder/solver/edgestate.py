@@ -15,6 +15,7 @@ from builder.solver.cachekey import CacheKey, ExportableKey, KeyWithSelector, wi
 from builder.solver.requests import EdgeRequest, Known, Work
 
 if TYPE_CHECKING:
+    from builder.oci.digest import Digest
     from builder.solver.result import SharedResult
     from builder.solver.types import CacheMap, CacheMapDep, Result
 
@@ -84,7 +85,7 @@ class Dep(EdgeState):
         self.selector = ""
         self.has_slow_key = False
         self.key_map: dict[str, CacheKey] = {}
-        self.slow_work: Work | None = None
+        self.slow_work: Work[Digest] | None = None
         self.slow_complete = False
         self.slow_found_key = False
         self.slow_key: ExportableKey | None = None

@@ -58,10 +58,10 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """An earlier execution. ``created`` in seconds since the epoch; ``here``: by a build of the same Dockerfile and context."""
+    """An earlier execution. ``created_ns`` counts from the epoch; ``here``: by a build of the same Dockerfile and context."""
 
     step: StepRecord
-    created: float
+    created_ns: int
     failed: bool = False
     here: bool = True
 
@@ -88,13 +88,13 @@ class Miss:
     """Why a step ran, or would run. ``reason``: "first" (nothing like it was ever built), "different" (see ``differences``),
     "gone" (the same was built; its result is not there any more), "failed" (so it did the last time), "ignored" (--no-cache).
 
-    ``since``: when the record was made that it was compared with, None for none.
+    ``since_ns``: when the record was made that it was compared with, None for none.
     """
 
     step: StepRecord
     reason: Reason
     differences: tuple[Difference, ...] = ()
-    since: float | None = None
+    since_ns: int | None = None
     failed: bool = False
     """It did not come to an end this time."""
 
@@ -181,7 +181,7 @@ def explain(step: StepRecord, past: Sequence[Past], *, ignored: bool = False, fa
         return Miss(step, "first", failed=failed)
     found = differences(old.step, step)
     reason: Reason = "different" if found else "failed" if old.failed else "gone"
-    return Miss(step, reason, found, old.created, failed)
+    return Miss(step, reason, found, old.created_ns, failed)
 
 
 class Explanations(Protocol):

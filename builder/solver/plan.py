@@ -21,7 +21,7 @@ from builder.solver.types import CacheMap, CacheMapDep, FileListing, Op, OpConte
 from builder.values import dataclass, replace
 
 if TYPE_CHECKING:
-    from builder.solver.cachekey import CacheKey, CacheRecord
+    from builder.solver.cachekey import CacheKey, FoundRecord
     from builder.solver.explain import Explanations, StepRecord
     from builder.solver.vertexstate import VertexState
 
@@ -153,12 +153,12 @@ class PlannedCaches(CombinedKeyCache):
     def __init__(self, main: KeyCache, imported: Sequence[KeyCache]) -> None:
         super().__init__(_Unsaved(main.keys, main.results, priority=main.priority), imported)
 
-    def load(self, record: CacheRecord) -> Result | None:
+    def load(self, record: FoundRecord) -> Result | None:
         return record.source.results.load(record.id)
 
 
 class _Unsaved(KeyCache):
-    def save(self, keys: Sequence[CacheKey], result: Result, created: float | None = None) -> list[CacheRecord]:
+    def save(self, keys: Sequence[CacheKey], result: Result, created_ns: int | None = None) -> list[FoundRecord]:
         return []
 
 

@@ -18,7 +18,7 @@ from builder.solver.report import Reporter
 from builder.solver.result import CachedResult, SharedResult
 from builder.solver.scheduler import Scheduler
 from builder.solver.types import Op, R, Result, ResultStore
-from builder.solver.vertexstate import Surroundings, VertexState
+from builder.solver.vertexstate import SolverServices, VertexState
 from builder.solver.workers import Workers
 from builder.state.cancel import current
 from builder.values import replace
@@ -60,7 +60,7 @@ class Solver(Generic[R]):
         self._explanations = explanations
         self._interrupted = threading.Event()
         self._workers = Workers(parallelism)
-        self._around = self._surroundings()
+        self._services = self._make_services()
         self._states: dict[str, VertexState] = {}
         self._finished: tuple[SharedResult[R], ...] = ()
 
@@ -73,14 +73,14 @@ class Solver(Generic[R]):
     @property
     def steps(self) -> int:
         """Edges looked at so far: what solving cost, without the work."""
-        return self._around.scheduler.steps
+        return self._services.scheduler.steps
 
     def build(self, edges: Sequence[Edge]) -> list[CachedResult[R]]:
         """A result for each edge, the caller's to release. The first error ends it: SolveError with the vertex, or CancelledError.
 
         What was executed until then stays cached. When this returns or raises, nothing it started is running any more.
         """
-        around = self._around
+        services = self._services
         token = current()
         token.check()
         if self._interrupted.is_set():
@@ -88,7 +88,7 @@ class Solver(Generic[R]):
         inputs = [(self._load(e.vertex), e.index) for e in edges]
         try:
             with token.calling(self._workers.wake):
-                solved = around.scheduler.build(inputs, lambda: token.is_set() or self._interrupted.is_set())
+                solved = services.scheduler.build(inputs, lambda: token.is_set() or self._interrupted.is_set())
         except BaseException as e:
             self._stop()
             if isinstance(e, KeyboardInterrupt):
@@ -113,11 +113,11 @@ class Solver(Generic[R]):
         from builder.solver.plan import PlannedCaches, PlannedExplanations, PlannedOp, PlannedReporter, Planner
 
         planner = Planner(edges)
-        around, states, caches = self._around, self._states, self._caches
+        services, states, caches = self._services, self._states, self._caches
         explanations = self._explanations
-        self._around, self._states = (
+        self._services, self._states = (
             replace(
-                self._surroundings(),
+                self._make_services(),
                 resolve_op=lambda vertex: PlannedOp(self._resolve_op(vertex), vertex, planner),
                 caches=PlannedCaches(caches.main, caches.imported),
                 reporter=PlannedReporter(planner),
@@ -134,7 +134,7 @@ class Solver(Generic[R]):
             return planner.plan()
         finally:
             self.close()
-            self._around, self._states = around, states
+            self._services, self._states = services, states
 
     def cancel(self) -> None:
         """Stop: a ``build`` under way ends with CancelledError, once what it runs has stopped. Later builds fail at once."""
@@ -148,9 +148,9 @@ class Solver(Generic[R]):
             state.op.release()
         self._workers.close()
 
-    def _surroundings(self) -> Surroundings:
+    def _make_services(self) -> SolverServices:
         scheduler = Scheduler(self._workers, EdgeIndex())
-        return Surroundings(
+        return SolverServices(
             resolve_op=self._resolve_op,
             caches=self._caches,
             scheduler=scheduler,
@@ -162,8 +162,8 @@ class Solver(Generic[R]):
         )
 
     def _stop(self) -> None:
-        """After an interrupt the edges are left as they are; only what runs is stopped, and waited for."""
-        self._around.flights.stop()
+        """Stop what runs, and wait for its end. The edges are left as they are at this moment, and thrown away."""
+        self._services.flights.stop()
         self._workers.drain()
         # Nothing may go on from half-done decisions; a later build of this solver starts from the stores.
         states, self._states = self._states, {}
@@ -172,13 +172,13 @@ class Solver(Generic[R]):
         for state in states.values():
             state.op.release()
         self._workers.close()
-        self._around = self._surroundings()
+        self._services = self._make_services()
 
     def _load(self, vertex: Vertex) -> VertexState:
         """The vertex and all below it, each once by digest.
 
-        One that ignores the cache takes the place of one with the same digest that doesn't, for everything loaded from
-        then on; the other way round the one that is there serves both.
+        Two vertices may have one digest and differ in whether they ignore the cache. If the one that ignores it comes later, it
+        takes the other one's place for everything that is loaded from then on. If it was there first, it serves both.
         """
         memo: dict[Digest, VertexState] = {}
         stack: list[tuple[Vertex, bool]] = [(vertex, False)]
@@ -202,6 +202,6 @@ class Solver(Generic[R]):
             if state is not None and vertex.meta.ignore_cache and not state.ignore_cache:
                 key, state = forced_key, None
         if state is None:
-            state = self._states[key] = VertexState(vertex, inputs, self._around)
-            self._around.reporter.known(state)
+            state = self._states[key] = VertexState(vertex, inputs, self._services)
+            self._services.reporter.known(state)
         return state

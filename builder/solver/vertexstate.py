@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class SolverServices:
     """What the vertices of one solver share. While a plan is made, ``resolve_op``, ``caches``, ``reporter`` and ``explanations``
     are decorated ones (``plan``): edges and ops are solved as in a build, and only these know that nothing may be executed.
 
@@ -47,13 +47,13 @@ class VertexState:
     ``depth`` counts the vertices on the longest way down, this one included. Everything below a vertex is less deep than the
     vertex, so a search for X downwards need not go below X's depth."""
 
-    def __init__(self, vertex: Vertex, inputs: Sequence[tuple[VertexState, int]], around: Surroundings) -> None:
+    def __init__(self, vertex: Vertex, inputs: Sequence[tuple[VertexState, int]], services: SolverServices) -> None:
         self.vertex = vertex
         self.inputs = tuple(inputs)
         self.ignore_cache = vertex.meta.ignore_cache
         self.depth: int = 1 + max((s.depth for s, _ in self.inputs), default=0)
-        self.caches = around.caches
-        self.op = SharedOp(self, around)
+        self.caches = services.caches
+        self.op = SharedOp(self, services)
         self._edges: dict[int, ActiveEdge] = {}
 
     @property

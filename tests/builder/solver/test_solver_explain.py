@@ -29,7 +29,7 @@ def text(d: Difference) -> str:
 
 
 def past(*steps: StepRecord, failed: bool = False, here: bool = True) -> list[Past]:
-    return [Past(s, 100.0 - i, failed, here) for i, s in enumerate(steps)]
+    return [Past(s, 100 - i, failed, here) for i, s in enumerate(steps)]
 
 
 def step(title: str = "RUN make", stage: str = "build", *inputs: InputRecord, **parts: str) -> StepRecord:
@@ -248,7 +248,7 @@ def test_trimming_takes_the_old_and_the_oldest_of_too_many(database: Database, m
     log = StepLog(database, "b", "scope")
     for i in range(3):
         log.ran(Digest.of(b"v"), step(f"RUN {i}"), ignored=False, failed=False)
-    change(database, SOLVER_STEPS, {"title": "RUN 1"}, created=0.0)
+    change(database, SOLVER_STEPS, {"title": "RUN 1"}, created_ns=0)
     log.trim()
     assert [m.step.title for m in log.misses()] == ["RUN 0", "RUN 2"]
     monkeypatch.setattr(steplog, "_BYTES", len(encode_step(step("RUN 2"))))

@@ -176,7 +176,7 @@ LINK = Link(0, 0, "d", "")
 
 def test_a_released_result_takes_its_branch_along(store: KeyStore) -> None:
     """a -> b -> c with results on b and c: without c's result the link b -> c goes; without b's everything goes."""
-    store.write([("b", StoredResult("rb", 1.0)), ("c", StoredResult("rc", 2.0))], [("a", LINK, "b"), ("b", LINK, "c")])
+    store.write([("b", StoredResult("rb", 1)), ("c", StoredResult("rc", 2))], [("a", LINK, "b"), ("b", LINK, "c")])
     store.release("rc")
     assert store.targets("b", LINK) == []
     assert store.targets("a", LINK) == ["b"]
@@ -187,7 +187,7 @@ def test_a_released_result_takes_its_branch_along(store: KeyStore) -> None:
 
 def test_a_key_between_results_stays(store: KeyStore) -> None:
     """The result of the middle is released; the key is still the way to the one above."""
-    store.write([("b", StoredResult("rb", 1.0)), ("c", StoredResult("rc", 2.0))], [("a", LINK, "b"), ("b", LINK, "c")])
+    store.write([("b", StoredResult("rb", 1)), ("c", StoredResult("rc", 2))], [("a", LINK, "b"), ("b", LINK, "c")])
     store.release("rb")
     assert store.targets("a", LINK) == ["b"]
     assert store.targets("b", LINK) == ["c"]
@@ -195,7 +195,7 @@ def test_a_key_between_results_stays(store: KeyStore) -> None:
 
 def test_backlinks_and_holders(store: KeyStore) -> None:
     other = Link(1, 0, "d", "sel")
-    store.write([("t", StoredResult("r", 1.0)), ("u", StoredResult("r", 1.0))], [("a", LINK, "t"), ("b", other, "t")])
+    store.write([("t", StoredResult("r", 1)), ("u", StoredResult("r", 1))], [("a", LINK, "t"), ("b", other, "t")])
     assert store.backlinks("t") == [("a", LINK), ("b", other)]
     assert [store.results(key)[0].id for key in "tu"] == ["r", "r"]
     assert store.has_link("b", other, "t")
@@ -204,23 +204,23 @@ def test_backlinks_and_holders(store: KeyStore) -> None:
 
 def test_writing_twice_is_writing_once(store: KeyStore) -> None:
     for _ in range(2):
-        store.write([("t", StoredResult("r", 1.0))], [("a", LINK, "t")])
-    assert store.results("t") == [StoredResult("r", 1.0)]
+        store.write([("t", StoredResult("r", 1))], [("a", LINK, "t")])
+    assert store.results("t") == [StoredResult("r", 1)]
     assert store.targets("a", LINK) == ["t"]
 
 
 def test_what_was_pruned_is_forgotten(store: KeyStore) -> None:
-    store.write([("t", StoredResult("r1", 1.0)), ("t", StoredResult("r2", 1.0))])
+    store.write([("t", StoredResult("r1", 1)), ("t", StoredResult("r2", 1))])
     assert release_unreferenced(store, lambda: ["r2"]) == 1
     assert store.result_ids() == ["r2"]
 
 
 def test_what_is_added_meanwhile_is_not_forgotten(store: KeyStore) -> None:
     """Whoever adds a key has kept its result before: looked at last, what is alive has it; looked at first, the ids don't."""
-    store.write([("t", StoredResult("gone", 1.0))])
+    store.write([("t", StoredResult("gone", 1))])
 
     def alive() -> list[str]:
-        store.write([("u", StoredResult("new", 1.0))])
+        store.write([("u", StoredResult("new", 1))])
         return []
 
     assert release_unreferenced(store, alive) == 1

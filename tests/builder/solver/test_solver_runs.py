@@ -16,7 +16,7 @@ from builder.solver.edge import ActiveEdge
 from builder.solver.errors import SolveError
 from builder.solver.keycache import KeyCache
 from builder.solver.keystore import MemoryKeyStore
-from builder.solver.requests import EdgeRequest, Work
+from builder.solver.requests import EdgeRequest, Pending
 from builder.solver.scheduler import Scheduler
 from builder.solver.types import OpContext
 from builder.state.cancel import Token, scope
@@ -573,8 +573,8 @@ def test_a_step_of_many_inputs_is_looked_at_a_few_times(world: World, monkeypatc
     def counted(
         edge: ActiveEdge,
         incoming: Sequence[EdgeRequest],
-        updates: Sequence[EdgeRequest | Work],
-        outgoing: Sequence[EdgeRequest | Work],
+        updates: Sequence[EdgeRequest | Pending],
+        outgoing: Sequence[EdgeRequest | Pending],
         scheduler: Scheduler,
     ) -> None:
         looks.append(edge.vertex.vertex)
