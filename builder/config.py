@@ -8,7 +8,7 @@ error: a misspelt one that changes nothing would be found out too late.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from builder.errors import UsageError
 from builder.text.durations import parse_duration as parse_go_duration
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from builder.cache.types import PrunePolicy
 
 _LIMIT = 16 << 20
+T = TypeVar("T")
 _GB = 1_000_000_000
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 # Keys of cmd/buildkitd/config/config.go that nothing here could follow; a table stands for all that is below it.
@@ -189,7 +190,7 @@ class _Reader:
         self._name = name
         self._ignored: list[str] = []
 
-    def config(self, document: dict[str, Any]) -> Config:
+    def config(self, document: dict[str, object]) -> Config:
         self._known(document, "", {"registry", "worker", "system"})
         worker = self._table(document, "worker", "")
         self._known(worker, "worker.", {"oci"})
@@ -216,7 +217,7 @@ class _Reader:
             registry_concurrency=self._count(system, "maxRegistryConcurrency", "system.", 4) or 4,
         )
 
-    def _registry(self, host: str, table: dict[str, Any]) -> RegistryConfig:
+    def _registry(self, host: str, table: dict[str, object]) -> RegistryConfig:
         at = f'registry."{host}".'
         self._known(table, at, {"mirrors", "http", "insecure", "ca", "keypair"})
         pairs = []
@@ -231,7 +232,7 @@ class _Reader:
             keypairs=tuple(pairs),
         )
 
-    def _policy(self, table: dict[str, Any], at: str) -> GCPolicy:
+    def _policy(self, table: dict[str, object], at: str) -> GCPolicy:
         self._known(table, at, {"all", "filters", "keepDuration", "keepBytes", "reservedSpace", "maxUsedSpace", "minFreeSpace"})
         try:
             keep = parse_duration_ns(table.get("keepDuration", 0))
@@ -247,7 +248,7 @@ class _Reader:
             min_free_space=self._space(table, "minFreeSpace", at),
         )
 
-    def _known(self, table: dict[str, Any], at: str, names: set[str]) -> None:
+    def _known(self, table: dict[str, object], at: str, names: set[str]) -> None:
         unknown = sorted(set(table) - names)
         self._ignored += [at + k for k in unknown if at + k in _DAEMON]
         unknown = [k for k in unknown if at + k not in _DAEMON]
@@ -260,39 +261,39 @@ class _Reader:
                 hint=f"did you mean {at}{near[0]}?" if near else f"known here: {', '.join(sorted(names))}",
             )
 
-    def _table(self, table: dict[str, Any], key: str, at: str) -> dict[str, Any]:
+    def _table(self, table: dict[str, object], key: str, at: str) -> dict[str, object]:
         return dict(self._value(table, key, dict, at, {}))
 
-    def _tables(self, table: dict[str, Any], key: str, at: str) -> list[dict[str, Any]]:
+    def _tables(self, table: dict[str, object], key: str, at: str) -> list[dict[str, object]]:
         value = self._value(table, key, list, at, [])
         if not all(isinstance(v, dict) for v in value):
             self._fail(at + key, "is not an array of tables")
         return list(value)
 
-    def _strings(self, table: dict[str, Any], key: str, at: str) -> tuple[str, ...]:
+    def _strings(self, table: dict[str, object], key: str, at: str) -> tuple[str, ...]:
         value = self._value(table, key, list, at, [])
         if not all(isinstance(v, str) for v in value):
             self._fail(at + key, "is not an array of strings")
         return tuple(value)
 
-    def _space(self, table: dict[str, Any], key: str, at: str) -> DiskSpace:
+    def _space(self, table: dict[str, object], key: str, at: str) -> DiskSpace:
         try:
             return DiskSpace.parse(table.get(key, 0))
         except ValueError as e:
             self._fail(at + key, str(e))
 
-    def _count(self, table: dict[str, Any], key: str, at: str, default: int) -> int:
+    def _count(self, table: dict[str, object], key: str, at: str, default: int) -> int:
         value: int = self._value(table, key, int, at, default)
         if isinstance(value, bool) or value < 0:
             self._fail(at + key, "is not a count")
         return value
 
-    def _value(self, table: dict[str, Any], key: str, kind: type, at: str, default: Any = None) -> Any:
+    def _value(self, table: dict[str, object], key: str, kind: type[T], at: str, default: T | None = None) -> T:
         value = table.get(key, default)
         if value is None:
             self._fail(at + key, "is missing")
         if not isinstance(value, kind):
-            names = {str: "a string", bool: "true or false", int: "a number", list: "an array", dict: "a table"}
+            names: dict[type, str] = {str: "a string", bool: "true or false", int: "a number", list: "an array", dict: "a table"}
             self._fail(at + key, f"is not {names[kind]}")
         return value
 

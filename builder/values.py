@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dataclasses import asdict as asdict
@@ -145,7 +145,7 @@ else:
             return
         cls.__hash__ = (lambda self: hash(key(self))) if frozen else None
 
-    def _key(names) -> Callable[[Any], Any]:
+    def _key(names) -> Callable[[object], object]:
         if len(names) > 1:
             return attrgetter(*names)
         if not names:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, Literal, Protocol
+from types import ModuleType
+from typing import Final, Literal, Protocol
 
 from builder.errors import LayerError, UnsupportedError
 
@@ -86,7 +87,7 @@ def _capped(chunks: Iterator[bytes], limit: int) -> Iterator[bytes]:
         yield chunk
 
 
-def _zlib_like() -> Any:
+def _zlib_like() -> ModuleType:
     """ISA-L, or zlib where it is missing; both have the same face."""
     try:
         from isal import isal_zlib
@@ -155,7 +156,7 @@ def _unzstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
         raise LayerError("the zstd data is truncated")
 
 
-def _zstandard() -> Any:
+def _zstandard() -> ModuleType:
     try:
         import zstandard
     except ImportError:

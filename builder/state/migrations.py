@@ -19,11 +19,11 @@ import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from builder.errors import DamagedStoreError, OlderStoreError, StoreError
 from builder.state import schema
-from builder.state.tables import Row, Table, sealer
+from builder.state.tables import Row, Table, Value, sealer
+from builder.text.gojson import JSON
 from builder.values import replace
 
 EMPTY, UNVERSIONED = 0, 1
@@ -124,20 +124,20 @@ def _from_1(c: sqlite3.Connection, path: str) -> None:
         _carry(c, table, _rows(c, old, table.name, _before(table.all_columns[:-1])))
     records = list(_records_of_1(c, old))
     _carry(c, schema.RECORDS, (tuple(r[column] for column in _before(schema.RECORDS.columns)) for r in records))
-    _carry(c, schema.RECORD_CHILDREN, ((p, r["id"]) for r in records for p in r["parents"].split()))
-    _carry(c, schema.BLOB_RECORDS, ((b[0], r["id"]) for r in records for b in json.loads(r["blobs"] or "[]")))
+    _carry(c, schema.RECORD_CHILDREN, ((p, r["id"]) for r in records for p in str(r["parents"]).split()))
+    _carry(c, schema.BLOB_RECORDS, ((b[0], r["id"]) for r in records for b in json.loads(str(r["blobs"] or "[]"))))
     # All that there were: a name whose row could not be carried over is looked for in its other place then.
     _carry(c, schema.COUNTS, iter([("images", len(list(_rows(c, old, "images", ("name",)))))]))
     _drop(c, old)
     _mark_snapshots(path, [key for (key,) in c.execute("SELECT key FROM snapshots")])
 
 
-def _records_of_1(c: sqlite3.Connection, old: set[str]) -> Iterator[dict[str, Any]]:
+def _records_of_1(c: sqlite3.Connection, old: set[str]) -> Iterator[dict[str, Value]]:
     """Records whose parents are all there, by column; parents and blobs in one column each."""
     parents: dict[str, list[str]] = {}
     for child, parent in _rows(c, old, "record_parents", ("child", "parent"), "ORDER BY child, position"):
         parents.setdefault(child, []).append(parent)
-    blobs: dict[str, list[list[Any]]] = {}
+    blobs: dict[str, list[list[JSON]]] = {}
     of_blobs = ("record", "digest", "media_type", "size", "annotations", "source")
     for record, digest, media_type, size, notes, source in _rows(c, old, "record_blobs", of_blobs, "ORDER BY record, position"):
         blobs.setdefault(record, []).append([digest, media_type, size, source, json.loads(notes) if notes else []])
