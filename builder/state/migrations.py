@@ -171,10 +171,7 @@ def _carry(c: sqlite3.Connection, table: Table, rows: Iterator[Row]) -> None:
     columns = [part.split()[1] for part in f"{table.key}, {table.rest}, {table.free}".split(",") if part.strip()]
     kinds = [(_KINDS[d.removesuffix("?")], d.endswith("?")) for d in columns]
     into = f"INSERT OR REPLACE INTO {table.name} VALUES ({', '.join('?' * len(table.all_columns))})"
-    times = [n for n, column in enumerate(table.all_columns) if column.endswith(_NS)]
-    for row in rows:
-        if times:
-            row = tuple(_to_ns(v) if n in times else v for n, v in enumerate(row))
+    for row in (in_nanoseconds(table, row) for row in rows):
         if all(isinstance(v, kind) or (v is None and null) for v, (kind, null) in zip(row, kinds, strict=True)):
             c.execute(into, (*row, seal(row[:width])))
 
@@ -193,12 +190,24 @@ def _before(columns: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(column.removesuffix(_NS) for column in columns)
 
 
+def of_version_2(table: Table) -> Table:
+    """The table as version 2 had it."""
+    return replace(table, rest=_TIME.sub(r"\1 REAL", table.rest))
+
+
+def in_nanoseconds(table: Table, row: Row) -> Row:
+    """A row of version 1 or 2 (``all_columns`` without the seal) with its times as today's table has them."""
+    times = [column.endswith(_NS) for column in table.all_columns[:-1]]
+    return tuple(_to_ns(value) if is_time else value for is_time, value in zip(times, row, strict=True)) if any(times) else row
+
+
 def _to_ns(value: object) -> object:
     """``int(seconds * 1e9)`` is what versions 1 and 2 wrote into an image for the time of a layer, and an image must not change
     because its store was migrated. What is no time is left as it is: ``_carry`` leaves the row behind."""
     return int(value * 1e9) if isinstance(value, int | float) and abs(value) < _MOST_SECONDS else value
 
 
+_TIME = re.compile(r"\b(\w+)_ns INTEGER")
 _MOST_SECONDS = 9e9
 """More nanoseconds are no INTEGER of SQLite."""
 
@@ -211,15 +220,12 @@ def _from_2(c: sqlite3.Connection, path: str) -> None:
     old = _set_aside(c, {table.name for table in tables})
     create(c, tables)
     for table in tables:
-        before = replace(table, rest=_TIME.sub(r"\1 REAL", table.rest))
+        before = of_version_2(table)
         seal, width = sealer(before), len(before.columns)
         rows = _rows(c, old, table.name, before.all_columns)
         if table.lasting:
             _carry(c, table, (row[:-1] for row in rows if row[-1] == seal(row[:width])))
     _drop(c, old)
-
-
-_TIME = re.compile(r"\b(\w+)_ns INTEGER")
 
 
 def _set_aside(c: sqlite3.Connection, names: set[str] | None = None) -> set[str]:

@@ -257,6 +257,15 @@ def test_a_root_of_version_2_with_damaged_rows_is_migrated_with_the_others(layou
     os.close(entered.lock)
 
 
+def test_a_root_of_version_2_with_damaged_pages_is_written_anew_with_its_rows(layout: Layout, second: sqlite3.Connection) -> None:
+    recovery.mark(layout.database, recovery.Mark(recovery.inode(layout.database), alone=True, told=True))
+    entered = recovery.enter(layout)
+    for table in LASTING:
+        assert sorted(entered.database.select(table)) == sorted(as_of_before(second, table))
+    assert unsound(layout.database) == ""
+    os.close(entered.lock)
+
+
 @pytest.mark.parametrize("failing", ["create", "_drop"])
 def test_a_migration_from_2_that_breaks_off_leaves_it_as_it_was(
     layout: Layout, second: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch, failing: str
