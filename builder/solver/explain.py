@@ -21,7 +21,7 @@ Reason = Literal["first", "different", "gone", "failed", "ignored"]
 
 _ENV = "env "
 _SPOKEN = frozenset({"command", "source", "destination"})
-"""Parts that the instruction itself shows: another instruction says it all."""
+"""Parts that the instruction itself shows. If the instructions differ, these need not be told as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def _compare_inputs(old: InputRecord, new: InputRecord) -> list[Difference]:
 
 
 def _compare_files(old: InputRecord, new: InputRecord) -> list[Difference]:
-    """Of lists that were cut only names that both have say anything."""
+    """The files that differ. If a list was cut, a name that one side lacks says nothing: it may have stood behind the cut."""
     if not old.files or not new.files:
         return []
     complete = old.complete and new.complete

@@ -113,8 +113,8 @@ class Planner:
 
 
 class PlannedOp:
-    """An op that is not executed, unless that is cheap and without effect (a local folder: nothing is made, its content is looked
-    at). Content of a placeholder, or that would take more than a look, is a digest that nothing matches."""
+    """An op that is not executed, unless executing is cheap and without effect: a local folder is only looked at. If the content of
+    a result would take more than a look, or the result is a placeholder, its digest is one that nothing matches."""
 
     def __init__(self, op: Op[Result], vertex: Vertex, planner: Planner) -> None:
         self._op, self._vertex, self._planner = op, vertex, planner

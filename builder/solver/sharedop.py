@@ -1,8 +1,9 @@
 """The op of a vertex, shared by the edges of the vertex and by those that were merged into them: each piece of its work is done
 once, and what came of it is remembered (BuildKit: solver/jobs.go, sharedOp).
 
-There are three kinds of work: the cache map (which key?), the slow key (which content?), and executing. Each is a flight
-(``flight``), so that several who ask wait for the same one. Loading a record is none: each edge loads its own.
+There are three kinds of work: the cache map, which says what the key is made of; the slow key, which is the content of an input;
+and the execution. Each is a flight (``flight``): all edges that want the same wait for one. Loading a record is no flight, because
+each edge loads its own.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class SharedOp:
 
     # -------------------------------------------------------------------------------------------- keys
     def cache_map(self, work: Work[tuple[CacheMap[Result], bool]], index: int) -> None:
-        """Value: (CacheMap, was it the last)."""
+        """Let ``work`` have cache map number ``index``, and whether it was the last."""
         if index < len(self._maps):
             last = self._maps_done and index == len(self._maps) - 1
             self._services.scheduler.finish(work, (self._maps[index], last), None)
@@ -120,7 +121,7 @@ class SharedOp:
         return cache_map, last
 
     def slow_key(self, work: Work[Digest], index: int, result: SharedResult[Result]) -> None:
-        """Value: the content digest of what counts of input ``index``."""
+        """Let ``work`` have the content digest of the part of input ``index`` that counts."""
         if index in self._slow:
             self._services.scheduler.finish(work, self._slow[index], None)
         elif index in self._slow_errors:
@@ -148,7 +149,7 @@ class SharedOp:
 
     # -------------------------------------------------------------------------------------------- results
     def load_cache(self, work: Work[SharedResult[Result]], edge: ActiveEdge, record: FoundRecord) -> None:
-        """Value: SharedResult of a record. It may be gone or damaged by now: the error is a miss to the edge, not the build's."""
+        """Let ``work`` have the result of a record. It may be gone or damaged by now; the edge takes that error for a miss."""
         self._services.scheduler.finish_later(work, lambda: self._load(edge, record))
 
     def _load(self, edge: ActiveEdge, record: FoundRecord) -> SharedResult[Result]:
@@ -169,7 +170,7 @@ class SharedOp:
         return SharedResult(result, (found, *others))
 
     def exec(self, work: Work[SharedResult[Result]], edge: ActiveEdge) -> None:
-        """Value: SharedResult of executing, with every input's result there."""
+        """Let ``work`` have the result of executing. Every input of the edge has its result by now."""
         if self._exec_error is not None:
             self._services.scheduler.finish(work, None, self._exec_error)
             return
@@ -256,8 +257,8 @@ class SharedOp:
         return _Executed(results, {edge.index: shared})
 
     def _log_step(self, edge: ActiveEdge, cancelled: Token, *, failed: bool) -> None:
-        """Record what was executed, for explanations (``why``). If that fails the step is as good as before, so it is only a
-        warning."""
+        """Record what was executed, for explanations (``why``). If that fails, the step's result is not affected, so
+        it is only a warning."""
         explanations, state = self._services.explanations, self._state
         if explanations is None or state.vertex.meta.internal or all(m.ephemeral for m in self._maps):
             return

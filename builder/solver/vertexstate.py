@@ -45,7 +45,7 @@ class VertexState:
     """A vertex with its op and its edges, one for each output that somebody asked for. ``inputs`` are (vertex, output index).
 
     ``depth`` counts the vertices on the longest way down, this one included. Everything below a vertex is less deep than the
-    vertex, so a search for X downwards need not go below X's depth."""
+    vertex. So a search for a vertex X stops at vertices that are not deeper than X."""
 
     def __init__(self, vertex: Vertex, inputs: Sequence[tuple[VertexState, int]], services: SolverServices) -> None:
         self.vertex = vertex
@@ -71,7 +71,7 @@ class VertexState:
         return edge
 
     def results(self) -> list[SharedResult[Result]]:
-        """Of the own edges that are complete."""
+        """The results of those own edges that are complete."""
         return [e.state.result for e in self._edges.values() if e.owner is None and e.state.result is not None]
 
     def depends_on(self, other: VertexState) -> bool:
