@@ -135,7 +135,8 @@ class _Run:
     """One walk over one word."""
 
     __slots__ = (
-        "buffer", "depth", "env", "grown", "lex", "matched", "pos", "raw_escapes", "source", "special", "text", "unmatched",
+        "buffer", "depth", "env", "expanded_length", "lex", "matched", "pos", "raw_escapes", "source", "special", "text",
+        "unmatched",
     )  # fmt: skip
 
     def __init__(self, lex: Lex, word: str, env: Mapping[str, str]) -> None:
@@ -147,7 +148,7 @@ class _Run:
         self.env = env
         self.raw_escapes = lex.raw_escapes
         self.buffer: list[str] = []
-        self.grown = 0
+        self.expanded_length = 0
         self.depth = 0
         self.special = frozenset(("$", "<", lex.escape_token, *(() if lex.skip_process_quotes else ("'", '"'))))
         self.matched: set[str] = set()
@@ -159,7 +160,7 @@ class _Run:
             self.buffer = words.buffer
         try:
             result = self.process_until(_EOF, self.raw_escapes, words)
-            if self.grown and self.lex.budget is not None:
+            if self.expanded_length and self.lex.budget is not None:
                 self.lex.budget.spend(len(result))
         except ShellError as e:
             raise ShellError(f"failed to process {quote(self.source)}: {e}") from None
@@ -317,8 +318,8 @@ class _Run:
         return self._grow(value)
 
     def _grow(self, value: str) -> str:
-        self.grown += len(value)
-        if self.grown > MAX_WORD:
+        self.expanded_length += len(value)
+        if self.expanded_length > MAX_WORD:
             raise ShellError(f"the result has more than {MAX_WORD} characters")
         return value
 

@@ -13,6 +13,7 @@ import click
 from builder.cli.common import open_root, state_options
 from builder.cli.tables import ago, human_size, table
 from builder.errors import UsageError
+from builder.text.times import NS
 from builder.values import asdict
 
 if TYPE_CHECKING:
@@ -30,17 +31,17 @@ def du(filters: tuple[str, ...], verbose: bool, form: str, **flags: Any) -> int:
     """Show what the cache holds."""
     from builder.cache.filters import from_flags
 
-    selectors, unused = from_flags(filters)
+    selectors, unused_ns = from_flags(filters)
     with open_root(flags) as root:
         records = root.usage(selectors)
-    records = [r for r in records if not unused or (r.last_used_at or 0) <= time.time() - unused]
+    records = [r for r in records if not unused_ns or (r.last_used_at_ns or 0) <= time.time_ns() - unused_ns]
     if _is_json(form):
         for record in records:
-            print(json.dumps(asdict(record)))
+            print(json.dumps(_shown(record)))
         return 0
     if verbose:
         for record in records:
-            print("".join(f"{k}:\t{v}\n" for k, v in asdict(record).items()))
+            print("".join(f"{k}:\t{v}\n" for k, v in _shown(record).items()))
     else:
         print(table(("ID", "RECLAIMABLE", "SIZE", "LAST ACCESSED"), [_row(r) for r in records]), end="")
     free = sum(r.size for r in records if not r.in_use)
@@ -67,20 +68,20 @@ def prune(filters: tuple[str, ...], force: bool, verbose: bool, form: str, every
     from builder.build.request import parse_size
     from builder.cache.filters import from_flags
     from builder.cache.types import PrunePolicy
-    from builder.config import parse_duration
+    from builder.config import parse_duration_ns
     from builder.state.layout import Layout, default_root
     from builder.state.reserve import spend
 
     try:
-        duration = parse_duration(flags["keep_duration"]) if flags["keep_duration"] else 0.0
+        duration_ns = parse_duration_ns(flags["keep_duration"]) if flags["keep_duration"] else 0
     except ValueError as e:
         raise UsageError(f"invalid --keep-duration: {e}") from e
     sizes = {
         k: parse_size(flags[k], k.replace("_", "-")) if flags[k] else 0
         for k in ("reserved_space", "max_used_space", "min_free_space")
     }
-    selectors, unused = from_flags(filters)
-    policy = PrunePolicy(all=everything, keep_duration=max(duration, unused), filters=selectors, **sizes)
+    selectors, unused_ns = from_flags(filters)
+    policy = PrunePolicy(all=everything, keep_duration_ns=max(duration_ns, unused_ns), filters=selectors, **sizes)
     as_json = _is_json(form)
     if not force and sys.stdin.isatty() and not click.confirm("WARNING! This will remove cache that is not in use. Continue?"):
         return 1
@@ -89,7 +90,7 @@ def prune(filters: tuple[str, ...], force: bool, verbose: bool, form: str, every
         removed = root.prune(policy)
     if as_json:
         for record in removed:
-            print(json.dumps(asdict(record)))
+            print(json.dumps(_shown(record)))
         return 0
     if verbose or removed:
         print(table(("ID", "RECLAIMABLE", "SIZE", "LAST ACCESSED"), [_row(r) for r in removed]), end="")
@@ -116,6 +117,13 @@ def _is_json(form: str) -> bool:
     return form == "json"
 
 
+def _shown(r: UsageRecord) -> dict[str, object]:
+    """Its fields for people and scripts, times in seconds since the epoch."""
+    used = None if r.last_used_at_ns is None else r.last_used_at_ns / NS
+    seconds = {"created_at_ns": ("created_at", r.created_at_ns / NS), "last_used_at_ns": ("last_used_at", used)}
+    return dict(seconds.get(field, (field, value)) for field, value in asdict(r).items())
+
+
 def _row(r: UsageRecord) -> tuple[str, str, str, str]:
-    used = ago(time.time() - r.last_used_at) if r.last_used_at else ""
+    used = ago((time.time_ns() - r.last_used_at_ns) / NS) if r.last_used_at_ns else ""
     return r.id, "false" if r.in_use else "true", human_size(r.size) + ("*" if r.shared else ""), used

@@ -62,7 +62,7 @@ for n in range(10_000):
     base.release()
     lower.release()
     if n % 4 == 3:
-        manager.collector.prune([PrunePolicy(keep_duration=0)])
+        manager.collector.prune([PrunePolicy(keep_duration_ns=0)])
 """
 
 
@@ -139,7 +139,7 @@ def test_a_lazy_layer_that_one_process_can_not_get_stays_for_another_that_can(ma
 def test_a_lease_without_its_file_is_dead(manager, step):
     step(manager, None, {"a": "1"}).release()
     with manager.database.transaction() as c:
-        manager.database.put(c, LEASES, [("gone", 1.0)])
+        manager.database.put(c, LEASES, [("gone", 1)])
         manager.database.put(c, LEASE_RECORDS, [(record_id, "gone") for record_id in manager.records.ids()])
     assert len(manager.collector.prune([ALL])) == 1
 
@@ -168,7 +168,7 @@ def test_held_blobs_stay_and_others_go(manager, opened):
     for digest in (held, orphan):
         os.utime(manager.content.path(digest), (long_ago, long_ago))
     manager.hold_blobs([held])
-    change(manager.database, LEASES, {}, started=time.time())
+    change(manager.database, LEASES, {}, started_ns=time.time_ns())
     opened().collector.prune([ALL])
     assert manager.content.has(held)
     assert not manager.content.has(orphan)

@@ -223,8 +223,8 @@ def test_sweep_takes_what_nobody_holds(store: ContentStore) -> None:
         store.fetch(descriptor(), Provider(until=500_000))
     with store.writer() as held:
         held.write(b"x" * 2 * CHUNK)
-        store.sweep(now=os.stat(ingest).st_mtime + 60)
+        store.sweep(os.stat(ingest).st_mtime_ns + 60 * 10**9)
         assert len(left_over(store)) == 2
         assert held.commit()[1] == 2 * CHUNK
-    store.sweep(now=os.stat(ingest).st_mtime + 30 * 24 * 3600)
+    store.sweep(os.stat(ingest).st_mtime_ns + 30 * 24 * 3600 * 10**9)
     assert left_over(store) == []
