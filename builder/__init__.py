@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from builder.build.root import Root as Root
     from builder.build.root import default_root as default_root
     from builder.build.root import restart_after as restart_after
+    from builder.build.userfile import read_user_file as read_user_file
     from builder.cache.types import PrunePolicy as PrunePolicy
     from builder.cache.types import UsageRecord as UsageRecord
     from builder.config import Config as Config
@@ -62,7 +63,6 @@ if TYPE_CHECKING:
     from builder.state import trace as trace
     from builder.state.cancel import Token as Token
     from builder.state.userfile import find_place as find_place
-    from builder.state.userfile import read_user_file as read_user_file
     from builder.state.userfile import user_file as user_file
 
 _HOME = {
@@ -72,6 +72,7 @@ _HOME = {
     "builder.build.request": ("BuildRequest", "SecretSpec"),
     "builder.build.result": ("BuildError", "BuildResult", "BuiltTarget"),
     "builder.build.root": ("Root", "default_root", "restart_after"),
+    "builder.build.userfile": ("read_user_file",),
     "builder.cache.types": ("PrunePolicy", "UsageRecord"),
     "builder.config": ("Config",),
     "builder.errors": ("CancelledError", "NotFoundError", "PybuildError", "UnsupportedError", "UsageError"),
@@ -87,9 +88,14 @@ _HOME = {
     "builder.solver.plan": ("PlannedVertex",),
     "builder.sources.pull": ("PullPolicy",),
     "builder.state.cancel": ("Token",),
-    "builder.state.userfile": ("find_place", "read_user_file", "user_file"),
+    "builder.state.userfile": ("find_place", "user_file"),
 }
-_MODULES = {"cancel": "builder.state.cancel", "flags": "builder.build.flags", "llb": "builder.build.llb", "trace": "builder.state.trace"}
+_MODULES = {
+    "cancel": "builder.state.cancel",
+    "flags": "builder.build.flags",
+    "llb": "builder.build.llb",
+    "trace": "builder.state.trace",
+}
 
 
 def __getattr__(name: str) -> object:

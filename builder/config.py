@@ -8,10 +8,11 @@ error: a misspelt one that changes nothing would be found out too late.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from builder.errors import UsageError
 from builder.text.durations import parse_duration as parse_go_duration
+from builder.text.times import NS
 from builder.values import dataclass, field
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from builder.cache.types import PrunePolicy
 
 _LIMIT = 16 << 20
+T = TypeVar("T")
 _GB = 1_000_000_000
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 # Keys of cmd/buildkitd/config/config.go that nothing here could follow; a table stands for all that is below it.
@@ -80,11 +82,11 @@ class DiskSpace:
 
 @dataclass(frozen=True, slots=True)
 class GCPolicy:
-    """A rule of ``[[worker.oci.gcpolicy]]``; ``keep_duration`` in seconds, 0: no bound."""
+    """A rule of ``[[worker.oci.gcpolicy]]``; ``keep_duration_ns`` 0: no bound."""
 
     all: bool = False
     filters: tuple[str, ...] = ()
-    keep_duration: float = 0
+    keep_duration_ns: int = 0
     reserved_space: DiskSpace = field(default=DiskSpace())
     max_used_space: DiskSpace = field(default=DiskSpace())
     min_free_space: DiskSpace = field(default=DiskSpace())
@@ -152,7 +154,7 @@ class Config:
         return tuple(
             PrunePolicy(
                 all=p.all,
-                keep_duration=p.keep_duration,
+                keep_duration_ns=p.keep_duration_ns,
                 reserved_space=p.reserved_space.resolve(total),
                 max_used_space=p.max_used_space.resolve(total),
                 min_free_space=p.min_free_space.resolve(total),
@@ -171,8 +173,8 @@ class Config:
         reserved, used, free = spaces
         reproducible = ("type==source.local", "type==exec.cachemount", "type==source.git.checkout")
         return (
-            GCPolicy(filters=reproducible, keep_duration=48 * 3600, max_used_space=DiskSpace(512_000_000)),
-            GCPolicy(keep_duration=60 * 24 * 3600, reserved_space=reserved, max_used_space=used, min_free_space=free),
+            GCPolicy(filters=reproducible, keep_duration_ns=48 * 3600 * NS, max_used_space=DiskSpace(512_000_000)),
+            GCPolicy(keep_duration_ns=60 * 24 * 3600 * NS, reserved_space=reserved, max_used_space=used, min_free_space=free),
             GCPolicy(reserved_space=reserved, max_used_space=used, min_free_space=free),
             GCPolicy(all=True, reserved_space=reserved, max_used_space=used, min_free_space=free),
         )
@@ -188,7 +190,7 @@ class _Reader:
         self._name = name
         self._ignored: list[str] = []
 
-    def config(self, document: dict[str, Any]) -> Config:
+    def config(self, document: dict[str, object]) -> Config:
         self._known(document, "", {"registry", "worker", "system"})
         worker = self._table(document, "worker", "")
         self._known(worker, "worker.", {"oci"})
@@ -215,7 +217,7 @@ class _Reader:
             registry_concurrency=self._count(system, "maxRegistryConcurrency", "system.", 4) or 4,
         )
 
-    def _registry(self, host: str, table: dict[str, Any]) -> RegistryConfig:
+    def _registry(self, host: str, table: dict[str, object]) -> RegistryConfig:
         at = f'registry."{host}".'
         self._known(table, at, {"mirrors", "http", "insecure", "ca", "keypair"})
         pairs = []
@@ -230,23 +232,23 @@ class _Reader:
             keypairs=tuple(pairs),
         )
 
-    def _policy(self, table: dict[str, Any], at: str) -> GCPolicy:
+    def _policy(self, table: dict[str, object], at: str) -> GCPolicy:
         self._known(table, at, {"all", "filters", "keepDuration", "keepBytes", "reservedSpace", "maxUsedSpace", "minFreeSpace"})
         try:
-            keep = parse_duration(table.get("keepDuration", 0))
+            keep = parse_duration_ns(table.get("keepDuration", 0))
         except ValueError as e:
             self._fail(at + "keepDuration", str(e))
         return GCPolicy(
             all=self._value(table, "all", bool, at, False),
             filters=self._strings(table, "filters", at),
-            keep_duration=keep,
+            keep_duration_ns=keep,
             # keepBytes is the old name (gcpolicy_unix.go reads it where the new one is missing).
             reserved_space=self._space(table, "reservedSpace" if "reservedSpace" in table else "keepBytes", at),
             max_used_space=self._space(table, "maxUsedSpace", at),
             min_free_space=self._space(table, "minFreeSpace", at),
         )
 
-    def _known(self, table: dict[str, Any], at: str, names: set[str]) -> None:
+    def _known(self, table: dict[str, object], at: str, names: set[str]) -> None:
         unknown = sorted(set(table) - names)
         self._ignored += [at + k for k in unknown if at + k in _DAEMON]
         unknown = [k for k in unknown if at + k not in _DAEMON]
@@ -259,39 +261,39 @@ class _Reader:
                 hint=f"did you mean {at}{near[0]}?" if near else f"known here: {', '.join(sorted(names))}",
             )
 
-    def _table(self, table: dict[str, Any], key: str, at: str) -> dict[str, Any]:
+    def _table(self, table: dict[str, object], key: str, at: str) -> dict[str, object]:
         return dict(self._value(table, key, dict, at, {}))
 
-    def _tables(self, table: dict[str, Any], key: str, at: str) -> list[dict[str, Any]]:
+    def _tables(self, table: dict[str, object], key: str, at: str) -> list[dict[str, object]]:
         value = self._value(table, key, list, at, [])
         if not all(isinstance(v, dict) for v in value):
             self._fail(at + key, "is not an array of tables")
         return list(value)
 
-    def _strings(self, table: dict[str, Any], key: str, at: str) -> tuple[str, ...]:
+    def _strings(self, table: dict[str, object], key: str, at: str) -> tuple[str, ...]:
         value = self._value(table, key, list, at, [])
         if not all(isinstance(v, str) for v in value):
             self._fail(at + key, "is not an array of strings")
         return tuple(value)
 
-    def _space(self, table: dict[str, Any], key: str, at: str) -> DiskSpace:
+    def _space(self, table: dict[str, object], key: str, at: str) -> DiskSpace:
         try:
             return DiskSpace.parse(table.get(key, 0))
         except ValueError as e:
             self._fail(at + key, str(e))
 
-    def _count(self, table: dict[str, Any], key: str, at: str, default: int) -> int:
+    def _count(self, table: dict[str, object], key: str, at: str, default: int) -> int:
         value: int = self._value(table, key, int, at, default)
         if isinstance(value, bool) or value < 0:
             self._fail(at + key, "is not a count")
         return value
 
-    def _value(self, table: dict[str, Any], key: str, kind: type, at: str, default: Any = None) -> Any:
+    def _value(self, table: dict[str, object], key: str, kind: type[T], at: str, default: T | None = None) -> T:
         value = table.get(key, default)
         if value is None:
             self._fail(at + key, "is missing")
         if not isinstance(value, kind):
-            names = {str: "a string", bool: "true or false", int: "a number", list: "an array", dict: "a table"}
+            names: dict[type, str] = {str: "a string", bool: "true or false", int: "a number", list: "an array", dict: "a table"}
             self._fail(at + key, f"is not {names[kind]}")
         return value
 
@@ -299,17 +301,17 @@ class _Reader:
         raise UsageError(f"{self._name}: {key}: {why}")
 
 
-def parse_duration(value: object) -> float:
-    """Seconds from a number or from Go's ``48h30m``; ValueError otherwise."""
+def parse_duration_ns(value: object) -> int:
+    """Nanoseconds from a number of seconds or from Go's ``48h30m``; ValueError otherwise."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return float(value)
+        return int(value) * NS
     if isinstance(value, str):
         if value.isdecimal():
-            return float(value)
+            return int(value) * NS
         try:
             nanoseconds = parse_go_duration(value)
         except ValueError:
             nanoseconds = -1
         if nanoseconds >= 0:
-            return nanoseconds / 1e9
+            return nanoseconds
     raise ValueError(f"invalid duration {value}")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dataclasses import asdict as asdict
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from dataclasses import field as field
     from dataclasses import fields as fields
     from dataclasses import replace as replace
+    from typing import TypeGuard
+
+    from _typeshed import DataclassInstance
 
 else:
     _MISSING = object()
@@ -142,7 +145,7 @@ else:
             return
         cls.__hash__ = (lambda self: hash(key(self))) if frozen else None
 
-    def _key(names) -> Callable[[Any], Any]:
+    def _key(names) -> Callable[[object], object]:
         if len(names) > 1:
             return attrgetter(*names)
         if not names:
@@ -179,6 +182,6 @@ else:
             object.__setattr__(self, name, value)
 
 
-def is_value(value: object) -> bool:
+def is_value(value: object) -> TypeGuard[DataclassInstance]:
     """Is it an instance of a class made by ``dataclass``?"""
     return hasattr(type(value), "__value_fields__")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from builder.text.gojson import JSON, JSONObject
 from builder.values import dataclass
 from frontend.convert.convert import convert_file, make_linter, parse_file
 from frontend.convert.imageconfigs import ImageConfigs
@@ -63,7 +64,7 @@ class Outline:
                 parts.append(table([(title, "REQUIRED"), *rows], 3))
         return "".join(part + "\n" for part in parts)
 
-    def json(self) -> dict[str, Any]:
+    def json(self) -> JSONObject:
         """The result.json of BuildKit's frontend.outline."""
         args = [
             _filled(name=arg.name, description=arg.description, value=arg.value, location=location_json(arg.location))
@@ -130,9 +131,9 @@ def _line(item: Arg | Need) -> int:
     return item.location[0].start if item.location else 0
 
 
-def _needs_json(needs: Sequence[Need]) -> list[dict[str, Any]]:
+def _needs_json(needs: Sequence[Need]) -> list[JSONObject]:
     return [_filled(name=need.name, required=need.required, location=location_json(need.location)) for need in needs]
 
 
-def _filled(**fields: Any) -> dict[str, Any]:
+def _filled(**fields: JSON) -> JSONObject:
     return {name: value for name, value in fields.items() if value}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from builder.text.gojson import JSONObject
 from builder.values import dataclass
 from frontend.convert.convert import convert_file, decode, make_linter, parse_file
 from frontend.convert.imageconfigs import ImageConfigs
@@ -52,11 +53,11 @@ class CheckResult:
             return ""
         return f"{self.error}\n{excerpt(self.name, self.source, self.error.ranges)}"
 
-    def json(self) -> dict[str, Any]:
+    def json(self) -> JSONObject:
         """The result.json of BuildKit's frontend.lint; of the source there is no LLB definition in it."""
         findings = [_finding_json(warning) for warning in self.warnings]
         source = {"filename": self.name, "data": base64_text(self.source), "language": "Dockerfile"}
-        result: dict[str, Any] = {"warnings": findings or None, "sources": [source]}
+        result: JSONObject = {"warnings": findings or None, "sources": [source]}
         if self.error is not None:
             result["buildError"] = {"message": str(self.error), "location": location_json(self.error.ranges)}
         return result
@@ -88,7 +89,7 @@ class TargetList:
         rows = [(_shown_name(target), target.description) for target in self.targets]
         return table([("TARGET", "DESCRIPTION"), *rows], 1)
 
-    def json(self) -> dict[str, Any]:
+    def json(self) -> JSONObject:
         """The result.json of BuildKit's frontend.targets."""
         targets = [_target_json(target) for target in self.targets]
         return {"targets": targets, "sources": [base64_text(self.source)]}
@@ -127,8 +128,8 @@ def _line(warning: Warning) -> int:
     return warning.line
 
 
-def _finding_json(warning: Warning) -> dict[str, Any]:
-    fields = {
+def _finding_json(warning: Warning) -> JSONObject:
+    fields: JSONObject = {
         "ruleName": warning.rule,
         "description": warning.description,
         "url": warning.url,
@@ -144,8 +145,8 @@ def _shown_name(target: Target) -> str:
     return f"{target.name} (default)" if target.name else "(default)"
 
 
-def _target_json(target: Target) -> dict[str, Any]:
-    fields = {
+def _target_json(target: Target) -> JSONObject:
+    fields: JSONObject = {
         "name": target.name,
         "default": target.default,
         "description": target.description,

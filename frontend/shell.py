@@ -19,6 +19,9 @@ MAX_WORD = 1 << 24
 at the 16 MB of its messages."""
 MAX_TOTAL = 1 << 28
 """Characters that all expansions of one conversion may give, and the environments of its RUN steps."""
+MAX_NESTED = 100
+"""Substitutions inside of one another, ``${a:-${b:-...}}``: each costs some frames of Python's stack. Go's has no end, nor BuildKit
+a bound."""
 _EOF = ""
 _EOF_TEXT = "\ufffd"  # what Go prints for the rune of end of input
 
@@ -131,7 +134,10 @@ class _Words:
 class _Run:
     """One walk over one word."""
 
-    __slots__ = ("buffer", "env", "grown", "lex", "matched", "pos", "raw_escapes", "source", "special", "text", "unmatched")
+    __slots__ = (
+        "buffer", "depth", "env", "expanded_length", "lex", "matched", "pos", "raw_escapes", "source", "special", "text",
+        "unmatched",
+    )  # fmt: skip
 
     def __init__(self, lex: Lex, word: str, env: Mapping[str, str]) -> None:
         self.lex = lex
@@ -142,7 +148,8 @@ class _Run:
         self.env = env
         self.raw_escapes = lex.raw_escapes
         self.buffer: list[str] = []
-        self.grown = 0
+        self.expanded_length = 0
+        self.depth = 0
         self.special = frozenset(("$", "<", lex.escape_token, *(() if lex.skip_process_quotes else ("'", '"'))))
         self.matched: set[str] = set()
         self.unmatched: set[str] = set()
@@ -153,12 +160,12 @@ class _Run:
             self.buffer = words.buffer
         try:
             result = self.process_until(_EOF, self.raw_escapes, words)
-            if self.grown and self.lex.budget is not None:
+            if self.expanded_length and self.lex.budget is not None:
                 self.lex.budget.spend(len(result))
         except ShellError as e:
             raise ShellError(f"failed to process {quote(self.source)}: {e}") from None
         except RecursionError:
-            # Go's stack would take it; nobody writes hundreds of ${a:-${b:-...}} but to break a parser.
+            # Before MAX_NESTED: who called us has used most of the stack.
             raise ShellError("failed to process word: substitutions are nested too deeply") from None
         found = tuple(words.finish()) if words is not None else ()
         return ProcessWordResult(result, found, frozenset(self.matched), frozenset(self.unmatched))
@@ -296,7 +303,12 @@ class _Run:
         self.pos += 1
         if self.peek() == "{":
             self.pos += 1
-            return self._grow(self.braces())
+            self.depth += 1
+            if self.depth > MAX_NESTED:
+                raise ShellError(f"substitutions are nested more than {MAX_NESTED} deep")
+            inner = self._grow(self.braces())
+            self.depth -= 1
+            return inner
         name = self.name()
         if not name:
             return "$"
@@ -306,8 +318,8 @@ class _Run:
         return self._grow(value)
 
     def _grow(self, value: str) -> str:
-        self.grown += len(value)
-        if self.grown > MAX_WORD:
+        self.expanded_length += len(value)
+        if self.expanded_length > MAX_WORD:
             raise ShellError(f"the result has more than {MAX_WORD} characters")
         return value
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from builder.text.gojson import JSONObject
 
 if TYPE_CHECKING:
     from frontend.errors import Range
@@ -17,7 +19,7 @@ def table(rows: Sequence[Sequence[str]], gap: int) -> str:
     )
 
 
-def location_json(ranges: Sequence[Range]) -> dict[str, Any]:
+def location_json(ranges: Sequence[Range]) -> JSONObject:
     """pb.Location; BuildKit has one range a line, without columns. Empty for no place."""
     found = [{"start": {"line": item.start}, "end": {"line": item.end}} for item in ranges]
     return {"ranges": found} if found else {}

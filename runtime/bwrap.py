@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from runtime import facts as facts_module
@@ -22,6 +23,7 @@ from runtime.spec import DEFAULT_HOSTNAME, BindMount, TmpfsMount
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from runtime.facts import Facts
     from runtime.spec import Cancelled, ExitStatus, Process, Sandbox
 
 _CAP_SYS_ADMIN = 21
@@ -36,18 +38,22 @@ class BubblewrapExecutor:
 
     name = "bwrap"
 
+    @cached_property
+    def _facts(self) -> Facts:
+        return facts_module.probe()
+
     def check(self) -> None:
         """See Executor."""
         require_program("bwrap", "bubblewrap", "runc")
         if not has_capability(_CAP_SYS_ADMIN):
             raise RuntimeFault("bwrap needs root or a user namespace")
-        facts = facts_module.probe()
+        facts = self._facts
         if facts.user_namespace or facts.cgroups.kind == "none":  # a container around us, maybe: much may be refused
             trial.run("bwrap", facts, self._job, "runc")
 
     def admit(self, sandbox: Sandbox) -> None:
         """See Executor."""
-        launch.check_options(sandbox, facts_module.probe())
+        launch.check_options(sandbox, self._facts)
         if sandbox.cgroup_parent:
             raise RuntimeFault("bwrap can't honour --cgroup-parent", hint="use --runtime runc")
 
@@ -60,7 +66,7 @@ class BubblewrapExecutor:
     ) -> ExitStatus:
         """See Executor."""
         self.admit(sandbox)
-        request = launch.check(sandbox, process)
+        request = launch.check(sandbox, process, self._facts)
         return launch.run("bwrap", request, self._job(request, launch.scratch_folder(request)), on_output, cancelled)
 
     def _job(self, request: launch.Request, scratch: str) -> Job:

@@ -118,3 +118,57 @@ def _field(path: str, key: str) -> int:
     except (OSError, ValueError):
         pass
     return 0
+
+
+def parent_of(cgroup_parent: str) -> str:
+    """The group that ours lie in, for a value of --cgroup-parent ("" for none)."""
+    return os.path.normpath(f"/{cgroup_parent}/pybuild").replace("//", "/")
+
+
+def wanted(found: Cgroups, *, all_of_them: bool) -> tuple[str, ...]:
+    """The hierarchies that a sandbox joins. On v1 each costs a move of the process of about a millisecond: without --cgroup-parent
+    only those of devices, without which it may not run, and of memory, which tells its peak and whether the kernel killed for want
+    of it."""
+    if found.kind != "v1" or all_of_them:
+        return found.folders
+    return tuple(folder for folder in found.folders if set(os.path.basename(folder).split(",")) & {"devices", "memory"})
+
+
+def enclose(group: str, kind: str, folders: tuple[str, ...], *, deny: bool) -> list[int]:
+    """Make ``group`` in each hierarchy; with ``deny`` only the devices of every sandbox can be opened in it.
+
+    Gives a descriptor for each, close-on-exec: the process that writes "0" to it is in the group from then on. OSError.
+    """
+    from runtime import devices
+
+    opened: list[int] = []
+    try:
+        for folder in folders:
+            path = folder + group
+            os.makedirs(path, exist_ok=True)
+            if os.path.basename(folder) == "cpuset":
+                _inherit_cpuset(folder, group)
+            if deny and (kind == "v2" or os.path.basename(folder) == "devices") and not folder.endswith("/unified"):
+                devices.limit(path, kind)
+            opened.append(os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
+    except BaseException:
+        for fd in opened:
+            os.close(fd)
+        raise
+    return opened
+
+
+def _inherit_cpuset(folder: str, group: str) -> None:
+    """A new group of v1's cpuset has no processors and no memory nodes, and nobody can join it."""
+    above = folder
+    for part in group.strip("/").split("/"):
+        path = f"{above}/{part}"
+        for name in ("cpuset.cpus", "cpuset.mems"):
+            with open(f"{path}/{name}", encoding="utf-8") as file:
+                own = file.read().strip()
+            if not own:
+                with open(f"{above}/{name}", encoding="utf-8") as file:
+                    value = file.read().strip()
+                with open(f"{path}/{name}", "w", encoding="utf-8") as file:
+                    file.write(value)
+        above = path

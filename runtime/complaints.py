@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # How each runtime begins what it says. crun is asked for JSON, all of it on standard error.
-_BEGINNINGS = {"runc": (b"runc run failed: ",), "crun": (b'{"msg":"',), "bwrap": (b"bwrap: ",)}
+_BEGINNINGS = {"runc": (b"runc run failed: ",), "crun": (b'{"msg":"',), "bwrap": (b"bwrap: ",), "native": ()}
 _MOST = 1 << 14
 
 _RUNC_PREFIX = re.compile(
@@ -54,7 +54,7 @@ class Listener:
 
     def __call__(self, stream: int, data: bytes) -> None:
         if not self._passing:
-            if stream == 2 and len(self._held) < _MOST and (self._held or data.startswith(self._beginnings)):
+            if stream == 2 and self._beginnings and len(self._held) < _MOST and (self._held or data.startswith(self._beginnings)):
                 self._held += data
                 return
             self.release()

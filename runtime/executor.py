@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from runtime.spec import Cancelled, ExitStatus, Process, Sandbox
 
-NAMES = ("runc", "crun", "bwrap")
+NAMES = ("native", "runc", "crun", "bwrap")
 
 
 class Executor(Protocol):
@@ -54,7 +54,7 @@ def find_program(name: str) -> str | None:
 
 
 def select(name: str | None = None) -> Executor:
-    """The executor called ``name``; with None the first of runc, crun, bwrap that is installed and can work.
+    """The executor called ``name``; with None the first of NAMES that is installed and can work.
 
     RuntimeFault: unknown name, the named one is missing, or none can work.
     """
@@ -71,10 +71,15 @@ def select(name: str | None = None) -> Executor:
             reasons.append(str(fault))
             continue
         return executor
-    raise RuntimeFault("no way to run a sandbox: " + "; ".join(reasons), hint="apt install runc (or crun, or bubblewrap)")
+    hint = "run as root, or let unprivileged users make user namespaces"
+    raise RuntimeFault("no way to run a sandbox: " + "; ".join(reasons), hint=hint)
 
 
 def _make(name: str) -> Executor:
+    if name == "native":
+        from runtime.native.executor import NativeExecutor
+
+        return NativeExecutor()
     if name in ("runc", "crun"):
         from runtime.runc import OciExecutor
 

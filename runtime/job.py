@@ -39,7 +39,8 @@ class Job:
     ``own_network``: a network namespace with nothing but loopback, and its sysfs at scratch/sys. ``log``: path of the
     program's JSON log below scratch, "" for none. ``groups``: cgroups, deepest first: the sandbox's and its parent, from
     which usage is read. ``tree``: mounts to put together at scratch/tree, in order; ``tree_cwd``: a folder that must exist in
-    it then.
+    it then. ``container``: path below scratch of an OCI configuration that P1 carries out itself, in the place of a program
+    (``argv`` is empty); ``filter``: path of its seccomp program, "" for none.
     """
 
     argv: tuple[str, ...]
@@ -59,6 +60,8 @@ class Job:
     status: str = ""
     tree: tuple[TreeMount, ...] = ()
     tree_cwd: str = ""
+    container: str = ""
+    filter: str = ""
 
     def encode(self) -> bytes:
         """As JSON."""
@@ -81,7 +84,7 @@ class Job:
 @dataclass(frozen=True, slots=True)
 class Report:
     """What P1 saw. ``error``: the sandbox could not be set up, or was killed; ``log``: errors the program logged; ``status``:
-    what it wrote to its status file.
+    what it wrote to its status file; ``refused``: why the command of a ``container`` can't be started.
     """
 
     code: int = 0
@@ -91,6 +94,7 @@ class Report:
     error: str = ""
     log: str = ""
     status: str = ""
+    refused: str = ""
 
     def encode(self) -> bytes:
         """As JSON; fits a packet."""

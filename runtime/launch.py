@@ -9,8 +9,7 @@ import socket
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from runtime import complaints, places, zygote
-from runtime import facts as facts_module
+from runtime import complaints, limits, places, zygote
 from runtime import user as users
 from runtime.capabilities import SYS_RESOURCE
 from runtime.complaints import Complaint
@@ -27,11 +26,6 @@ if TYPE_CHECKING:
 
     from runtime.facts import Facts
     from runtime.spec import Cancelled
-
-_RLIMIT_NUMBERS = {
-    "cpu": 0, "fsize": 1, "data": 2, "stack": 3, "core": 4, "rss": 5, "nproc": 6, "nofile": 7, "memlock": 8, "locks": 10,
-    "sigpending": 11, "msgqueue": 12, "nice": 13, "rtprio": 14, "rttime": 15,
-}  # fmt: skip
 
 # Existing folders that P1's tmpfs can cover: the first that nothing of the sandbox lies in.
 _SCRATCH_FOLDERS = ("/mnt", "/media", "/srv", "/opt", "/run", "/home", "/tmp", "/var")
@@ -54,9 +48,8 @@ class Request:
     passed: tuple[str, ...] = ()
 
 
-def check(sandbox: Sandbox, process: Process) -> Request:
+def check(sandbox: Sandbox, process: Process, facts: Facts) -> Request:
     """Check what was asked for against what this host can do. RuntimeFault names the option at fault."""
-    facts = facts_module.probe()
     check_options(sandbox, facts)
     if not process.args:
         raise RuntimeFault("no command to run")
@@ -90,6 +83,13 @@ def check_options(sandbox: Sandbox, facts: Facts) -> None:
     _check_ulimits(sandbox, facts)
 
 
+def check_cgroup_parent(sandbox: Sandbox, facts: Facts) -> None:
+    """RuntimeFault if --cgroup-parent is asked for and can't be had."""
+    if sandbox.cgroup_parent and (facts.user_namespace or facts.cgroups.kind == "none"):
+        why = "in a user namespace" if facts.user_namespace else facts.cgroups.reason
+        raise RuntimeFault(f"--cgroup-parent has no effect here: no cgroup can be made: {why}", hint="leave the option out")
+
+
 def _check_ulimits(sandbox: Sandbox, facts: Facts) -> None:
     import resource
 
@@ -101,7 +101,7 @@ def _check_ulimits(sandbox: Sandbox, facts: Facts) -> None:
             raise RuntimeFault(f"ulimit {name}: unknown name", hint="one of: " + ", ".join(ULIMIT_NAMES))
         if soft < -1 or hard < -1 or (hard != -1 and (soft == -1 or soft > hard)):
             raise RuntimeFault(f"ulimit {name}={soft}:{hard}: the soft limit must not exceed the hard limit")
-        _, top = resource.getrlimit(_RLIMIT_NUMBERS[name])
+        _, top = resource.getrlimit(limits.NUMBERS[name])
         if top != -1 and (hard == -1 or hard > top) and not may_raise:
             raise RuntimeFault(
                 f"ulimit {name}={soft}:{hard}: the hard limit of this process is {top}",
@@ -111,7 +111,7 @@ def _check_ulimits(sandbox: Sandbox, facts: Facts) -> None:
 
 def rlimits(sandbox: Sandbox) -> tuple[tuple[int, int, int], ...]:
     """(number, soft, hard) for setrlimit."""
-    return tuple((_RLIMIT_NUMBERS[name], soft, hard) for name, soft, hard in sandbox.ulimits)
+    return tuple((limits.NUMBERS[name], soft, hard) for name, soft, hard in sandbox.ulimits)
 
 
 def scratch_folder(request: Request) -> str:
@@ -169,8 +169,10 @@ def run(name: str, request: Request, job: Job, on_output: Callable[[int, bytes],
 
 def complaint_of(name: str, request: Request, job: Job, report: Report, said: str) -> Complaint | None:
     """Why the command was not started, if it was not. ``said`` is the first that came on standard error."""
-    if report.error:
-        return Complaint(report.error, False)
+    if report.error or report.refused:
+        return Complaint(report.error or report.refused, not report.error)
+    if job.container:
+        return None  # it was started, and what it says is its own
     # bubblewrap notes the code of a command that it could start; an OCI runtime that fails ends with 1 and says why.
     if report.code == 0 or (report.code != 1 and not job.status) or '"exit-code"' in report.status:
         return None

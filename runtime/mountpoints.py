@@ -19,12 +19,17 @@ def make(root: str, dest: str, *, is_file: bool, mode: int = 0o755) -> int:
     """
     root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        try:
-            return open_in_root(root_fd, dest, os.O_PATH)
-        except FileNotFoundError:
-            return _make(root_fd, resolve_in_root(f"/proc/self/fd/{root_fd}", dest), is_file=is_file, mode=mode)
+        return make_at(root_fd, dest, is_file=is_file, mode=mode)
     finally:
         os.close(root_fd)
+
+
+def make_at(root_fd: int, dest: str, *, is_file: bool, mode: int = 0o755) -> int:
+    """``make`` in an open root."""
+    try:
+        return open_in_root(root_fd, dest, os.O_PATH)
+    except FileNotFoundError:
+        return _make(root_fd, resolve_in_root(f"/proc/self/fd/{root_fd}", dest), is_file=is_file, mode=mode)
 
 
 def _make(root_fd: int, path: str, *, is_file: bool, mode: int) -> int:

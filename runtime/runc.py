@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from runtime import facts as facts_module
 from runtime import launch, netfiles, oci, seccomp, trial
-from runtime.cgroups import sweep
+from runtime.cgroups import parent_of, sweep
 from runtime.errors import RuntimeFault
 from runtime.executor import require_program
 from runtime.job import Job
@@ -30,12 +30,16 @@ class OciExecutor:
         self.name = name
         self._swept = False
 
+    @cached_property
+    def _facts(self) -> Facts:
+        return facts_module.probe()
+
     def check(self) -> None:
         """See Executor."""
         require_program(self.name, self.name, _OTHER[self.name])
         if not has_capability(_CAP_SYS_ADMIN):
             raise RuntimeFault(f"{self.name} needs root or a user namespace")
-        facts = facts_module.probe()
+        facts = self._facts
         limited = facts.user_namespace or facts.cgroups.kind != "none"
         if self.name == "crun" and not limited:
             # crun takes "nodev" from the root file system, so that a step could make and open a node of the host's disk.
@@ -49,11 +53,9 @@ class OciExecutor:
 
     def admit(self, sandbox: Sandbox) -> None:
         """See Executor."""
-        facts = facts_module.probe()
+        facts = self._facts
         launch.check_options(sandbox, facts)
-        if sandbox.cgroup_parent and (facts.user_namespace or facts.cgroups.kind == "none"):
-            why = "in a user namespace" if facts.user_namespace else facts.cgroups.reason
-            raise RuntimeFault(f"--cgroup-parent has no effect here: no cgroup can be made: {why}", hint="leave the option out")
+        launch.check_cgroup_parent(sandbox, facts)
 
     def run(
         self,
@@ -64,7 +66,7 @@ class OciExecutor:
     ) -> ExitStatus:
         """See Executor."""
         self.admit(sandbox)
-        request = launch.check(sandbox, process)
+        request = launch.check(sandbox, process, self._facts)
         return launch.run(self.name, request, self._job(request, launch.scratch_folder(request)), on_output, cancelled)
 
     def _job(self, request: launch.Request, scratch: str) -> Job:
@@ -132,7 +134,7 @@ class OciExecutor:
         cgroups = request.facts.cgroups
         if cgroups.kind == "none" or request.facts.user_namespace:
             return ()
-        parent = os.path.normpath(f"/{request.sandbox.cgroup_parent}/pybuild").replace("//", "/")
+        parent = parent_of(request.sandbox.cgroup_parent)
         if not self._swept:
             self._swept = True
             sweep(parent, cgroups.folders)

@@ -19,6 +19,7 @@ import time
 from runtime import cgroups, mountpoints, netns
 from runtime.job import GONE, STATUS_FD, Job, Report, TreeMount, words
 from runtime.linux import mounts, syscalls
+from runtime.native import start as native
 
 
 def supervise(job_fd: int, control: socket.socket, stdout: int, stderr: int, zygote: int) -> None:
@@ -91,7 +92,10 @@ def _first(job: Job, control: socket.socket, stdout: int, stderr: int) -> Report
     os.umask(0o022)
     os.chdir("/")
     _prepare(job)
-    child = _spawn(job, stdout, stderr)
+    try:
+        child = native.start(job, stdout, stderr) if job.container else _spawn(job, stdout, stderr)
+    except native.CommandRefusedError as refused:
+        return Report(code=1, refused=str(refused))
     os.close(stdout)
     os.close(stderr)
     status, cpu, max_rss = _wait(child, control)

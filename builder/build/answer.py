@@ -8,6 +8,7 @@ from builder.errors import UsageError
 from builder.values import dataclass
 
 if TYPE_CHECKING:
+    from builder.text.gojson import JSON
     from frontend.convert import ConvertOptions, MetaResolver
 
 METHODS = ("check", "lint", "outline", "targets")
@@ -19,7 +20,7 @@ class Answer:
     for a check that found something; ``error`` the line that it then ends with."""
 
     text: str
-    document: object
+    document: JSON
     error: str = ""
     status: int = 0
 

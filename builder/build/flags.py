@@ -267,18 +267,18 @@ def parse_annotations(values: Sequence[str]) -> tuple[tuple[str, str], ...]:
     return parse_flags(values)
 
 
-def parse_filters(values: Iterable[str]) -> tuple[tuple[str, ...], float]:
-    """``--filter``: (filters of ``Root.usage`` and of a PrunePolicy, seconds that ``until`` or ``unused-for`` says, else 0)."""
+def parse_filters(values: Iterable[str]) -> tuple[tuple[str, ...], int]:
+    """``--filter``: (filters of ``Root.usage`` and of a PrunePolicy, nanoseconds that ``until`` or ``unused-for`` says, else 0)."""
     from builder.cache.filters import from_flags
 
     return from_flags(values)
 
 
-def parse_duration(text: str, flag: str) -> float:
-    """Seconds of ``48h30m``."""
+def parse_duration_ns(text: str, flag: str) -> int:
+    """Nanoseconds of ``48h30m``."""
     from builder import config
 
     try:
-        return config.parse_duration(text)
+        return config.parse_duration_ns(text)
     except ValueError as e:
         raise UsageError(f"invalid --{flag}: {e}") from e

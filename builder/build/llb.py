@@ -35,7 +35,9 @@ from builder.session import Session
 from builder.values import dataclass, field, replace
 
 if TYPE_CHECKING:
+    from builder.ops.refs import Ref
     from builder.progress.events import Sink
+    from builder.solver.types import ResultStore
     from builder.worker import Worker
 
 Network = Literal["default", "host", "none"]
@@ -163,8 +165,9 @@ def solve(worker: Worker, states: Sequence[State], session: Session | None, sink
         raise ValueError("an empty state has nothing to build")
     keys = SqliteKeyStore(worker.database)
     parallelism = worker.config.max_parallelism or None
+    store: ResultStore[Ref] = worker.cache
     with Solver(
-        lambda vertex: resolve(vertex, worker, given), worker.cache, keys, sink, parallelism=parallelism, locks=worker.layout.locks
+        lambda vertex: resolve(vertex, worker, given), store, keys, sink, parallelism=parallelism, locks=worker.layout.locks
     ) as solver:
         results = solver.build(edges)
         try:

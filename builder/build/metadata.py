@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from builder.oci.documents import descriptor_json
 from builder.text import gojson
+from builder.text.gojson import JSONObject
 
 if TYPE_CHECKING:
     from builder.build.result import BuildResult
@@ -16,7 +17,7 @@ def metadata_json(result: BuildResult) -> bytes:
     if not result.images:
         return b"{}"
     image = result.images[0]
-    doc = {
+    doc: JSONObject = {
         "containerimage.config.digest": image.manifests[0].config.digest,
         "containerimage.descriptor": descriptor_json(image.top, image.platform),
         "containerimage.digest": image.top.digest,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from builder.build.inputs import Inputs, read_inputs
 from builder.build.resolver import WorldResolver, context_folders, step
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from builder.exporters.types import BuildOutput
     from builder.graph.vertex import Edge
     from builder.oci.digest import Digest
+    from builder.ops.refs import Ref
     from builder.progress.events import Event, Sink
     from builder.remotecache.session import RemoteCaches
     from builder.solver.explain import Miss
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from builder.solver.result import CachedResult, SharedResult
     from builder.solver.solver import Solver
     from builder.solver.steplog import StepLog
-    from builder.solver.types import Result
     from builder.worker import Worker
     from frontend.convert import Converted, ConvertOptions
     from frontend.lint import Warning as Finding
@@ -53,8 +53,8 @@ class Pipeline:
         self.converted: Converted | None = None
         self._warnings: list[str] = list(secrets.warnings)
         self._done = False
-        self._solver: Solver | None = None
-        self._solved: list[CachedResult[Result]] = []
+        self._solver: Solver[Ref] | None = None
+        self._solved: list[CachedResult[Ref]] = []
         self._caches = self._remote_caches()
         self._id = os.urandom(8).hex()
         self._log: StepLog | None = None
@@ -188,7 +188,7 @@ class Pipeline:
         return BuildOutput(tuple(targets), converted.multi_platform, epochs[0] if epochs else None)
 
     @property
-    def solver(self) -> Solver:
+    def solver(self) -> Solver[Ref]:
         """One solver a build: the context's source and the targets share what they have in common."""
         if self._solver is None:
             from builder.ops import resolve
@@ -274,7 +274,7 @@ class Pipeline:
         images = any(s.type in ("image", "oci", "docker") for s in request.outputs)
         return RemoteCaches(self.worker, request.cache_from, request.cache_to, self._sink, images=images)
 
-    def _finished(self) -> Sequence[CachedResult[Result] | SharedResult[Result]]:
+    def _finished(self) -> Sequence[CachedResult[Ref] | SharedResult[Ref]]:
         """The targets; of a build that failed, what came to an end nevertheless."""
         return self._solved or self.solver.finished
 
@@ -282,7 +282,7 @@ class Pipeline:
         """For contexts that are read before the graph is there; ``locals_`` are the folders of their local sources."""
         assert self._solver is None or self.inputs is None
         self.session = self._session(dict(locals_), {})
-        return cast("Readable", self.solver.build([edge])[0].result)
+        return self.solver.build([edge])[0].result
 
     def _session(self, locals_: dict[str, str], layouts: dict[str, str]) -> Session:
         return replace(self.session, locals=locals_, oci_layouts=layouts)
@@ -291,8 +291,8 @@ class Pipeline:
         return BuildResult(targets, tuple(images), self.request.tags, self.warnings(), self.findings())
 
 
-def _kept(result: Result) -> ImmutableRef:
+def _kept(result: Ref) -> ImmutableRef:
     """What is exported of a result. A folder of the caller's, which is read in place, is no layer: that is a copy of it."""
     from builder.sources.local import LocalRef
 
-    return result.materialize() if isinstance(result, LocalRef) else cast("ImmutableRef", result)
+    return result.materialize() if isinstance(result, LocalRef) else result

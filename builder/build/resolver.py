@@ -14,7 +14,7 @@ from builder.errors import PybuildError
 from builder.oci.digest import Digest, digest_parts
 from builder.progress.events import Sink, VertexCompleted, VertexKnown, VertexStarted
 from builder.text.redact import redact_text
-from frontend.convert.options import ResolvedImage, ResolveError
+from frontend.convert.options import ResolvedImageConfig, ResolveError
 
 if TYPE_CHECKING:
     from builder.graph.ops import GitSource, HTTPSource
@@ -59,18 +59,18 @@ class WorldResolver:
         self._worker, self._session, self._sink, self._warn = worker, session, sink, warn
         self._pull = pull
         self._told: set[str] = set()
-        self._known: dict[tuple[str, str, str], ResolvedImage] = {}
+        self._known: dict[tuple[str, str, str], ResolvedImageConfig] = {}
         self._lock = threading.Lock()
 
-    def image_config(self, ref: str, platform: Platform, mode: ResolveMode) -> ResolvedImage:
+    def image_config(self, ref: str, platform: Platform, mode: ResolveMode) -> ResolvedImageConfig:
         from builder.oci.reference import Reference
         from builder.sources.image import resolve_config
         from builder.sources.pull import MISSING
 
-        def resolve() -> ResolvedImage:
+        def resolve() -> ResolvedImageConfig:
             found = resolve_config(self._worker, ref, platform, mode, self._pull or MISSING)
             self._tell(Reference.parse(ref).familiar, found.answer)
-            return ResolvedImage(found.ref, found.config)
+            return ResolvedImageConfig(found.ref, found.config)
 
         name = f"[internal] load metadata for {Reference.parse(ref)}"
         return self._once((ref, str(platform), mode), name, resolve)
@@ -87,12 +87,12 @@ class WorldResolver:
         why = f"the registry can't be asked: {answer.failure}" if answer.failure else "--pull asks again"
         self._warn(f"{name} {when}, {why}")
 
-    def oci_layout_config(self, name: str, ref: str, platform: Platform) -> ResolvedImage:
+    def oci_layout_config(self, name: str, ref: str, platform: Platform) -> ResolvedImageConfig:
         from builder.sources.oci_layout import resolve_config
 
-        def resolve() -> ResolvedImage:
+        def resolve() -> ResolvedImageConfig:
             found = resolve_config(self._worker, self._session.oci_layouts[name], ref, platform)
-            return ResolvedImage(found.ref, found.config)
+            return ResolvedImageConfig(found.ref, found.config)
 
         return self._once((name, ref, str(platform)), f"[context {name}] load metadata for {name}", resolve)
 
@@ -117,7 +117,7 @@ class WorldResolver:
         except PybuildError as e:
             raise ResolveError(str(e)) from e
 
-    def _once(self, key: tuple[str, str, str], name: str, resolve: Callable[[], ResolvedImage]) -> ResolvedImage:
+    def _once(self, key: tuple[str, str, str], name: str, resolve: Callable[[], ResolvedImageConfig]) -> ResolvedImageConfig:
         with self._lock:
             if key in self._known:
                 return self._known[key]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from builder.cache.record import (
     DIFF,
@@ -23,50 +23,34 @@ from builder.cache.record import (
 )
 from builder.cache.refs import ImmutableRef, MutableRef
 from builder.errors import NotFoundError, StoreError
+from builder.text.redact import redact_text
 from builder.values import replace
 
 if TYPE_CHECKING:
     from builder.cache.damage import Damage
-    from builder.cache.leases import Lease
-    from builder.cache.providers import Providers
-    from builder.cache.records import Records
+    from builder.cache.record import RecordKind, RecordState, RecordType
     from builder.cache.refs import RefServices
+    from builder.cache.store import CacheStore
     from builder.cache.types import UnlazyProgress
-    from builder.content.store import ContentStore
     from builder.content.types import Layer
-    from builder.snapshots.types import Snapshotter
 
 
 class Access:
     """Gives refs. Thread-safe."""
 
-    def __init__(
-        self,
-        *,
-        services: RefServices,
-        records: Records,
-        lease: Lease,
-        providers: Providers,
-        damage: Damage,
-        content: ContentStore,
-        snapshotter: Snapshotter,
-    ) -> None:
+    def __init__(self, store: CacheStore, *, services: RefServices, damage: Damage) -> None:
+        self._store = store
         self._services = services
         self._known = services.known
         self._changes = services.changes
-        self._records = records
-        self._lease = lease
-        self._providers = providers
         self._damage = damage
-        self._content = content
-        self._snapshotter = snapshotter
 
     def new(
         self,
         parent: ImmutableRef | None,
         *,
         description: str = "",
-        record_type: str = REGULAR,
+        record_type: RecordType = REGULAR,
         retain: bool = False,
         mount_key: str | None = None,
     ) -> MutableRef:
@@ -75,13 +59,13 @@ class Access:
         if parent is not None:
             parent.unlazy()
         parents = () if parent is None else (parent.id,)
-        record = _record(
-            LAYER, MUTABLE, parents, description=description, record_type=record_type, retained=retain, mount_key=mount_key
+        record = replace(
+            _record(LAYER, MUTABLE, parents, description), record_type=record_type, retained=retain, mount_key=mount_key
         )
         self._changes.add(record)
         try:
             # The row comes first: a snapshot without a row is garbage to everybody.
-            self._snapshotter.prepare(record.snapshot, None if parent is None else parent.record.snapshot)
+            self._store.snapshotter.prepare(record.snapshot, None if parent is None else parent.record.snapshot)
         except BaseException:
             self._changes.discard(record.id)
             raise
@@ -109,45 +93,42 @@ class Access:
         parent: ImmutableRef | None,
         *,
         description: str = "",
-        created_at: float | None = None,
+        created_at_ns: int | None = None,
         progress: UnlazyProgress | None = None,
     ) -> ImmutableRef:
         """The record of ``layer`` on ``parent``. One of the same blobChainID is the record; one of the same chainID lends its
-        snapshot to a new record; else the new record is blob-only: nothing is downloaded. ``created_at``: when the layer was made,
-        if that is known; it was now otherwise.
+        snapshot to a new record; else the new record is blob-only: nothing is downloaded. ``created_at_ns``: when the layer was
+        made, if that is known; it was now otherwise.
 
         StoreError if the parent's layers have no digests yet. NotFoundError if nobody can provide the blob.
         """
-        self._providers.offer([layer], progress)
+        self._store.providers.offer([layer], progress)
         digest, diff_id = layer.descriptor.digest, layer.diff_id
-        if layer.provider is None and not self._content.has(digest):
+        if layer.provider is None and not self._store.content.has(digest):
             raise NotFoundError(f"blob {digest} is not in the content store")
         if parent is not None and (parent.chain_id is None or parent.blob_chain_id is None):
             raise StoreError(f"record {parent.id} has no layer digests yet, no layer can be put on it")
         chain, blob_chain = chains([(diff_id, digest)], None if parent is None else parent.record)
-        record = _record(
-            LAYER,
-            LAZY,
-            () if parent is None else (parent.id,),
-            description=description,
+        record = replace(
+            _record(LAYER, LAZY, () if parent is None else (parent.id,), description),
             diff_id=diff_id,
             chain_id=chain,
             blob_chain_id=blob_chain,
             blobs=(LayerBlob(layer.descriptor, layer.source),),
         )
-        if created_at is not None:
-            record = replace(record, created_at=created_at)
+        if created_at_ns is not None:
+            record = replace(record, created_at_ns=created_at_ns)
         missed: set[str] = set()
         while True:
-            for found in self._records.by_blob_chain(blob_chain):
+            for found in self._store.records.by_blob_chain(blob_chain):
                 try:
                     return self.get(found.id)
                 except KeyError:
                     missed.add(found.id)
-            with self._lease.transaction() as c:
+            with self._store.lease.transaction() as c:
                 # Asked again now that nobody else can add one: two processes that pull the same image share its records.
-                if all(r.id in missed for r in self._records.by_blob_chain(blob_chain)):
-                    record = self._linked(record, self._records.by_chain(chain))
+                if all(r.id in missed for r in self._store.records.by_blob_chain(blob_chain)):
+                    record = self._linked(record, self._store.records.by_chain(chain))
                     self._changes.insert(c, record)
                     break
         self._changes.enter(record)
@@ -164,7 +145,7 @@ class Access:
             return None
         if len(parents) == 1:
             return self._services.claim(parents[0])
-        record = _record(MERGE, LAZY, tuple(parents), description=description)
+        record = _record(MERGE, LAZY, tuple(parents), description)
         self._changes.add(record)
         return ImmutableRef(self._services, record.id)
 
@@ -204,7 +185,7 @@ class Access:
         return record
 
     def _diff(self, lower: str, upper: str, description: str) -> ImmutableRef:
-        record = _record(DIFF, LAZY, (lower, upper), description=description)
+        record = _record(DIFF, LAZY, (lower, upper), description)
         self._changes.add(record)
         return ImmutableRef(self._services, record.id)
 
@@ -218,8 +199,17 @@ class Access:
             ref.release()
 
 
-def _record(kind: str, state: str, parents: tuple[str, ...], **more: Any) -> CacheRecord:
-    """A record that begins now, with a snapshot of its own name; ``more``: its other fields."""
+def _record(kind: RecordKind, state: RecordState, parents: tuple[str, ...], description: str) -> CacheRecord:
+    """A record that begins now, with a snapshot of its own name. The description may be a command, with the URLs that are in it."""
     new = os.urandom(12).hex()
-    now = time.time()
-    return CacheRecord(id=new, kind=kind, state=state, snapshot=new, parents=parents, created_at=now, last_used=now, **more)
+    now = time.time_ns()
+    return CacheRecord(
+        id=new,
+        kind=kind,
+        state=state,
+        snapshot=new,
+        parents=parents,
+        created_at_ns=now,
+        last_used_ns=now,
+        description=redact_text(description),
+    )

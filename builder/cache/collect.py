@@ -7,16 +7,16 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from builder.errors import DamagedStoreError
+from builder.errors import CancelledError, DamagedStoreError
 from builder.state.locks import try_lock
 
 if TYPE_CHECKING:
     from builder.cache.changes import RecordChanges
     from builder.cache.claims import Claims
     from builder.cache.prune import Pruner
+    from builder.cache.store import CacheStore
     from builder.cache.types import PrunePolicy, UsageRecord
     from builder.cache.usage import Usage
-    from builder.state.layout import Layout
 
 _PACE_NS = 60 * 10**9
 
@@ -26,18 +26,18 @@ class Collector:
 
     def __init__(
         self,
+        store: CacheStore,
         *,
         claims: Claims,
         changes: RecordChanges,
         usage: Callable[[], Usage],
         pruner: Callable[[], Pruner],
-        layout: Layout,
     ) -> None:
+        self._store = store
         self._claims = claims
         self._changes = changes
         self._usage = usage
         self._pruner = pruner
-        self._layout = layout
 
     def disk_usage(self, filters: Sequence[str] = ()) -> list[UsageRecord]:
         """What there is, oldest first; ``filters``: see ``filters``."""
@@ -46,18 +46,30 @@ class Collector:
 
     def collect(self, policies: Sequence[PrunePolicy], *, seconds: float) -> list[UsageRecord]:
         """``prune`` after a build. Nothing to do for a process that added nothing, within a minute of the last collection
-        (buildkitd's pace), or while another process collects. CancelledError."""
+        (buildkitd's pace), or while another process collects.
+
+        CancelledError says how far it came. Each record goes in one transaction, so the store is valid then; what is left is taken
+        by the next collection, which need not wait for the minute to be over.
+        """
         if not self._changes.has_additions:
             return []
         self._changes.has_additions = False
-        lock = try_lock(self._layout.path("locks", "collect"))
+        lock = try_lock(self._store.layout.path("locks", "collect"))
         if lock is None:
             return []
         try:
             status = os.fstat(lock)
             if status.st_size and 0 <= time.time_ns() - status.st_mtime_ns < _PACE_NS:
                 return []
-            removed = self.prune(policies, seconds=seconds)
+            done: list[UsageRecord] = []
+            try:
+                removed = self.prune(policies, seconds=seconds, removed=done.append)
+            except CancelledError as e:
+                self._changes.has_additions = True
+                raise CancelledError(
+                    f"removing unused cache was cancelled: {len(done)} records are removed, the rest stays for a later build",
+                    hint="the build itself is done",
+                ) from e
             os.pwrite(lock, b"collected\n", 0)
             return removed
         except DamagedStoreError:

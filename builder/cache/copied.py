@@ -24,6 +24,7 @@ from builder.cache.record import COMMITTED, LAYER, LAZY, MUTABLE, READY, CacheRe
 from builder.snapshots.canary import FILES, LINKS, MODES, OWNERS
 from builder.state import cancel
 from builder.state.locks import share, try_lock
+from builder.text.times import NS
 from builder.values import dataclass
 
 if TYPE_CHECKING:
@@ -31,54 +32,37 @@ if TYPE_CHECKING:
 
     from builder.cache.changes import RecordChanges
     from builder.cache.deleting import Deleter
-    from builder.cache.leases import Lease
-    from builder.cache.providers import Providers
-    from builder.cache.records import Records
-    from builder.snapshots.types import Snapshotter
-    from builder.state.layout import Layout
+    from builder.cache.store import CacheStore
 
 _PATIENCE = 20
-"""Tries before a user is told what is waited for; somewhat over a second."""
-_STAMP_SECONDS = 300.0
+"""After so many tries, somewhat more than a second, the user is told what the command waits for."""
+_STAMP_NS = 300 * NS
 _VITAL = {FILES, OWNERS, MODES, LINKS}
-"""What even a cache mount can't do without."""
+"""If one of these was lost, cache mounts are given up, too."""
 
 
 class CopiedStore:
     """Finds out whether the folder is a lossy copy. ``deleter`` is asked for when it is."""
 
-    def __init__(
-        self,
-        *,
-        changes: RecordChanges,
-        records: Records,
-        lease: Lease,
-        providers: Providers,
-        deleter: Callable[[], Deleter],
-        snapshotter: Snapshotter,
-        layout: Layout,
-        warn: Callable[[str], None],
-    ) -> None:
+    def __init__(self, store: CacheStore, *, changes: RecordChanges, deleter: Callable[[], Deleter]) -> None:
+        self._store = store
         self._changes = changes
-        self._records = records
-        self._lease = lease
-        self._providers = providers
         self._deleter = deleter
-        self._snapshotter = snapshotter
-        self._layout = layout
-        self._warn = warn
 
     def enter(self, *, repair: bool = True) -> int:
-        """An fd that says that this process uses the snapshots. Gives those up that were lost; a warning tells. Waits for processes
-        that use them meanwhile. ``repair`` False: they are left as they are, for fsck to tell."""
-        path = self._layout.path("locks", "snapshots")
+        """Say that this process uses the snapshots; gives the descriptor of the lock that says so.
+
+        Snapshots that were lost are given up, with a warning, once no other process uses any. With ``repair`` False they are left
+        as they are, and fsck tells of them.
+        """
+        path = self._store.layout.path("locks", "snapshots")
         tries = 0
 
         def attempt() -> int | None:
             nonlocal tries
             tries += 1
             if tries == _PATIENCE:
-                self._warn(f"{self._fault(self._snapshotter.lost())}: waiting for the builds that use it")
+                self._store.warn(f"{self._fault(self._store.snapshotter.lost())}: waiting for the builds that use it")
             fd = try_lock(path, shared=True)
             if fd is not None:
                 if not repair or self._is_sound():
@@ -99,57 +83,57 @@ class CopiedStore:
 
     def problems(self) -> list[str]:
         """A line for fsck if the snapshots are not what they were."""
-        lost = self._snapshotter.lost()
+        lost = self._store.snapshotter.lost()
         return [self._fault(lost)] if lost or (lost is None and not self._is_untouched()) else []
 
     def _is_sound(self) -> bool:
         """Also where there is nothing yet."""
-        lost = self._snapshotter.lost()
+        lost = self._store.snapshotter.lost()
         if lost is None and self._is_untouched():
-            self._snapshotter.trust()
+            self._store.snapshotter.trust()
             return True
         return lost == []
 
     def _is_untouched(self) -> bool:
-        """A store without a canary: is it new, or are the snapshots of its own steps as old as they say?"""
-        keys = set(self._snapshotter.keys())
+        """Can a store without a canary be trusted? It can if it is new, or if no snapshot of its own steps was touched since."""
+        keys = set(self._store.snapshotter.keys())
         if not keys:
             return True
         made_here = [
             record
-            for record in self._records.all().values()
+            for record in self._store.records.all().values()
             if record.snapshot in keys
             and record.kind == LAYER
             and record.state in (COMMITTED, READY)
             and not any(blob.source for blob in record.blobs)
         ]
-        return bool(made_here) and all(self._stamp(r) <= r.created_at + _STAMP_SECONDS for r in made_here)
+        return bool(made_here) and all(self._stamp_ns(r) <= r.created_at_ns + _STAMP_NS for r in made_here)
 
-    def _stamp(self, record: CacheRecord) -> float:
+    def _stamp_ns(self, record: CacheRecord) -> int:
         try:
-            return os.lstat(self._layout.path("snapshots", record.snapshot, "fs")).st_ctime
+            return os.lstat(self._store.layout.path("snapshots", record.snapshot, "fs")).st_ctime_ns
         except FileNotFoundError:
-            return 0.0  # noticed when the record is used
+            return 0  # noticed when the record is used
 
     def _give_up(self) -> None:
-        lost = self._snapshotter.lost()
-        with self._lease.transaction() as c:
-            self._lease.begin(c)  # so that a kill is noticed
+        lost = self._store.snapshotter.lost()
+        with self._store.lease.transaction() as c:
+            self._store.lease.begin(c)  # so that a kill is noticed
             verdict = self._judge(lost)
             self._execute(c, verdict)
         self._changes.removed(verdict.dropped)
         if verdict.dropped or verdict.again:
-            self._warn(
+            self._store.warn(
                 f"{self._fault(lost)}: {_count(len(verdict.dropped), 'cached step')} dropped,"
                 f" {_count(len(verdict.again), 'layer')} to be unpacked again. `cp -a` keeps everything, and so does"
                 " `tar --xattrs --xattrs-include='*' --numeric-owner` in both directions"
             )
-        self._snapshotter.trust()
+        self._store.snapshotter.trust()
         self._deleter().sweep_leftovers()
 
     def _judge(self, lost: list[str] | None) -> _Verdict:
-        keys = set(self._snapshotter.keys())
-        every = self._records.all().values()
+        keys = set(self._store.snapshotter.keys())
+        every = self._store.records.all().values()
         verdict = _Verdict(set(), set(), set())
         for record in every:
             cancel.checkpoint()
@@ -161,23 +145,23 @@ class CopiedStore:
             elif record.kind != LAYER:
                 verdict.again.add(record.id)
             else:
-                found = any(blob.source or self._providers.has_blob(blob.descriptor) for blob in record.blobs)
+                found = any(blob.source or self._store.providers.has_blob(blob.descriptor) for blob in record.blobs)
                 (verdict.again if found else verdict.dropped).add(record.id)
         _drop_what_stands_on(verdict, every)
         return verdict
 
     def _execute(self, c: sqlite3.Connection, verdict: _Verdict) -> None:
-        kept = {self._records.get(record_id) for record_id in verdict.kept}
+        kept = {self._store.records.get(record_id) for record_id in verdict.kept}
         for record_id in verdict.again:
-            record = self._records.get(record_id)
+            record = self._store.records.get(record_id)
             assert record is not None
-            self._records.set_state(c, record.snapshot, LAZY)
+            self._store.records.set_state(c, record.snapshot, LAZY)
         for record_id in verdict.dropped:
-            self._records.delete(c, record_id)
-        self._snapshotter.forget(c, set(self._snapshotter.keys()) - {r.snapshot for r in kept if r is not None})
+            self._store.records.delete(c, record_id)
+        self._store.snapshotter.forget(c, set(self._store.snapshotter.keys()) - {r.snapshot for r in kept if r is not None})
 
     def _fault(self, lost: list[str] | None) -> str:
-        root = self._layout.root
+        root = self._store.layout.root
         if lost is None:
             return f"the state folder {root} was copied, or is an old one: it is not known whether its files are as they were made"
         return f"the state folder {root} was copied without its {_listed(lost)}"
@@ -185,7 +169,7 @@ class CopiedStore:
 
 @dataclass(slots=True)
 class _Verdict:
-    """Ids of records. ``dropped`` with all that stand on them; ``again``: snapshots to be made once more when needed."""
+    """Ids of records. ``dropped`` are deleted with all that stands on them, ``again`` get new snapshots when they are needed."""
 
     dropped: set[str]
     again: set[str]

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from builder.cache.record import LAYER, LAZY, CacheRecord
 
 if TYPE_CHECKING:
     from builder.cache.changes import RecordChanges
-    from builder.cache.known import KnownRecords
-    from builder.cache.leases import Lease, Leases
-    from builder.cache.providers import Providers
-    from builder.cache.records import Records
-    from builder.snapshots.types import Snapshotter
-    from builder.state.database import Database
+    from builder.cache.store import CacheStore
 
 FILES_GONE = "its files are gone"
 BLOB_GONE = "its blob is gone"
@@ -23,55 +17,36 @@ BLOB_GONE = "its blob is gone"
 class Damage:
     """Thread-safe. Looks at files at most once a process for each record."""
 
-    def __init__(
-        self,
-        *,
-        known: KnownRecords,
-        changes: RecordChanges,
-        records: Records,
-        lease: Lease,
-        leases: Leases,
-        providers: Providers,
-        snapshotter: Snapshotter,
-        database: Database,
-        warn: Callable[[str], None],
-    ) -> None:
-        self._known = known
+    def __init__(self, store: CacheStore, *, changes: RecordChanges) -> None:
+        self._store = store
         self._changes = changes
-        self._records = records
-        self._lease = lease
-        self._leases = leases
-        self._providers = providers
-        self._snapshotter = snapshotter
-        self._database = database
-        self._warn = warn
 
     def is_sound(self, record_id: str) -> bool:
         """Are the files or blobs of the record and of all it stands on there? If not they are dropped. GoneError."""
-        for record in self._known.unchecked(record_id):
+        for record in self._store.known.unchecked(record_id):
             reason = self._lack(record)
             if reason:
                 if reason != BLOB_GONE or not self._is_held_elsewhere(record.id):
                     self.drop(record.id, reason)
                 return False
-            self._known.set_sound(record.id)
+            self._store.known.set_sound(record.id)
         return True
 
     def drop(self, record_id: str, reason: str) -> None:
         """Drop a record that can't be used, and all that stands on it: they are cache misses from now on."""
-        doomed = self._records.descendants(record_id)
+        doomed = self._store.records.descendants(record_id)
         snapshots: list[str] = []
-        with self._lease.transaction() as c:
+        with self._store.lease.transaction() as c:
             for at in doomed:
-                snapshots += self._records.delete(c, at)[0]
+                snapshots += self._store.records.delete(c, at)[0]
         self._tell(f"cache record {record_id} is damaged ({reason}): it and {len(doomed) - 1} that stand on it were dropped")
         self._changes.removed(doomed)
         for snapshot in snapshots:
-            self._snapshotter.remove(snapshot)
+            self._store.snapshotter.remove(snapshot)
 
     def _lack(self, record: CacheRecord) -> str:
         """Why the record is of no use, or "". One that lost its snapshot but has its blob is blob-only again."""
-        if record.state != LAZY and self._snapshotter.exists(record.snapshot):
+        if record.state != LAZY and self._store.snapshotter.exists(record.snapshot):
             return ""
         if record.kind == LAYER and not self._can_have_blob(record):
             return BLOB_GONE if record.state == LAZY else FILES_GONE
@@ -81,14 +56,14 @@ class Damage:
         return ""
 
     def _can_have_blob(self, record: CacheRecord) -> bool:
-        return any(self._providers.can_have(blob) for blob in self._records.blobs(record.id))
+        return any(self._store.providers.can_have(blob) for blob in self._store.records.blobs(record.id))
 
     def _tell(self, text: str) -> None:
-        """A warning, unless it only tells what follows from damage that was told."""
-        if not self._database.is_suspect:
-            self._warn(text)
+        """Warn, unless this only follows from damage that the user was warned of already."""
+        if not self._store.database.is_suspect:
+            self._store.warn(text)
 
     def _is_held_elsewhere(self, record_id: str) -> bool:
-        """Does another process hold the record, or one on it? It may know somebody to get the blob from."""
-        held = self._leases.records(but=self._lease.id)
-        return bool(held) and not held.isdisjoint(self._records.descendants(record_id))
+        """Does another process hold the record, or one that stands on it? That process may have a provider of the blob."""
+        held = self._store.leases.records(but=self._store.lease.id)
+        return bool(held) and not held.isdisjoint(self._store.records.descendants(record_id))

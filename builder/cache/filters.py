@@ -59,15 +59,15 @@ def compile_filters(texts: Iterable[str]) -> Matcher:
     return lambda record: any(all(s.match(record) for s in selectors) for selectors in filters)
 
 
-def from_flags(texts: Iterable[str]) -> tuple[tuple[str, ...], float]:
-    """(filters, seconds that ``until=24h`` or ``unused-for=24h`` says, 0 where neither does) of ``--filter`` (buildx:
+def from_flags(texts: Iterable[str]) -> tuple[tuple[str, ...], int]:
+    """(filters, nanoseconds that ``until=24h`` or ``unused-for=24h`` says, 0 where neither does) of ``--filter`` (buildx:
     commands/prune.go, toBuildkitPruneInfo). UsageError for a malformed one.
 
     ``id=X`` looks for X anywhere in the id; a flag such as ``inuse`` may stand alone or have a truth value.
     """
-    from builder.config import parse_duration
+    from builder.config import parse_duration_ns
 
-    seconds = 0.0
+    unused_ns = 0
     selectors: dict[str, str] = {}
     for text in texts:
         key, equals, value = text.partition("=")
@@ -77,7 +77,7 @@ def from_flags(texts: Iterable[str]) -> tuple[tuple[str, ...], float]:
         selectors[key] = ""
         if key in _AGES:
             try:
-                seconds = parse_duration(value)
+                unused_ns = parse_duration_ns(value)
             except ValueError as e:
                 raise UsageError(f"{key!r} filter expects a duration (e.g., '24h')") from e
         elif key in _FLAGS and (not equals or value.lower() in _TRUTH):
@@ -86,7 +86,7 @@ def from_flags(texts: Iterable[str]) -> tuple[tuple[str, ...], float]:
             selectors[key] = _selector(key, value) if equals else text
     joined = ",".join(s for s in selectors.values() if s)
     parse(joined)
-    return ((joined,) if joined else ()), seconds
+    return ((joined,) if joined else ()), unused_ns
 
 
 def _selector(key: str, value: str) -> str:
@@ -143,7 +143,7 @@ def _unquote(text: str) -> str:
 
 
 def _field(record: UsageRecord, name: str) -> str | None:
-    """None where the field is not there: the names are those of buildkitd."""
+    """The value of a field, by buildkitd's names; None where the record has none."""
     if name == "id":
         return record.id or None
     if name == "parents":

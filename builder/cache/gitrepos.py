@@ -14,7 +14,7 @@ from builder.state.locks import try_lock
 
 if TYPE_CHECKING:
     from builder.cache.sizes import MeasuredSizes
-    from builder.state.layout import Layout
+    from builder.cache.store import CacheStore
 
 GIT_PREFIX = "git-"
 
@@ -22,27 +22,27 @@ GIT_PREFIX = "git-"
 class GitRepositories:
     """Thread-safe."""
 
-    def __init__(self, *, measured: MeasuredSizes, layout: Layout) -> None:
+    def __init__(self, store: CacheStore, *, measured: MeasuredSizes) -> None:
+        self._store = store
         self._measured = measured
-        self._layout = layout
 
     def lines(self) -> list[UsageRecord]:
         """One for each repository; its last use is its last fetch."""
-        with store_errors("can't read the state folder"), os.scandir(self._layout.git) as entries:
+        with store_errors("can't read the state folder"), os.scandir(self._store.layout.git) as entries:
             folders = sorted((e.name, e.path) for e in entries if e.is_dir(follow_symlinks=False))
         out: list[UsageRecord] = []
         for name, path in folders:
-            times = [_mtime(path), _mtime(os.path.join(path, "FETCH_HEAD"))]
-            used = max(times)
+            times = [_mtime_ns(path), _mtime_ns(os.path.join(path, "FETCH_HEAD"))]
+            used_ns = max(times)
             out.append(
                 UsageRecord(
                     id=GIT_PREFIX + name,
                     parents=(),
-                    size=self._measure(name, path, used),
+                    size=self._measure(name, path, used_ns),
                     mutable=True,
                     in_use=self._is_locked(name),
-                    created_at=min(t for t in times if t),
-                    last_used_at=used,
+                    created_at_ns=min(t for t in times if t),
+                    last_used_at_ns=used_ns,
                     usage_count=1,
                     description="shared git repository",
                     record_type="regular",
@@ -61,9 +61,9 @@ class GitRepositories:
             return False
         try:
             # Set aside first: a half-deleted repository must not be found under its name.
-            aside = os.path.join(self._layout.tmp, f"gone-{os.urandom(6).hex()}")
+            aside = os.path.join(self._store.layout.tmp, f"gone-{os.urandom(6).hex()}")
             try:
-                os.rename(os.path.join(self._layout.git, name), aside)
+                os.rename(os.path.join(self._store.layout.git, name), aside)
             except FileNotFoundError:
                 return False
             except OSError as e:
@@ -73,7 +73,7 @@ class GitRepositories:
         finally:
             os.close(lock)
 
-    def _measure(self, name: str, path: str, used: float) -> int:
+    def _measure(self, name: str, path: str, used_ns: int) -> int:
         from builder.snapshots.catalog import disk_usage
 
         def walk() -> int:
@@ -82,7 +82,7 @@ class GitRepositories:
             except FileNotFoundError:  # git is at work in there
                 return 0
 
-        return self._measured.get(GIT_PREFIX + name, used, walk)
+        return self._measured.get(GIT_PREFIX + name, used_ns, walk)
 
     def _is_locked(self, name: str) -> bool:
         lock = try_lock(self._lock_path(name))
@@ -92,11 +92,11 @@ class GitRepositories:
         return False
 
     def _lock_path(self, name: str) -> str:
-        return os.path.join(self._layout.locks, GIT_PREFIX + name)
+        return os.path.join(self._store.layout.locks, GIT_PREFIX + name)
 
 
-def _mtime(path: str) -> float:
+def _mtime_ns(path: str) -> int:
     try:
-        return os.stat(path).st_mtime
+        return os.stat(path).st_mtime_ns
     except FileNotFoundError:
-        return 0.0
+        return 0

@@ -110,19 +110,19 @@ class KnownRecords:
                     self._entries[record_id].record = record
 
     def snapshot_is_ready(self, snapshot: str) -> None:
-        """Every record that shares the snapshot is READY now."""
+        """Note that every record which shares the snapshot is READY."""
         with self.lock:
             for known in self._entries.values():
                 if known.record.snapshot == snapshot:
                     known.record = replace(known.record, state=READY)
 
     def drop(self, record_id: str) -> None:
-        """Know nothing of a record that nothing stands on."""
+        """Forget a record on which no other one stands."""
         with self.lock:
             self._entries.pop(record_id, None)
 
     def forget(self, record_ids: Iterable[str]) -> None:
-        """Know nothing of records that are gone, nor of what this process believes to stand on them."""
+        """Forget records that are gone, and those that stand on them as far as this process knows."""
         with self.lock:
             gone = set(record_ids)
             size = -1
@@ -136,7 +136,7 @@ class KnownRecords:
                     if known.refs == 0:
                         del self._entries[at]
 
-    # ----------------------------------------------------------------------------------------- what was found out of them
+    # ----------------------------------------------------------------------------------------- what was found out about them
     def unready(self, record_id: str) -> list[CacheRecord]:
         """What has to be made READY before this record can be mounted, parents before children."""
         return [r for r in walk_up(self.get(record_id), self.get, lambda r: self.is_mountable(r.id)) if r.state != READY]
@@ -152,7 +152,7 @@ class KnownRecords:
                 known.mountable = True
 
     def unchecked(self, record_id: str) -> list[CacheRecord]:
-        """Those of the record and its ancestors whose files or blobs nobody has looked for yet, parents before children."""
+        """Of the record and its ancestors those whose files or blobs were not looked for yet, parents before children."""
         with self.lock:
             return walk_up(self.get(record_id), self.get, self._is_sound)
 
@@ -167,7 +167,7 @@ class KnownRecords:
         return known is not None and known.sound
 
     def _agree(self, found: dict[str, CacheRecord]) -> bool:
-        """Does what records say of their layers fit what their parents say? Those of a store that lies are gone."""
+        """Do the records agree with their parents on the layers? If one does not, its row is damaged, and it counts as gone."""
         for record in found.values():
             below = record.parent
             if contradiction(record, None if below is None else found.get(below) or self._entries[below].record):

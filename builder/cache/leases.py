@@ -39,7 +39,7 @@ class Lease:
         self._lock = threading.Lock()
         self._id = ""
         self._fd = -1
-        self._started = 0.0
+        self._started_ns = 0
         self._local = threading.local()
         self._held: set[str] = set()
         self._let_go: set[str] = set()
@@ -128,8 +128,8 @@ class Lease:
             self._id, self._fd = _make_file(self._layout)
         # Always: the transaction that brought the row may have been rolled back.
         if not self._held:
-            self._started = self._started or time.time()
-            self._database.put(c, LEASES, [(self._id, self._started)])
+            self._started_ns = self._started_ns or time.time_ns()
+            self._database.put(c, LEASES, [(self._id, self._started_ns)])
 
 
 def sweep(layout: Layout, database: Database, own: str) -> list[str]:
@@ -182,8 +182,8 @@ class Leases:
     def holds_blob(self, digest: Digest) -> bool:
         return bool(self._database.rows("SELECT 1 FROM lease_blobs WHERE digest = ?", (digest,)))
 
-    def started(self, *, but: str) -> list[float]:
-        """When the leases other than ``but`` began, in seconds since the epoch."""
+    def started_ns(self, *, but: str) -> list[int]:
+        """When the leases other than ``but`` began, in nanoseconds since the epoch."""
         return [started for lease, started in self._database.select(LEASES) if lease != but]
 
     def forget_unlocked(self, layout: Layout, c: sqlite3.Connection) -> None:

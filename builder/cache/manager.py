@@ -27,6 +27,7 @@ from builder.cache.record import REGULAR
 from builder.cache.records import Records
 from builder.cache.refs import RefServices
 from builder.cache.results import Results
+from builder.cache.store import CacheStore
 
 if TYPE_CHECKING:
     from builder.cache.blobs import LayerBlobs
@@ -36,17 +37,16 @@ if TYPE_CHECKING:
     from builder.cache.mounts import CacheMounts
     from builder.cache.prune import Pruner
     from builder.cache.reading import LayerReader
+    from builder.cache.record import RecordType
     from builder.cache.refs import ImmutableRef, MutableRef
     from builder.cache.repair import Repair
     from builder.cache.sizes import MeasuredSizes
-    from builder.cache.types import GCRoot, UnlazyProgress
+    from builder.cache.types import GCRoot
     from builder.cache.unlazy import Unlazier
     from builder.cache.usage import Usage
     from builder.content.store import ContentStore
-    from builder.content.types import Layer
     from builder.oci.digest import Digest
     from builder.snapshots.types import Snapshotter
-    from builder.solver.types import Result
     from builder.state.database import Database
     from builder.state.layout import Layout
 
@@ -56,6 +56,9 @@ class CacheManager:
 
     ``providers`` say where lazy layers come from, ``mounts`` are the folders of RUN --mount=type=cache, ``collector`` tells what
     there is and removes what may go, ``check`` tells what is damaged, ``known`` has the records that this process knows.
+
+    ``get``, ``get_by_blob``, ``merge`` and ``diff`` are those of ``Access``. ``save``, ``load`` and ``exists`` are those of
+    ``Results``, by which the manager is the solver's ``ResultStore``.
     """
 
     def __init__(
@@ -83,22 +86,23 @@ class CacheManager:
         self.leases = Leases(database)
         self.known = known = KnownRecords(records, database)
         self.providers = providers = Providers(content, self.warn)
-        checksums = Checksums(database)
-        claims = Claims(known=known, records=records, lease=lease)
-        self._changes = changes = RecordChanges(
-            known=known, records=records, lease=lease, checksums=checksums, snapshotter=snapshotter
-        )
-        self._damage = damage = Damage(
-            known=known,
-            changes=changes,
+        self._store = store = CacheStore(
+            layout=layout,
+            database=database,
+            content=content,
+            snapshotter=snapshotter,
             records=records,
+            known=known,
             lease=lease,
             leases=self.leases,
             providers=providers,
-            snapshotter=snapshotter,
-            database=database,
+            gc_roots=self.gc_roots,
             warn=self.warn,
         )
+        checksums = Checksums(database)
+        self._claims = claims = Claims(store)
+        self._changes = changes = RecordChanges(store, checksums=checksums)
+        self._damage = damage = Damage(store, changes=changes)
         self._services = services = RefServices(
             known=known,
             claims=claims,
@@ -108,31 +112,20 @@ class CacheManager:
             checksums=checksums,
             snapshotter=snapshotter,
         )
-        self._access = access = Access(
-            services=services,
-            records=records,
-            lease=lease,
-            providers=providers,
-            damage=damage,
-            content=content,
-            snapshotter=snapshotter,
-        )
-        self._results = Results(access=access, known=known, damage=damage)
-        self._claims = claims
+        self._access = access = Access(store, services=services, damage=damage)
+        results = Results(store, access=access, damage=damage)
+        self.get = access.get
+        self.get_by_blob = access.get_by_blob
+        self.merge = access.merge
+        self.diff = access.diff
+        self.save = results.save
+        self.load = results.load
+        self.exists = results.exists
         self._shared_locks = SharedLocks()
         self.collector = Collector(
-            claims=claims, changes=changes, usage=lambda: self._usage, pruner=lambda: self._pruner, layout=layout
+            store, claims=claims, changes=changes, usage=lambda: self._usage, pruner=lambda: self._pruner
         )
-        self._copied = CopiedStore(
-            changes=changes,
-            records=records,
-            lease=lease,
-            providers=providers,
-            deleter=lambda: self.deleter,
-            snapshotter=snapshotter,
-            layout=layout,
-            warn=self.warn,
-        )
+        self._copied = CopiedStore(store, changes=changes, deleter=lambda: self.deleter)
         self._snapshots_lock = -1
         self._begin(look_over)
 
@@ -157,50 +150,10 @@ class CacheManager:
         self._snapshots_lock = self._copied.enter(repair=repair)
 
     def new(
-        self,
-        parent: ImmutableRef | None,
-        *,
-        description: str = "",
-        record_type: str = REGULAR,
+        self, parent: ImmutableRef | None, *, description: str = "", record_type: RecordType = REGULAR
     ) -> MutableRef:
-        """See ``Access.new``."""
+        """See ``Access.new``, whose other arguments are for cache mounts alone."""
         return self._access.new(parent, description=description, record_type=record_type)
-
-    def get(self, record_id: str, *, used: bool = True) -> ImmutableRef:
-        """See ``Access.get``."""
-        return self._access.get(record_id, used=used)
-
-    def get_by_blob(
-        self,
-        layer: Layer,
-        parent: ImmutableRef | None,
-        *,
-        description: str = "",
-        created_at: float | None = None,
-        progress: UnlazyProgress | None = None,
-    ) -> ImmutableRef:
-        """See ``Access.get_by_blob``."""
-        return self._access.get_by_blob(layer, parent, description=description, created_at=created_at, progress=progress)
-
-    def merge(self, refs: Sequence[ImmutableRef | None], *, description: str = "") -> ImmutableRef | None:
-        """See ``Access.merge``."""
-        return self._access.merge(refs, description=description)
-
-    def diff(self, lower: ImmutableRef | None, upper: ImmutableRef | None, *, description: str = "") -> ImmutableRef | None:
-        """See ``Access.diff``."""
-        return self._access.diff(lower, upper, description=description)
-
-    def save(self, result: Result) -> str:
-        """See ``solver.types.ResultStore``."""
-        return self._results.save(result)
-
-    def load(self, result_id: str) -> ImmutableRef | None:
-        """See ``Results.load``."""
-        return self._results.load(result_id)
-
-    def exists(self, result_id: str) -> bool:
-        """See ``Results.exists``."""
-        return self._results.exists(result_id)
 
     def hold_blobs(self, digests: Iterable[Digest]) -> None:
         """See ``Lease.keep_blobs``."""
@@ -212,133 +165,71 @@ class CacheManager:
         from builder.cache.mounts import CacheMounts
 
         return CacheMounts(
+            self._store,
             services=self._services,
             access=self._access,
-            records=self.records,
-            lease=self.lease,
             damage=self._damage,
             deleter=lambda: self.deleter,
             shared=self._shared_locks,
-            layout=self.layout,
         )
 
     @cached_property
     def _reader(self) -> LayerReader:
         from builder.cache.reading import LayerReader
 
-        return LayerReader(records=self.records, content=self.content, providers=self.providers, damage=self._damage)
+        return LayerReader(self._store, damage=self._damage)
 
     @cached_property
     def _unlazier(self) -> Unlazier:
         from builder.cache.unlazy import LayerUnpacker, Unlazier
 
-        unpacker = LayerUnpacker(
-            known=self.known,
-            changes=self._changes,
-            records=self.records,
-            reader=self._reader,
-            providers=self.providers,
-            damage=self._damage,
-            content=self.content,
-            snapshotter=self.snapshotter,
-            layout=self.layout,
-            warn=self.warn,
-        )
-        return Unlazier(
-            known=self.known, changes=self._changes, unpacker=unpacker, snapshotter=self.snapshotter, layout=self.layout
-        )
+        unpacker = LayerUnpacker(self._store, changes=self._changes, reader=self._reader, damage=self._damage)
+        return Unlazier(self._store, changes=self._changes, unpacker=unpacker)
 
     @cached_property
     def _blobs(self) -> LayerBlobs:
         from builder.cache.blobs import LayerBlobs
 
-        return LayerBlobs(
-            known=self.known,
-            records=self.records,
-            lease=self.lease,
-            providers=self.providers,
-            reader=self._reader,
-            unlazier=lambda: self._unlazier,
-            content=self.content,
-            snapshotter=self.snapshotter,
-            layout=self.layout,
-        )
+        return LayerBlobs(self._store, reader=self._reader, unlazier=lambda: self._unlazier)
 
     @cached_property
     def check(self) -> StoreCheck:
         from builder.cache.fsck import StoreCheck
 
-        return StoreCheck(
-            copied=self._copied,
-            records=self.records,
-            leases=self.leases,
-            gc_roots=self.gc_roots,
-            content=self.content,
-            snapshotter=self.snapshotter,
-            database=self.database,
-            layout=self.layout,
-        )
+        return StoreCheck(self._store, copied=self._copied)
 
     @cached_property
     def repair(self) -> Repair:
         from builder.cache.repair import Repair
 
-        return Repair(
-            records=self.records,
-            lease=self.lease,
-            leases=self.leases,
-            deleter=self.deleter,
-            content=self.content,
-            snapshotter=self.snapshotter,
-        )
+        return Repair(self._store, deleter=self.deleter)
 
     @cached_property
     def deleter(self) -> Deleter:
         from builder.cache.deleting import Deleter
 
-        return Deleter(
-            changes=self._changes,
-            records=self.records,
-            lease=self.lease,
-            leases=self.leases,
-            git=self._git,
-            gc_roots=self.gc_roots,
-            content=self.content,
-            snapshotter=self.snapshotter,
-            database=self.database,
-            layout=self.layout,
-        )
+        return Deleter(self._store, changes=self._changes, git=self._git)
 
     @cached_property
     def _usage(self) -> Usage:
         from builder.cache.usage import Usage
 
-        return Usage(
-            records=self.records,
-            leases=self.leases,
-            git=self._git,
-            measured=self._measured,
-            gc_roots=self.gc_roots,
-            content=self.content,
-            snapshotter=self.snapshotter,
-            database=self.database,
-            layout=self.layout,
-        )
+        return Usage(self._store, git=self._git, measured=self._measured)
 
     @cached_property
     def _pruner(self) -> Pruner:
         from builder.cache.prune import Pruner
 
-        return Pruner(usage=self._usage, deleter=self.deleter, lease=self.lease, database=self.database, layout=self.layout)
+        return Pruner(self._store, usage=self._usage, deleter=self.deleter)
 
     @cached_property
     def _git(self) -> GitRepositories:
         from builder.cache.gitrepos import GitRepositories
 
-        return GitRepositories(measured=self._measured, layout=self.layout)
+        return GitRepositories(self._store, measured=self._measured)
 
     @cached_property
     def _measured(self) -> MeasuredSizes:
         from builder.cache.sizes import MeasuredSizes
 
-        return MeasuredSizes(records=self.records, lease=self.lease)
+        return MeasuredSizes(self._store)

@@ -23,13 +23,11 @@ if TYPE_CHECKING:
     from builder.cache.access import Access
     from builder.cache.damage import Damage
     from builder.cache.deleting import Deleter
-    from builder.cache.leases import Lease
     from builder.cache.locks import SharedLocks
-    from builder.cache.records import Records
     from builder.cache.refs import RefServices
-    from builder.state.layout import Layout
+    from builder.cache.store import CacheStore
+    from builder.graph.ops import CacheSharing
 
-SHARED, PRIVATE, LOCKED = "shared", "private", "locked"
 _POLL_SECONDS = 0.02
 
 
@@ -38,67 +36,63 @@ class CacheMounts:
 
     def __init__(
         self,
+        store: CacheStore,
         *,
         services: RefServices,
         access: Access,
-        records: Records,
-        lease: Lease,
         damage: Damage,
         deleter: Callable[[], Deleter],
         shared: SharedLocks,
-        layout: Layout,
     ) -> None:
-        """``deleter`` is asked for when something is to be deleted: few builds do."""
+        """``deleter`` is called, and loaded, only when something is to be deleted."""
+        self._store = store
         self._services = services
         self._access = access
-        self._records = records
-        self._lease = lease
         self._damage = damage
         self._deleter = deleter
-        self._layout = layout
         self._shared = shared
 
-    def acquire(self, key: str, sharing: str, base: ImmutableRef | None = None, *, description: str = "") -> MutableRef:
+    def acquire(self, key: str, sharing: CacheSharing, base: ImmutableRef | None = None, *, description: str = "") -> MutableRef:
         """A record for ``key`` (and ``base``, the files it begins with). ``release`` gives it back; its files stay.
 
-        shared: everybody who asks at the same time has the same record. private: one that nobody uses, a new one if need be.
-        locked: waits until nobody uses it; CancelledError when the work is called off meanwhile. Two mounts of one key in one step
-        must be acquired once: a second ``locked`` one would wait for the first.
+        shared: all who use the key at the same time get the same record. private: a record that nobody else uses, a new one if
+        there is none. locked: waits until nobody else uses it; CancelledError if the work is called off meanwhile. A step that
+        mounts one key twice must acquire it once, because its second ``locked`` mount would wait for the first one for ever.
 
         On a base ``shared`` is per process: overlayfs can't have two mounts on one upper folder.
         """
-        if sharing not in (SHARED, PRIVATE, LOCKED):
-            raise UnsupportedError(f"invalid cache sharing option: {sharing}")
         full_key = key if base is None else f"{key}:{base.id}"
+        if sharing not in ("shared", "private", "locked"):
+            raise UnsupportedError(f"invalid cache sharing option: {sharing}")
         self._services.changes.has_additions = True
         while True:
-            with mount_key_lock(self._layout, full_key):
+            with mount_key_lock(self._store.layout, full_key):
                 ref, busy = self._take(full_key, sharing, base)
                 if ref is not None:
                     return ref
-                if not (busy and sharing == LOCKED):
+                if not (busy and sharing == "locked"):
                     return self._make(full_key, sharing, base, description)
             cancel.sleep(_POLL_SECONDS)
 
     def forget(self, key: str, *, based: bool) -> None:
         """No build gets the records of ``key`` any more: those without a base, or with ``based`` those on any base. They are
         deleted, but for those in use, which ``prune`` takes later (BuildKit: Worker.PruneCacheMounts)."""
-        with self._lease.transaction() as c:
-            found = self._records.forget_mounts(c, key, based=based)
+        with self._store.lease.transaction() as c:
+            found = self._store.records.forget_mounts(c, key, based=based)
         if found:
             self._deleter().delete_records(found)
 
-    def _take(self, key: str, sharing: str, base: ImmutableRef | None) -> tuple[MutableRef | None, bool]:
-        """A record that can be used now; and whether there is one that can't. Call with the key's lock."""
+    def _take(self, key: str, sharing: CacheSharing, base: ImmutableRef | None) -> tuple[MutableRef | None, bool]:
+        """(a record that can be used now or None, is there one that somebody else uses?). Call with the key's lock."""
         idle: tuple[str, int] | None = None
         busy = False
         try:
-            for record in self._records.by_mount_key(key):
+            for record in self._store.records.by_mount_key(key):
                 if record.state != MUTABLE:
                     continue
-                if sharing == SHARED and base is not None and (joined := self._join(record.id)) is not None:
+                if sharing == "shared" and base is not None and (joined := self._join(record.id)) is not None:
                     return joined, busy
-                fd = try_lock(mount_lock_path(self._layout, record.id))
+                fd = try_lock(mount_lock_path(self._store.layout, record.id))
                 if fd is not None:
                     if idle is None:
                         idle = record.id, fd
@@ -106,8 +100,8 @@ class CacheMounts:
                         os.close(fd)
                     continue
                 busy = True
-                if sharing == SHARED and base is None:
-                    fd = try_lock(mount_lock_path(self._layout, record.id), shared=True)
+                if sharing == "shared" and base is None:
+                    fd = try_lock(mount_lock_path(self._store.layout, record.id), shared=True)
                     if fd is not None and (ref := self._claim(record.id, fd)) is not None:
                         return ref, busy
             if idle is None:
@@ -119,19 +113,19 @@ class CacheMounts:
             if idle is not None:
                 os.close(idle[1])
 
-    def _make(self, key: str, sharing: str, base: ImmutableRef | None, description: str) -> MutableRef:
+    def _make(self, key: str, sharing: CacheSharing, base: ImmutableRef | None, description: str) -> MutableRef:
         text = description or f"cached mount {key}"
         ref = self._access.new(base, description=text, record_type=CACHE_MOUNT, retain=True, mount_key=key)
-        fd = try_lock(mount_lock_path(self._layout, ref.id))
+        fd = try_lock(mount_lock_path(self._store.layout, ref.id))
         assert fd is not None  # nobody else looks for records of this key while we hold its lock
         made = self._hold(ref.id, fd, sharing, base)
         assert made is not None  # held by ``ref`` so far
         ref.release()
         return made
 
-    def _hold(self, record_id: str, fd: int, sharing: str, base: ImmutableRef | None) -> MutableRef | None:
+    def _hold(self, record_id: str, fd: int, sharing: CacheSharing, base: ImmutableRef | None) -> MutableRef | None:
         """Keep the exclusive lock, or make it what ``sharing`` wants."""
-        if sharing != SHARED:
+        if sharing != "shared":
             return self._claim(record_id, fd)
         if base is None:
             share(fd)

@@ -18,10 +18,8 @@ from builder.state.disk import store_errors
 
 if TYPE_CHECKING:
     from builder.cache.deleting import Deleter
-    from builder.cache.leases import Lease
+    from builder.cache.store import CacheStore
     from builder.cache.usage import Census, Usage
-    from builder.state.database import Database
-    from builder.state.layout import Layout
 
 _BATCH = 16
 
@@ -29,41 +27,39 @@ _BATCH = 16
 class Pruner:
     """Carries out gc rules."""
 
-    def __init__(self, *, usage: Usage, deleter: Deleter, lease: Lease, database: Database, layout: Layout) -> None:
+    def __init__(self, store: CacheStore, *, usage: Usage, deleter: Deleter) -> None:
+        self._store = store
         self._usage = usage
         self._deleter = deleter
-        self._lease = lease
-        self._database = database
-        self._layout = layout
 
     def prune(
         self, policies: Sequence[PrunePolicy], *, seconds: float | None, removed: Callable[[UsageRecord], None] | None
     ) -> list[UsageRecord]:
         """See ``Collector.prune``. DamagedStoreError if the database is damaged: what is needed can't be said then."""
-        deadline = None if seconds is None else time.monotonic_ns() + int(seconds * 1e9)
-        sweep(self._layout, self._database, self._lease.id)
-        with self._lease.transaction() as c:
-            Leases(self._database).forget_unlocked(self._layout, c)
-            self._lease.begin(c)
+        deadline_ns = None if seconds is None else time.monotonic_ns() + int(seconds * 1e9)
+        sweep(self._store.layout, self._store.database, self._store.lease.id)
+        with self._store.lease.transaction() as c:
+            Leases(self._store.database).forget_unlocked(self._store.layout, c)
+            self._store.lease.begin(c)
         out: list[UsageRecord] = []
         census: Census | None = None
         for policy in policies:
             census = census or self._usage.census()
-            if self._database.is_suspect:
+            if self._store.database.is_suspect:
                 raise DamagedStoreError("the metadata database is damaged: nothing may be removed before it is written anew")
-            pruning = _Pruning(self._usage, self._deleter, policy, census, deadline=deadline, removed=removed)
+            pruning = _Pruning(self._usage, self._deleter, policy, census, deadline_ns=deadline_ns, removed=removed)
             gone = pruning.run(self._free_bytes())
             if gone:
                 out += gone
                 census = None
-            if deadline is not None and time.monotonic_ns() > deadline:
+            if deadline_ns is not None and time.monotonic_ns() > deadline_ns:
                 return out
         self._deleter.sweep_leftovers()
         return out
 
     def _free_bytes(self) -> int:
         with store_errors("can't read the state folder"):
-            status = os.statvfs(self._layout.root)
+            status = os.statvfs(self._store.layout.root)
         return status.f_bfree * status.f_frsize
 
 
@@ -77,13 +73,13 @@ class _Pruning:
         policy: PrunePolicy,
         census: Census,
         *,
-        deadline: int | None,
+        deadline_ns: int | None,
         removed: Callable[[UsageRecord], None] | None,
     ) -> None:
         self._deleter = deleter
         self._policy = policy
         self._matches: Matcher = compile_filters(policy.filters)
-        self._deadline = deadline
+        self._deadline_ns = deadline_ns
         self._removed = removed
         self._lines = {line.id: line for line in usage.lines(census)}
         self._children: dict[str, int] = {}
@@ -98,8 +94,8 @@ class _Pruning:
         out: list[UsageRecord] = []
         if keep and total <= keep:
             return out
-        cutoff = time.time() - self._policy.keep_duration
-        eligible = [line for line in self._lines.values() if self._may_go(line, cutoff)]
+        cutoff_ns = time.time_ns() - self._policy.keep_duration_ns
+        eligible = [line for line in self._lines.values() if self._may_go(line, cutoff_ns)]
         rank = order(eligible)
         heap = [(rank[line.id], line.id) for line in eligible if not self._children.get(line.id)]
         heapq.heapify(heap)
@@ -122,16 +118,16 @@ class _Pruning:
                         self._removed(line)
                 else:
                     total += 0 if line.shared else line.size
-            if self._deadline is not None and time.monotonic_ns() > self._deadline:
+            if self._deadline_ns is not None and time.monotonic_ns() > self._deadline_ns:
                 break
         return out
 
-    def _may_go(self, line: UsageRecord, cutoff: float) -> bool:
+    def _may_go(self, line: UsageRecord, cutoff_ns: int) -> bool:
         if line.in_use:
             return False
         if not self._policy.all and (line.record_type in (INTERNAL, FRONTEND) or line.shared):
             return False
-        if self._policy.keep_duration and line.last_used_at is not None and line.last_used_at > cutoff:
+        if self._policy.keep_duration_ns and line.last_used_at_ns is not None and line.last_used_at_ns > cutoff_ns:
             return False
         return self._matches(line)
 
@@ -153,7 +149,7 @@ def keep_bytes(policy: PrunePolicy, total: int, free: int) -> int:
 
 def order(lines: Sequence[UsageRecord]) -> dict[str, float]:
     """Rank by id, lowest goes first: how long unused and how seldom used count alike (BuildKit: sortDeleteRecords)."""
-    by_time = _ranks(sorted(lines, key=lambda x: (x.last_used_at or 0.0, x.id)), lambda x: x.last_used_at or 0.0)
+    by_time = _ranks(sorted(lines, key=lambda x: (x.last_used_at_ns or 0, x.id)), lambda x: x.last_used_at_ns or 0)
     by_count = _ranks(sorted(lines, key=lambda x: (x.usage_count, x.id)), lambda x: float(x.usage_count))
     return {line.id: by_time[line.id] + by_count[line.id] for line in lines}
 

@@ -13,9 +13,8 @@ from builder.state import cancel
 
 if TYPE_CHECKING:
     from builder.cache.damage import Damage
-    from builder.cache.providers import Providers
     from builder.cache.record import LayerBlob
-    from builder.cache.records import Records
+    from builder.cache.store import CacheStore
     from builder.content.store import ContentStore
     from builder.content.types import BlobProvider
     from builder.oci.digest import Digest
@@ -24,21 +23,19 @@ if TYPE_CHECKING:
 class LayerReader:
     """Thread-safe."""
 
-    def __init__(self, *, records: Records, content: ContentStore, providers: Providers, damage: Damage) -> None:
-        self._records = records
-        self._content = content
-        self._providers = providers
+    def __init__(self, store: CacheStore, *, damage: Damage) -> None:
+        self._store = store
         self._damage = damage
 
     def choose(self, record_id: str) -> tuple[LayerBlob, BlobProvider | None]:
-        """The blob to read the layer from, one that is here if there is, and who provides it otherwise. NotFoundError if nobody
-        can: the record is of no use then, and dropped."""
-        blobs = self._records.blobs(record_id)
+        """The blob to read the layer from, and who provides it. One that is here comes first. NotFoundError if nobody provides any:
+        the record can't be used then, and is dropped."""
+        blobs = self._store.records.blobs(record_id)
         for blob in blobs:
-            if self._providers.has_blob(blob.descriptor):
+            if self._store.providers.has_blob(blob.descriptor):
                 return blob, None
         for blob in blobs:
-            provider = self._providers.get(blob)
+            provider = self._store.providers.get(blob)
             if provider is not None:
                 return blob, provider
         name = blobs[0].descriptor.digest if blobs else "of no digest"
@@ -49,7 +46,7 @@ class LayerReader:
     def open(self, blob: LayerBlob, provider: BlobProvider | None) -> Iterator[Iterator[bytes]]:
         """The blob's bytes, kept in the content store on the way. The store's lock is gone with the block, whatever still refers to
         the iterator (the traceback of an error does)."""
-        chunks = self._content.tee(blob.descriptor, provider)
+        chunks = self._store.content.tee(blob.descriptor, provider)
         try:
             yield chunks
         finally:
@@ -70,7 +67,7 @@ def verified(blob: Iterator[bytes], diff_id: Digest, digest: Digest) -> Iterator
             yield chunk
     except LayerError:
         for _ in blob:
-            cancel.checkpoint()  # to the end: if these are not the blob's bytes that is the error to tell
+            cancel.checkpoint()  # to the end: a digest that does not fit is the better error
         raise
     if h.hexdigest() != diff_id.hex:
         raise IntegrityError(f"layer {digest}: its content has the diffID {diff_id.algorithm}:{h.hexdigest()}, expected {diff_id}")

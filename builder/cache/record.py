@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal
 
 from builder.errors import StoreError
 from builder.oci.descriptor import Descriptor
@@ -26,12 +26,25 @@ from builder.values import dataclass
 if TYPE_CHECKING:
     from builder.state.tables import Row
 
-LAYER, MERGE, DIFF = "layer", "merge", "diff"
-MUTABLE, COMMITTED, LAZY, READY = "mutable", "committed", "lazy", "ready"
+RecordKind = Literal["layer", "merge", "diff"]
+LAYER: Final = "layer"
+MERGE: Final = "merge"
+DIFF: Final = "diff"
 
-REGULAR, INTERNAL, FRONTEND = "regular", "internal", "frontend"
-LOCAL_SOURCE, GIT_CHECKOUT, CACHE_MOUNT = "source.local", "source.git.checkout", "exec.cachemount"
-"""Record types: client.UsageRecordType of BuildKit."""
+RecordState = Literal["mutable", "committed", "lazy", "ready"]
+MUTABLE: Final = "mutable"
+COMMITTED: Final = "committed"
+LAZY: Final = "lazy"
+READY: Final = "ready"
+
+RecordType = Literal["regular", "internal", "frontend", "source.local", "source.git.checkout", "exec.cachemount"]
+"""What a record is for: client.UsageRecordType of BuildKit."""
+REGULAR: Final = "regular"
+INTERNAL: Final = "internal"
+FRONTEND: Final = "frontend"
+LOCAL_SOURCE: Final = "source.local"
+GIT_CHECKOUT: Final = "source.git.checkout"
+CACHE_MOUNT: Final = "exec.cachemount"
 
 
 class GoneError(StoreError, KeyError):
@@ -57,23 +70,23 @@ class CacheRecord:
 
     ``parents``: of a layer none or one, of a merge all, of a diff lower and upper. ``snapshot`` may be shared by records of the
     same chainID. ``retained``: not deleted when its writer lets go (cache mounts). ``blobs``: the first one is the layer's own; the
-    others have the same tar compressed otherwise. Times in seconds since the epoch.
+    others have the same tar compressed otherwise. Times in nanoseconds since the epoch.
     """
 
     id: str
-    kind: str
-    state: str
+    kind: RecordKind
+    state: RecordState
     snapshot: str
     retained: bool = False
     parents: tuple[str, ...] = ()
     diff_id: Digest | None = None
     chain_id: Digest | None = None
     blob_chain_id: Digest | None = None
-    created_at: float
-    last_used: float | None = None
+    created_at_ns: int
+    last_used_ns: int | None = None
     usage_count: int = 0
     description: str = ""
-    record_type: str = REGULAR
+    record_type: RecordType = REGULAR
     mount_key: str | None = None
     blobs: tuple[LayerBlob, ...] = ()
 
@@ -87,7 +100,7 @@ def to_row(record: CacheRecord) -> Row:
     """The columns of ``schema.RECORDS``."""
     return (
         record.id, record.kind, record.state, record.snapshot, int(record.retained), " ".join(record.parents),
-        record.diff_id, record.chain_id, record.blob_chain_id, record.created_at, record.last_used, record.usage_count,
+        record.diff_id, record.chain_id, record.blob_chain_id, record.created_at_ns, record.last_used_ns, record.usage_count,
         record.description, record.record_type, record.mount_key, _blobs_text(record.blobs),
     )  # fmt: skip
 
@@ -95,7 +108,7 @@ def to_row(record: CacheRecord) -> Row:
 def from_row(row: Row) -> CacheRecord:
     """The record of a row that fits its seal."""
     (
-        record_id, kind, state, snapshot, retained, parents, diff_id, chain, blob_chain, created_at, last_used, usage_count,
+        record_id, kind, state, snapshot, retained, parents, diff_id, chain, blob_chain, created_at_ns, last_used_ns, usage_count,
         description, record_type, mount_key, blobs,
     ) = row  # fmt: skip
     return CacheRecord(
@@ -108,8 +121,8 @@ def from_row(row: Row) -> CacheRecord:
         diff_id=None if diff_id is None else Digest(diff_id),
         chain_id=None if chain is None else Digest(chain),
         blob_chain_id=None if blob_chain is None else Digest(blob_chain),
-        created_at=created_at,
-        last_used=last_used,
+        created_at_ns=created_at_ns,
+        last_used_ns=last_used_ns,
         usage_count=usage_count,
         description=description,
         record_type=record_type,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Container, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from builder.cache.record import CacheRecord, GoneError, LayerBlob, from_row, to_row
 from builder.oci.digest import Digest
@@ -19,16 +19,28 @@ from builder.state.schema import BLOB_RECORDS, MEASURED, RECORD_CHILDREN, RECORD
 from builder.values import replace
 
 if TYPE_CHECKING:
+    from builder.cache.record import RecordState
     from builder.state.database import Database
     from builder.state.tables import Row
 
 _LEVELS = 4
-_OLDEST_FIRST = "created_at, id"
+_OLDEST_FIRST = "created_at_ns, id"
 _CHAIN = (
     "WITH RECURSIVE chain (id) AS (SELECT value FROM json_each(?) UNION "
     "SELECT r.parents FROM records r JOIN chain ON r.id = chain.id) SELECT id FROM chain"
 )
 """All the records that single parents lead to; a record of several stands for itself."""
+
+
+class ChangedFields(TypedDict, total=False):
+    """The fields of a stored record that change."""
+
+    state: RecordState
+    created_at_ns: int
+    diff_id: Digest | None
+    chain_id: Digest | None
+    blob_chain_id: Digest | None
+    blobs: tuple[LayerBlob, ...]
 
 
 class Records:
@@ -107,10 +119,10 @@ class Records:
         """Digests of every blob that a record names."""
         return {digest for (digest,) in self._database.rows("SELECT digest FROM blob_records")}
 
-    def size_of(self, name: str, stamp: float) -> int | None:
-        """A size that was measured before, if ``stamp`` was the same then."""
+    def size_of(self, name: str, stamp_ns: int) -> int | None:
+        """A size that was measured before, if ``stamp_ns`` was the same then."""
         rows = self._database.find(MEASURED, name=name)
-        return int(rows[0][2]) if rows and rows[0][1] == stamp else None
+        return int(rows[0][2]) if rows and rows[0][1] == stamp_ns else None
 
     def _among(self, ids: Iterable[str]) -> dict[str, CacheRecord]:
         wanted = list(ids)
@@ -129,7 +141,7 @@ class Records:
         self._database.put(c, RECORDS, [to_row(record)])
         self._link(c, record)
 
-    def update(self, c: sqlite3.Connection, record_id: str, **changes: Any) -> CacheRecord:
+    def update(self, c: sqlite3.Connection, record_id: str, **changes: Unpack[ChangedFields]) -> CacheRecord:
         """Change fields of the record as it is stored; gives its new form. GoneError if it is gone."""
         record = self._there(record_id)
         changed = replace(record, **changes)
@@ -139,16 +151,16 @@ class Records:
             self._link(c, changed)
         return changed
 
-    def set_state(self, c: sqlite3.Connection, snapshot: str, state: str) -> None:
+    def set_state(self, c: sqlite3.Connection, snapshot: str, state: RecordState) -> None:
         """Of every record that shares the snapshot."""
         rows = self._database.find(RECORDS, snapshot=snapshot)
         self._database.put(c, RECORDS, [to_row(replace(from_row(row), state=state)) for row in rows])
 
-    def count_uses(self, c: sqlite3.Connection, uses: Mapping[str, tuple[float, int]]) -> None:
+    def count_uses(self, c: sqlite3.Connection, uses: Mapping[str, tuple[int, int]]) -> None:
         """``uses``: by record when it was used last, and how many times more. Of one that is gone nothing is written."""
         found = self._among(uses)
         changed = [
-            replace(record, last_used=uses[at][0], usage_count=record.usage_count + uses[at][1]) for at, record in found.items()
+            replace(record, last_used_ns=uses[at][0], usage_count=record.usage_count + uses[at][1]) for at, record in found.items()
         ]
         self._database.put(c, RECORDS, map(to_row, changed))
 
@@ -178,8 +190,8 @@ class Records:
         self._database.put(c, RECORDS, [to_row(replace(from_row(row), mount_key=None)) for row in rows])
         return [row[0] for row in rows]
 
-    def remember_size(self, c: sqlite3.Connection, name: str, stamp: float, size: int) -> None:
-        self._database.put(c, MEASURED, [(name, stamp, size)])
+    def remember_size(self, c: sqlite3.Connection, name: str, stamp_ns: int, size: int) -> None:
+        self._database.put(c, MEASURED, [(name, stamp_ns, size)])
 
     def forget_sizes(self, c: sqlite3.Connection, names: Iterable[str]) -> None:
         c.executemany("DELETE FROM measured WHERE name = ?", [(name,) for name in names])

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from builder.cache.checksums import Checksums
     from builder.cache.claims import Claims
     from builder.cache.known import KnownRecords
-    from builder.cache.record import CacheRecord
+    from builder.cache.record import CacheRecord, RecordType
     from builder.cache.unlazy import Unlazier
     from builder.snapshots.types import Snapshotter
 
@@ -56,17 +56,14 @@ class RefServices:
         return ImmutableRef(self, record_id)
 
 
-class ImmutableRef:
-    """A read-only ref. Thread-safe. Release it once; ``layers()`` and ``parent`` give views that live as long as this ref."""
+class _Ref:
+    """Which record, and who does the work on it."""
 
-    __slots__ = ("_id", "_owner", "_released", "_services")
+    __slots__ = ("_id", "_services")
 
-    def __init__(self, services: RefServices, record_id: str, owner: ImmutableRef | None = None) -> None:
-        """The caller has claimed the record, or ``owner``, which stands above it, has."""
+    def __init__(self, services: RefServices, record_id: str) -> None:
         self._services = services
         self._id = record_id
-        self._owner = owner
-        self._released = False
 
     @property
     def id(self) -> str:
@@ -78,17 +75,32 @@ class ImmutableRef:
         return self._services.known.get(self._id)
 
     @property
+    def record_type(self) -> RecordType:
+        return self.record.record_type
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._id}>"
+
+
+class ImmutableRef(_Ref):
+    """A read-only ref. Thread-safe. Release it once; ``layers()`` and ``parent`` give views that live as long as this ref."""
+
+    __slots__ = ("_owner", "_released")
+
+    def __init__(self, services: RefServices, record_id: str, owner: ImmutableRef | None = None) -> None:
+        """The caller has claimed the record, or ``owner``, which stands above it, has."""
+        super().__init__(services, record_id)
+        self._owner = owner
+        self._released = False
+
+    @property
     def description(self) -> str:
         return self.record.description
 
     @property
-    def created_at(self) -> float:
-        """Seconds since the epoch: when it was committed, or first seen in a registry."""
-        return self.record.created_at
-
-    @property
-    def record_type(self) -> str:
-        return self.record.record_type
+    def created_at_ns(self) -> int:
+        """Nanoseconds since the epoch: when it was committed, or first seen in a registry."""
+        return self.record.created_at_ns
 
     @property
     def diff_id(self) -> Digest | None:
@@ -155,32 +167,16 @@ class ImmutableRef:
     def _view(self, record_id: str) -> ImmutableRef:
         return ImmutableRef(self._services, record_id, owner=self._owner or self)
 
-    def __repr__(self) -> str:
-        return f"<ImmutableRef {self._id}>"
 
-
-class MutableRef:
+class MutableRef(_Ref):
     """A writable ref: mount it, then ``commit`` or ``release``. Of a cache mount ``release`` keeps the files."""
 
-    __slots__ = ("_at_end", "_id", "_over", "_services")
+    __slots__ = ("_at_end", "_over")
 
     def __init__(self, services: RefServices, record_id: str, at_end: Callable[[], None] | None = None) -> None:
-        self._services = services
-        self._id = record_id
+        super().__init__(services, record_id)
         self._at_end = at_end
         self._over = False
-
-    @property
-    def id(self) -> str:
-        return self._id
-
-    @property
-    def record(self) -> CacheRecord:
-        return self._services.known.get(self._id)
-
-    @property
-    def record_type(self) -> str:
-        return self.record.record_type
 
     @contextmanager
     def mount(self) -> Iterator[str]:
@@ -210,6 +206,3 @@ class MutableRef:
             finally:
                 if self._at_end is not None:
                     self._at_end()
-
-    def __repr__(self) -> str:
-        return f"<MutableRef {self._id}>"

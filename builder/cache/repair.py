@@ -9,49 +9,33 @@ from builder.cache.record import DIFF, LAYER, LAZY, MERGE, CacheRecord, contradi
 
 if TYPE_CHECKING:
     from builder.cache.deleting import Deleter
-    from builder.cache.leases import Lease, Leases
-    from builder.cache.records import Records
-    from builder.content.store import ContentStore
-    from builder.snapshots.types import Snapshotter
+    from builder.cache.store import CacheStore
 
 _PARENTS = {LAYER: (0, 1), MERGE: (1, 1 << 30), DIFF: (2, 2)}
 """By kind of record, how many parents it may have."""
 
 
 class Repair:
-    """For the process that opens such a store first, before anybody has refs."""
+    """For the process that opens such a store first. It runs before there are any refs."""
 
-    def __init__(
-        self,
-        *,
-        records: Records,
-        lease: Lease,
-        leases: Leases,
-        deleter: Deleter,
-        content: ContentStore,
-        snapshotter: Snapshotter,
-    ) -> None:
-        self._records = records
-        self._lease = lease
-        self._leases = leases
+    def __init__(self, store: CacheStore, *, deleter: Deleter) -> None:
+        self._store = store
         self._deleter = deleter
-        self._content = content
-        self._snapshotter = snapshotter
 
     def look_over(self) -> None:
-        """Drop the records that do not stand, make the tables that repeat the others anew, and sweep what nothing names any
+        """Drop the records that can't be used, make the tables that repeat the others anew, and sweep what nothing names any
         more."""
-        with self._lease.transaction() as c:
-            records = self._records.all()
+        with self._store.lease.transaction() as c:
+            records = self._store.records.all()
             keep = self._standing(records)
             for record_id in records.keys() - keep.keys():
-                self._records.delete(c, record_id)
-            self._records.repeat(c, keep.values())
+                self._store.records.delete(c, record_id)
+            self._store.records.repeat(c, keep.values())
         self._deleter.sweep_leftovers()
 
     def _standing(self, records: dict[str, CacheRecord]) -> dict[str, CacheRecord]:
-        """Those with sound parents and with their files, or a blob that may be had. A parent is older than what stands on it."""
-        held = self._leases.records()  # of living processes: they know what they do
+        """The records that can be used: they have sound parents, and files or a blob that somebody may provide."""
+        held = self._store.leases.records()  # held by living processes, which may be making what is missing
         keep = {record_id: records[record_id] for record_id in held & records.keys()}
         gone: set[str] = set()
         todo = [record for record in records.values() if record.id not in keep]
@@ -76,7 +60,7 @@ class Repair:
         if not fewest <= len(record.parents) <= most or contradiction(record, keep.get(record.parent or "")):
             return False
         if record.state != LAZY:
-            return self._snapshotter.exists(record.snapshot)
+            return self._store.snapshotter.exists(record.snapshot)
         if record.kind == LAYER:
-            return any(b.source or self._content.has(b.descriptor.digest) for b in record.blobs)
+            return any(b.source or self._store.content.has(b.descriptor.digest) for b in record.blobs)
         return True

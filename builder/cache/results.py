@@ -9,17 +9,17 @@ from builder.cache.record import MUTABLE
 if TYPE_CHECKING:
     from builder.cache.access import Access
     from builder.cache.damage import Damage
-    from builder.cache.known import KnownRecords
     from builder.cache.refs import ImmutableRef
+    from builder.cache.store import CacheStore
     from builder.solver.types import Result
 
 
 class Results:
     """Thread-safe."""
 
-    def __init__(self, *, access: Access, known: KnownRecords, damage: Damage) -> None:
+    def __init__(self, store: CacheStore, *, access: Access, damage: Damage) -> None:
+        self._store = store
         self._access = access
-        self._known = known
         self._damage = damage
 
     def save(self, result: Result) -> str:
@@ -35,5 +35,5 @@ class Results:
 
     def exists(self, result_id: str) -> bool:
         """Is the record there and sound? Nothing is held: it may be gone by the time it is loaded."""
-        record = self._known.look_up(result_id)
+        record = self._store.known.look_up(result_id)
         return record is not None and record.state != MUTABLE and self._damage.is_sound(result_id)

@@ -6,22 +6,20 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from builder.cache.leases import Lease
-    from builder.cache.records import Records
+    from builder.cache.store import CacheStore
 
 
 class MeasuredSizes:
     """Thread-safe."""
 
-    def __init__(self, *, records: Records, lease: Lease) -> None:
-        self._records = records
-        self._lease = lease
+    def __init__(self, store: CacheStore) -> None:
+        self._store = store
 
-    def get(self, name: str, stamp: float, measure: Callable[[], int]) -> int:
-        """Bytes of ``name``, measured again only when ``stamp``, a time of its last change, is another."""
-        size = self._records.size_of(name, stamp)
+    def get(self, name: str, stamp_ns: int, measure: Callable[[], int]) -> int:
+        """Bytes of ``name``, measured again only when ``stamp_ns``, a time of its last change, is another."""
+        size = self._store.records.size_of(name, stamp_ns)
         if size is None:
             size = measure()
-            with self._lease.transaction() as c:
-                self._records.remember_size(c, name, stamp, size)
+            with self._store.lease.transaction() as c:
+                self._store.records.remember_size(c, name, stamp_ns, size)
         return size

@@ -13,6 +13,7 @@ from builder.oci.digest import Digest
 from builder.values import dataclass, field
 
 if TYPE_CHECKING:
+    from builder.cache.record import RecordType
     from builder.content.types import BlobProvider
 
 
@@ -38,27 +39,27 @@ class Readable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class UsageRecord:
-    """One line of ``pybuild du``: BuildKit's client.UsageInfo. Times in seconds since the epoch."""
+    """One line of ``pybuild du``: BuildKit's client.UsageInfo. Times in nanoseconds since the epoch."""
 
     id: str
     parents: tuple[str, ...]
     size: int
     mutable: bool
     in_use: bool
-    created_at: float
-    last_used_at: float | None
+    created_at_ns: int
+    last_used_at_ns: int | None
     usage_count: int
     description: str
-    record_type: str
+    record_type: RecordType
     shared: bool
 
 
 @dataclass(frozen=True, slots=True)
 class PrunePolicy:
-    """A gc rule as buildkitd has them; sizes in bytes, duration in seconds, 0 is "no bound"."""
+    """A gc rule as buildkitd has them; sizes in bytes, 0 is "no bound"."""
 
     all: bool = False
-    keep_duration: float = 0
+    keep_duration_ns: int = 0
     reserved_space: int = 0
     max_used_space: int = 0
     min_free_space: int = 0

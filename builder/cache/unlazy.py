@@ -8,7 +8,7 @@ Steps that must not be done twice run under the record's file lock, and look at 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -23,51 +23,27 @@ from builder.state.threads import ahead, run, start
 if TYPE_CHECKING:
     from builder.cache.changes import RecordChanges
     from builder.cache.damage import Damage
-    from builder.cache.known import KnownRecords
-    from builder.cache.providers import Providers
     from builder.cache.reading import LayerReader
-    from builder.cache.records import Records
+    from builder.cache.store import CacheStore
     from builder.cache.types import UnlazyProgress
-    from builder.content.store import ContentStore
-    from builder.snapshots.types import Snapshotter
-    from builder.state.layout import Layout
 
 
 class LayerUnpacker:
     """Makes the snapshot of one lazy layer. Thread-safe."""
 
-    def __init__(
-        self,
-        *,
-        known: KnownRecords,
-        changes: RecordChanges,
-        records: Records,
-        reader: LayerReader,
-        providers: Providers,
-        damage: Damage,
-        content: ContentStore,
-        snapshotter: Snapshotter,
-        layout: Layout,
-        warn: Callable[[str], None],
-    ) -> None:
-        self._known = known
+    def __init__(self, store: CacheStore, *, changes: RecordChanges, reader: LayerReader, damage: Damage) -> None:
+        self._store = store
         self._changes = changes
-        self._records = records
         self._reader = reader
-        self._providers = providers
         self._damage = damage
-        self._content = content
-        self._snapshotter = snapshotter
-        self._layout = layout
-        self._warn = warn
 
     def unpack(self, record: CacheRecord, progress: UnlazyProgress | None) -> None:
         """NeedsParent if the layer links into the one below, which is not there yet. SourceError, IntegrityError, LayerError."""
-        with step_lock(self._layout, record.snapshot):
-            record = self._known.reread(record.id)
+        with step_lock(self._store.layout, record.snapshot):
+            record = self._store.known.reread(record.id)
             if record.state != LAZY:
                 return  # another thread or process was faster
-            if self._snapshotter.exists(record.snapshot):
+            if self._store.snapshotter.exists(record.snapshot):
                 self._changes.set_ready(record)  # its process was killed before it could say so
                 return
             try:
@@ -80,41 +56,41 @@ class LayerUnpacker:
             self._changes.set_ready(record)
 
     def fetch(self, record: CacheRecord) -> None:
-        """Download the layer's blob. Errors show again where the layer is unpacked."""
+        """Download the layer's blob. An error is ignored here: unpacking the layer runs into the same one, and raises it."""
         try:
             blob, provider = self._reader.choose(record.id)
             if provider is not None:
-                self._content.fetch(blob.descriptor, provider)
+                self._store.content.fetch(blob.descriptor, provider)
         except PybuildError:
             pass
 
     def _apply(self, record: CacheRecord, progress: UnlazyProgress | None) -> None:
         blob, provider = self._reader.choose(record.id)
         assert record.diff_id is not None
-        parent = None if record.parent is None else self._known.get(record.parent).snapshot
-        report = progress or self._providers.progress_of(blob.descriptor.digest)
+        parent = None if record.parent is None else self._store.known.get(record.parent).snapshot
+        report = progress or self._store.providers.progress_of(blob.descriptor.digest)
         with self._reader.open(blob, provider) as blob_chunks:
             source = verified(_told(blob_chunks, blob, report), record.diff_id, blob.descriptor.digest)
             try:
                 with ahead(source) as chunks:
-                    self._snapshotter.apply(record.snapshot, parent, chunks)
+                    self._store.snapshotter.apply(record.snapshot, parent, chunks)
             except LayerError as e:
                 if not isinstance(e, NeedsParent):
                     for _ in blob_chunks:
-                        cancel.checkpoint()  # to the end: if these are not the blob's bytes that is the error to tell
+                        cancel.checkpoint()  # to the end: a digest that does not fit is the better error
                 raise
         if report is not None:
             report(blob.descriptor, blob.descriptor.size, blob.descriptor.size, True)
 
     def _drop_damaged_blob(self, record: CacheRecord, error: Exception) -> bool:
-        """After a failure: was it a stored blob that has rotten, and can it be had again? DamagedBlobError if it can't."""
-        for blob in self._records.blobs(record.id):
+        """After a failure: was a stored blob damaged, and can it be downloaded again? DamagedBlobError if it can't."""
+        for blob in self._store.records.blobs(record.id):
             digest = blob.descriptor.digest
-            if not self._content.has(digest) or is_intact(self._content, digest):
+            if not self._store.content.has(digest) or is_intact(self._store.content, digest):
                 continue
-            self._warn(f"blob {digest} is damaged in the content store: deleted")
-            self._content.delete(digest)
-            if self._providers.get(blob) is not None:
+            self._store.warn(f"blob {digest} is damaged in the content store: deleted")
+            self._store.content.delete(digest)
+            if self._store.providers.get(blob) is not None:
                 return True
             self._damage.drop(record.id, f"its blob {digest} does not have that digest")
             raise DamagedBlobError(f"blob {digest} was damaged in the content store", hint="it was deleted: build again") from error
@@ -124,27 +100,17 @@ class LayerUnpacker:
 class Unlazier:
     """Makes records mountable. Thread-safe."""
 
-    def __init__(
-        self,
-        *,
-        known: KnownRecords,
-        changes: RecordChanges,
-        unpacker: LayerUnpacker,
-        snapshotter: Snapshotter,
-        layout: Layout,
-    ) -> None:
-        self._known = known
+    def __init__(self, store: CacheStore, *, changes: RecordChanges, unpacker: LayerUnpacker) -> None:
+        self._store = store
         self._changes = changes
         self._unpacker = unpacker
-        self._snapshotter = snapshotter
-        self._layout = layout
 
     def make_mountable(self, record_id: str, progress: UnlazyProgress | None = None) -> None:
         """Everything that the record needs before it can be mounted, itself last; the caller holds it. SourceError, IntegrityError,
         LayerError; GoneError if the record is gone."""
-        if self._known.is_mountable(record_id):
+        if self._store.known.is_mountable(record_id):
             return
-        unready = self._known.unready(record_id)
+        unready = self._store.known.unready(record_id)
         self._unpack([r for r in unready if r.state == LAZY and r.kind == LAYER], progress)
         for record in unready:
             cancel.checkpoint()
@@ -152,20 +118,20 @@ class Unlazier:
                 self.finalize(record.id)
             elif record.state == LAZY and record.kind != LAYER:
                 self._lay_out(record)
-        self._known.set_mountable(record_id)
+        self._store.known.set_mountable(record_id)
 
     def finalize(self, record_id: str) -> None:
-        """Commit to the snapshotter what was committed by metadata only. GoneError."""
-        with step_lock(self._layout, record_id):
-            record = self._known.reread(record_id)
+        """Commit the snapshot of a record that was only committed in the database so far. GoneError."""
+        with step_lock(self._store.layout, record_id):
+            record = self._store.known.reread(record_id)
             if record.state == COMMITTED:
-                self._snapshotter.commit(record.snapshot)
+                self._store.snapshotter.commit(record.snapshot)
                 self._changes.set_ready(record)
 
     def _unpack(self, layers: list[CacheRecord], progress: UnlazyProgress | None) -> None:
         """``layers``: parents before children."""
         in_order = layers
-        if self._snapshotter.parallel_apply:
+        if self._store.snapshotter.parallel_apply:
             needed_parents = self._unpack_beside(layers, progress)
             in_order = [r for r in layers if r.id in needed_parents]
         else:
@@ -177,7 +143,7 @@ class Unlazier:
             self._unpacker.unpack(record, progress)
 
     def _unpack_beside(self, layers: list[CacheRecord], progress: UnlazyProgress | None) -> set[str]:
-        """All at once, as many threads as there should be. Gives those that can't be unpacked before their parents are."""
+        """Unpack all, several at once. Gives those that can't be unpacked before their parents are."""
         needed_parents: set[str] = set()
 
         def unpack(record: CacheRecord) -> None:
@@ -191,16 +157,16 @@ class Unlazier:
 
     def _lay_out(self, record: CacheRecord) -> None:
         """A merge or a diff whose parents are READY."""
-        with step_lock(self._layout, record.snapshot):
-            record = self._known.reread(record.id)
+        with step_lock(self._store.layout, record.snapshot):
+            record = self._store.known.reread(record.id)
             if record.state != LAZY:
                 return
-            if not self._snapshotter.exists(record.snapshot):
-                parents = [self._known.get(p) for p in record.parents]
+            if not self._store.snapshotter.exists(record.snapshot):
+                parents = [self._store.known.get(p) for p in record.parents]
                 if record.kind == MERGE:
-                    self._snapshotter.merge(record.snapshot, [p.snapshot for p in parents])
+                    self._store.snapshotter.merge(record.snapshot, [p.snapshot for p in parents])
                 elif parents[1].parent == parents[0].id:
-                    self._snapshotter.own(record.snapshot, parents[1].snapshot)
+                    self._store.snapshotter.own(record.snapshot, parents[1].snapshot)
                 else:
                     self._compare(record.snapshot, parents[0].snapshot, parents[1].snapshot)
             self._changes.set_ready(record)
@@ -209,10 +175,10 @@ class Unlazier:
         """The difference of two trees as a layer on nothing."""
         import tempfile
 
-        with tempfile.TemporaryFile(dir=self._layout.tmp) as spool:
-            self._snapshotter.diff(upper, lower, spool.write)
+        with tempfile.TemporaryFile(dir=self._store.layout.tmp) as spool:
+            self._store.snapshotter.diff(upper, lower, spool.write)
             spool.seek(0)
-            self._snapshotter.apply(key, None, iter(lambda: spool.read(1 << 20), b""))
+            self._store.snapshotter.apply(key, None, iter(lambda: spool.read(1 << 20), b""))
 
 
 def _told(chunks: Iterator[bytes], blob: LayerBlob, report: UnlazyProgress | None) -> Iterator[bytes]:

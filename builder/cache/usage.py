@@ -22,11 +22,8 @@ if TYPE_CHECKING:
     from builder.cache.leases import Leases
     from builder.cache.records import Records
     from builder.cache.sizes import MeasuredSizes
-    from builder.cache.types import GCRoot
-    from builder.content.store import ContentStore
-    from builder.snapshots.types import Snapshotter
+    from builder.cache.store import CacheStore
     from builder.state.database import Database
-    from builder.state.layout import Layout
 
 METADATA, IMAGES = "metadata", "images"
 """Ids of two lines of ``du`` that are no records: the store itself, and blobs that only stored images name."""
@@ -66,34 +63,16 @@ def take_stock(records: Records, leases: Leases, database: Database) -> tuple[di
 class Usage:
     """What takes room in the store."""
 
-    def __init__(
-        self,
-        *,
-        records: Records,
-        leases: Leases,
-        git: GitRepositories,
-        measured: MeasuredSizes,
-        gc_roots: Sequence[GCRoot],
-        content: ContentStore,
-        snapshotter: Snapshotter,
-        database: Database,
-        layout: Layout,
-    ) -> None:
-        self._records = records
-        self._leases = leases
+    def __init__(self, store: CacheStore, *, git: GitRepositories, measured: MeasuredSizes) -> None:
+        self._store = store
         self._git = git
         self._measured = measured
-        self._gc_roots = gc_roots
-        self._content = content
-        self._snapshotter = snapshotter
-        self._database = database
-        self._layout = layout
 
     def census(self) -> Census:
         """Everything there is."""
-        records, leased = take_stock(self._records, self._leases, self._database)
+        records, leased = take_stock(self._store.records, self._store.leases, self._store.database)
         held = leased & records.keys()
-        roots = frozenset(d for root in self._gc_roots for d in root())
+        roots = frozenset(d for root in self._store.gc_roots for d in root())
         return Census(records, frozenset(held), roots, self._sizes(records, held))
 
     def disk_usage(self, filters: Sequence[str] = ()) -> list[UsageRecord]:
@@ -104,7 +83,7 @@ class Usage:
         lines = self.lines(census)
         lines.append(_internal(METADATA, "database, locks and folders of the store", self._overhead()))
         named = {b.descriptor.digest for record in census.records.values() for b in record.blobs}
-        others = sum(_bytes(self._content.path(d)) for d, _, _ in self._content.walk() if d not in named)
+        others = sum(_bytes(self._store.content.path(d)) for d, _, _ in self._store.content.walk() if d not in named)
         if others:
             lines.append(_internal(IMAGES, "blobs of stored images", others, shared=True))
         return [line for line in lines if matches(line)]
@@ -129,24 +108,24 @@ class Usage:
             for blob in record.blobs:
                 if blob.descriptor.digest not in digests:
                     digests.add(blob.descriptor.digest)
-                    size += _bytes(self._content.path(blob.descriptor.digest))
+                    size += _bytes(self._store.content.path(blob.descriptor.digest))
             sizes[record.id] = size
         return sizes
 
     def _snapshot_size(self, record: CacheRecord) -> int:
         def usage() -> int:
             try:
-                return self._snapshotter.usage(record.snapshot).size
+                return self._store.snapshotter.usage(record.snapshot).size
             except StoreError:
                 return 0  # lost, or just removed by another process
 
-        if record.state == MUTABLE and record.last_used is not None:
-            return self._measured.get(record.id, record.last_used, usage)
+        if record.state == MUTABLE and record.last_used_ns is not None:
+            return self._measured.get(record.id, record.last_used_ns, usage)
         return usage()
 
     def _overhead(self) -> int:
         """Bytes on disk of the store itself: what its root holds beside snapshots' files, blobs and git repositories."""
-        layout = self._layout
+        layout = self._store.layout
         parts = ("", "-wal", "-shm")
         size = sum(_bytes(layout.database + suffix) for suffix in (*parts, SUSPECT, *(ASIDE + part for part in parts)))
         size += _bytes(layout.path("reserve")) + _bytes(layout.path("images.json"))
@@ -166,8 +145,8 @@ def _line(census: Census, record: CacheRecord, in_use: set[str]) -> UsageRecord:
         size=census.sizes[record.id],
         mutable=record.state == MUTABLE,
         in_use=record.id in in_use,
-        created_at=record.created_at,
-        last_used_at=record.last_used,
+        created_at_ns=record.created_at_ns,
+        last_used_at_ns=record.last_used_ns,
         usage_count=record.usage_count,
         description=record.description,
         record_type=record.record_type,
@@ -176,7 +155,7 @@ def _line(census: Census, record: CacheRecord, in_use: set[str]) -> UsageRecord:
 
 
 def _internal(name: str, description: str, size: int, *, shared: bool = False) -> UsageRecord:
-    return UsageRecord(name, (), size, True, True, 0.0, None, 0, description, INTERNAL, shared)
+    return UsageRecord(name, (), size, True, True, 0, None, 0, description, INTERNAL, shared)
 
 
 def _with_ancestors(records: dict[str, CacheRecord], start: Iterable[str]) -> set[str]:

@@ -13,6 +13,7 @@ from builder import PrunePolicy, UsageError
 from builder import flags as words
 from builder.cli.common import open_root, state_options
 from builder.cli.tables import ago, human_size, table
+from builder.text.times import NS
 from builder.values import asdict
 
 if TYPE_CHECKING:
@@ -28,17 +29,17 @@ _FILTERS = "Like type=regular, id=abc, description~=RUN, inuse=false, unused-for
 @state_options
 def du(filters: tuple[str, ...], verbose: bool, form: str, **flags: Any) -> int:
     """Show what the cache holds."""
-    selectors, unused = words.parse_filters(filters)
+    selectors, unused_ns = words.parse_filters(filters)
     with open_root(flags) as root:
         records = root.usage(selectors)
-    records = [r for r in records if not unused or (r.last_used_at or 0) <= time.time() - unused]
+    records = [r for r in records if not unused_ns or (r.last_used_at_ns or 0) <= time.time_ns() - unused_ns]
     if _is_json(form):
         for record in records:
-            print(json.dumps(asdict(record)))
+            print(json.dumps(_shown(record)))
         return 0
     if verbose:
         for record in records:
-            print("".join(f"{k}:\t{v}\n" for k, v in asdict(record).items()))
+            print("".join(f"{k}:\t{v}\n" for k, v in _shown(record).items()))
     else:
         print(table(("ID", "RECLAIMABLE", "SIZE", "LAST ACCESSED"), [_row(r) for r in records]), end="")
     free = sum(r.size for r in records if not r.in_use)
@@ -62,13 +63,13 @@ def du(filters: tuple[str, ...], verbose: bool, form: str, **flags: Any) -> int:
 @state_options
 def prune(filters: tuple[str, ...], force: bool, verbose: bool, form: str, everything: bool, **flags: Any) -> int:
     """Remove cache that is not in use."""
-    duration = words.parse_duration(flags["keep_duration"], "keep-duration") if flags["keep_duration"] else 0.0
+    duration_ns = words.parse_duration_ns(flags["keep_duration"], "keep-duration") if flags["keep_duration"] else 0
     sizes = {
         k: words.parse_size(flags[k], k.replace("_", "-")) if flags[k] else 0
         for k in ("reserved_space", "max_used_space", "min_free_space")
     }
-    selectors, unused = words.parse_filters(filters)
-    policy = PrunePolicy(all=everything, keep_duration=max(duration, unused), filters=selectors, **sizes)
+    selectors, unused_ns = words.parse_filters(filters)
+    policy = PrunePolicy(all=everything, keep_duration_ns=max(duration_ns, unused_ns), filters=selectors, **sizes)
     as_json = _is_json(form)
     if not force and sys.stdin.isatty() and not click.confirm("WARNING! This will remove cache that is not in use. Continue?"):
         return 1
@@ -76,7 +77,7 @@ def prune(filters: tuple[str, ...], force: bool, verbose: bool, form: str, every
         removed = root.prune(policy)
     if as_json:
         for record in removed:
-            print(json.dumps(asdict(record)))
+            print(json.dumps(_shown(record)))
         return 0
     if verbose or removed:
         print(table(("ID", "RECLAIMABLE", "SIZE", "LAST ACCESSED"), [_row(r) for r in removed]), end="")
@@ -85,7 +86,7 @@ def prune(filters: tuple[str, ...], force: bool, verbose: bool, form: str, every
 
 
 @click.command("fsck", context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--verify", is_flag=True, help="Read every blob and compare its digest.")
+@click.option("--verify", is_flag=True, help="Read every blob, compare its digest, and its layer's files.")
 @state_options
 def fsck(verify: bool, **flags: Any) -> int:
     """Check the state folder: exit code 1 and a line for each problem. What the next prune takes is listed, and no problem."""
@@ -103,6 +104,13 @@ def _is_json(form: str) -> bool:
     return form == "json"
 
 
+def _shown(r: UsageRecord) -> dict[str, object]:
+    """Its fields for people and scripts, times in seconds since the epoch."""
+    used = None if r.last_used_at_ns is None else r.last_used_at_ns / NS
+    seconds = {"created_at_ns": ("created_at", r.created_at_ns / NS), "last_used_at_ns": ("last_used_at", used)}
+    return dict(seconds.get(field, (field, value)) for field, value in asdict(r).items())
+
+
 def _row(r: UsageRecord) -> tuple[str, str, str, str]:
-    used = ago(time.time() - r.last_used_at) if r.last_used_at else ""
+    used = ago((time.time_ns() - r.last_used_at_ns) / NS) if r.last_used_at_ns else ""
     return r.id, "false" if r.in_use else "true", human_size(r.size) + ("*" if r.shared else ""), used

@@ -113,7 +113,7 @@ def _is_stream(arg: str) -> bool:
 def _run(args: list[str]) -> int:
     import click
 
-    from builder.errors import UsageError
+    from builder import UsageError
 
     name, rest = _command(args)
     try:

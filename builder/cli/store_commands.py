@@ -9,6 +9,7 @@ import click
 
 from builder import NotFoundError
 from builder.cli.common import open_root, state_options
+from builder.text.times import NS
 
 _SHORT = 12
 
@@ -37,7 +38,7 @@ def images(as_json: bool, quiet: bool, **flags: Any) -> int:
                 i.ref.familiar.rpartition(":")[0],
                 i.ref.tag,
                 i.target.digest[7 : 7 + _SHORT],
-                ago(time.time() - i.stored_at),
+                ago((time.time_ns() - i.stored_at_ns) / NS),
                 human_size(i.size),
             )
             for i in found

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from builder.text.gojson import JSONObject
+from builder.text.times import NS
 from builder.values import asdict
 
 if TYPE_CHECKING:
@@ -26,20 +28,21 @@ def misses_text(misses: Sequence[tuple[Miss, str]]) -> str:
     lines: list[str] = []
     for miss, verb in misses:
         lines.append(printable(miss.step.name))
-        when = "" if miss.since is None else f" (record of {_date(miss.since)})"
+        when = "" if miss.since_ns is None else f" (record of {_date(miss.since_ns)})"
         points = list(_points(miss.differences)) or [_REASONS[miss.reason]]
         lines.append(f"    {verb}: {points[0]}{when}")
         lines += [f"    {' ' * len(verb)}  {point}" for point in points[1:]]
     return "".join(line + "\n" for line in lines)
 
 
-def misses_json(misses: Sequence[tuple[Miss, str]]) -> list[dict[str, Any]]:
+def misses_json(misses: Sequence[tuple[Miss, str]]) -> list[JSONObject]:
     return [_miss_json(miss) | {"verdict": verb} for miss, verb in misses]
 
 
-def _miss_json(miss: Miss) -> dict[str, Any]:
+def _miss_json(miss: Miss) -> JSONObject:
     step = miss.step
-    doc = {"name": step.name, "stage": step.stage, "instruction": step.title, "reason": miss.reason, "since": miss.since}
+    since = None if miss.since_ns is None else miss.since_ns / NS
+    doc: JSONObject = {"name": step.name, "stage": step.stage, "instruction": step.title, "reason": miss.reason, "since": since}
     return doc | {"failed": miss.failed, "differences": [asdict(d) for d in miss.differences]}
 
 
@@ -55,7 +58,7 @@ def plan_text(steps: Sequence[PlannedVertex]) -> str:
     return "".join(line + "\n" for line in lines)
 
 
-def plan_json(steps: Sequence[PlannedVertex]) -> list[dict[str, Any]]:
+def plan_json(steps: Sequence[PlannedVertex]) -> list[JSONObject]:
     return [
         {
             "name": s.vertex.meta.name,
@@ -125,5 +128,5 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
 
 
-def _date(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+def _date(ns: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(ns // NS))

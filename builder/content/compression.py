@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
+from types import ModuleType
+from typing import Final, Literal, Protocol
 
 from builder.errors import LayerError, UnsupportedError
 
-GZIP, ZSTD, NONE = "gzip", "zstd", "uncompressed"
+CompressionType = Literal["gzip", "zstd", "uncompressed"]
+GZIP: Final = "gzip"
+ZSTD: Final = "zstd"
+NONE: Final = "uncompressed"
 
 _BLOCK = 1 << 20
 _OUT = 1 << 20
@@ -22,7 +26,7 @@ _WINDOW = 1 << 27
 """zstd frames may ask for up to 128 MiB of memory, the most that zstd's own tools allow without --long."""
 
 
-def sniff(start: bytes) -> str:
+def sniff(start: bytes) -> CompressionType:
     """The compression of a stream that begins with ``start`` (4 bytes do)."""
     if start.startswith(_GZIP_MAGIC):
         return GZIP
@@ -31,7 +35,7 @@ def sniff(start: bytes) -> str:
     return NONE
 
 
-def of_media_type(media_type: str) -> str | None:
+def of_media_type(media_type: str) -> CompressionType | None:
     """gzip, zstd or uncompressed as the media type of a layer says; None if it is no layer's."""
     if not media_type.startswith(("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.")):
         return None
@@ -83,7 +87,7 @@ def _capped(chunks: Iterator[bytes], limit: int) -> Iterator[bytes]:
         yield chunk
 
 
-def _zlib_like() -> Any:
+def _zlib_like() -> ModuleType:
     """ISA-L, or zlib where it is missing; both have the same face."""
     try:
         from isal import isal_zlib
@@ -152,7 +156,7 @@ def _unzstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
         raise LayerError("the zstd data is truncated")
 
 
-def _zstandard() -> Any:
+def _zstandard() -> ModuleType:
     try:
         import zstandard
     except ImportError:

@@ -18,6 +18,7 @@ from builder.oci.digest import Digest
 from builder.state import locks
 from builder.state.cancel import checkpoint
 from builder.state.disk import store_error, store_errors, write_all
+from builder.text.times import NS
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 20
 _DOCUMENT_LIMIT = 16 << 20
-_SWEEP_SECONDS = 7 * 24 * 3600
+_SWEEP_NS = 7 * 24 * 3600 * NS
 
 
 class Hasher(Protocol):
@@ -191,8 +192,8 @@ class ContentStore:
         except OSError as e:
             raise store_error(f"can't delete blob {digest}", e) from e
 
-    def walk(self) -> Iterator[tuple[Digest, int, float]]:
-        """(digest, bytes, mtime in seconds) of every blob."""
+    def walk(self) -> Iterator[tuple[Digest, int, int]]:
+        """(digest, bytes, mtime in nanoseconds since the epoch) of every blob."""
         with os.scandir(self.layout.content) as algorithms:
             for algorithm in algorithms:
                 with os.scandir(algorithm.path) as blobs:
@@ -202,9 +203,9 @@ class ContentStore:
                             status = blob.stat()
                         except (ValueError, FileNotFoundError):
                             continue
-                        yield digest, status.st_size, status.st_mtime
+                        yield digest, status.st_size, status.st_mtime_ns
 
-    def sweep(self, now: float) -> None:
+    def sweep(self, now_ns: int) -> None:
         """Delete what crashed writers left in ROOT/ingest: unnamed files nobody holds, downloads nobody resumed for a week."""
         with os.scandir(self.layout.ingest) as entries:
             names = [(entry.path, entry.name) for entry in entries]
@@ -213,7 +214,7 @@ class ContentStore:
             if fd is None:
                 continue
             try:
-                if name.startswith(".new-") or os.fstat(fd).st_mtime < now - _SWEEP_SECONDS:
+                if name.startswith(".new-") or os.fstat(fd).st_mtime_ns < now_ns - _SWEEP_NS:
                     os.unlink(path)
             finally:
                 os.close(fd)

@@ -86,8 +86,10 @@ def _read_manifests(dest: str) -> list[dict[str, Any]]:
         doc = json.loads(read_named(os.path.join(dest, "index.json"), MAX_MANIFEST))
     except FileNotFoundError:
         return []
-    except (ValueError, RecursionError, UnsafePathError) as e:
+    except (ValueError, UnsafePathError) as e:
         raise UsageError(f"{dest} has an index.json that is not one of an OCI layout: {e}") from e
+    except RecursionError:
+        raise UsageError(f"{dest} has an index.json that is not one of an OCI layout: it is nested too deeply") from None
     found = doc.get("manifests") if isinstance(doc, dict) else None
     if not isinstance(found, list) or not all(isinstance(d, dict) and isinstance(d.get("annotations") or {}, dict) for d in found):
         raise UsageError(f"{dest} has an index.json that is not one of an OCI layout")

@@ -173,7 +173,7 @@ def _compare(worker: Worker, target: SolvedTarget, layers: Sequence[Layer]) -> N
 def _facts(target: SolvedTarget, layers: tuple[Layer, ...]) -> list[LayerFact]:
     chain = target.ref.layers() if target.ref else ()
     return [
-        LayerFact(str(layer.diff_id), ref.description, int(ref.created_at * 1e9)) for layer, ref in zip(layers, chain, strict=True)
+        LayerFact(str(layer.diff_id), ref.description, ref.created_at_ns) for layer, ref in zip(layers, chain, strict=True)
     ]
 
 

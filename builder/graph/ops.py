@@ -88,12 +88,16 @@ Source = ImageSource | OCILayoutSource | LocalSource | GitSource | HTTPSource
 
 
 # ------------------------------------------------------------------------------------------------ exec
+CacheSharing = Literal["shared", "private", "locked"]
+"""May several steps use a cache mount at once: the same folder, each one of its own, or one after the other?"""
+
+
 @dataclass(frozen=True, slots=True)
 class CacheMount:
     """A folder that outlives builds, found again by ``id``."""
 
     id: str
-    sharing: Literal["shared", "private", "locked"] = "shared"
+    sharing: CacheSharing = "shared"
 
 
 @dataclass(frozen=True, slots=True)

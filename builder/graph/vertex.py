@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import json
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from builder.oci.digest import Digest
+from builder.text.gojson import JSON, JSONObject
 from builder.text.redact import redact_text
 from builder.values import dataclass, field, fields, is_value
 
@@ -71,7 +72,7 @@ class Vertex:
                 _ = vertex.digest
         return Digest.of(canonical_json(self.definition()))
 
-    def definition(self, *, full: bool = False) -> dict[str, Any]:
+    def definition(self, *, full: bool = False) -> JSONObject:
         """JSON form without ``meta``; inputs as (digest, index). ``full`` keeps fields that are no part of the digest."""
         return {
             "op": encode(self.op, full=full),
@@ -125,7 +126,7 @@ class Graph:
     def to_json(self) -> str:
         """Vertices in order, inputs first; ``outputs`` names the edges that are asked for. Credentials of URLs are masked."""
         vertices = [
-            {"digest": v.digest, **_redacted(v.definition(full=True)), "meta": encode(v.meta, full=True)} for v in self
+            {"digest": v.digest, **_redacted_object(v.definition(full=True)), "meta": encode(v.meta, full=True)} for v in self
         ]
         outputs = [{"digest": e.vertex.digest, "index": e.index} for e in self.outputs]
         return json.dumps({"vertices": vertices, "outputs": outputs}, indent=2, ensure_ascii=False, sort_keys=True)
@@ -161,13 +162,14 @@ def _unflatten(flat: list[_Flat]) -> Vertex:
     return made[-1]
 
 
-def encode(value: Any, *, full: bool = False) -> Any:
+def encode(value: object, *, full: bool = False) -> JSON:
     """Frozen data as JSON values: ``kind`` leads an op or action, bytes are base64.
 
     Fields marked ``digest: False`` are left out unless ``full``.
     """
     if is_value(value):
-        out = {"kind": value.kind} if hasattr(value, "kind") else {"type": type(value).__name__}
+        kind = getattr(value, "kind", None)
+        out: JSONObject = {"kind": kind} if kind is not None else {"type": type(value).__name__}
         for f in fields(value):
             if full or f.metadata.get("digest", True):
                 out[f.name] = encode(getattr(value, f.name), full=full)
@@ -176,17 +178,23 @@ def encode(value: Any, *, full: bool = False) -> Any:
         return [encode(v, full=full) for v in value]
     if isinstance(value, bytes):
         return {"base64": base64.b64encode(value).decode()}
-    return value
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
-def _redacted(value: Any) -> Any:
+def _redacted(value: JSON) -> JSON:
     if isinstance(value, str):
         return redact_text(value)
     if isinstance(value, dict):
-        return {key: _redacted(v) for key, v in value.items()}
+        return _redacted_object(value)
     return [_redacted(v) for v in value] if isinstance(value, list) else value
 
 
-def canonical_json(value: Any) -> bytes:
+def _redacted_object(value: JSONObject) -> JSONObject:
+    return {key: _redacted(v) for key, v in value.items()}
+
+
+def canonical_json(value: JSON) -> bytes:
     """One byte string for one value: sorted keys, no spaces, ASCII (lone surrogates of undecodable input survive as escapes)."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")

@@ -24,6 +24,7 @@ from builder.oci.digest import Digest
 from builder.oci.reference import Reference
 from builder.state.atomic import replacing
 from builder.state.schema import BLOB_SOURCES, COUNTS, IMAGES, RESOLUTIONS
+from builder.text.times import NS
 from builder.values import dataclass
 
 if TYPE_CHECKING:
@@ -40,19 +41,19 @@ _MAX_DEPTH = 3
 @dataclass(frozen=True, slots=True)
 class StoredImage:
     """``created`` is RFC 3339 as the config has it, or empty; ``size`` the bytes of configs and layer blobs of all platforms;
-    ``stored_at`` in seconds since the epoch."""
+    ``stored_at_ns`` counts from the epoch."""
 
     ref: Reference
     target: Descriptor
     created: str
     size: int
-    stored_at: float
+    stored_at_ns: int
 
 
 class ImageStore:
     """A view on the tables; cheap to make, safe for threads and processes."""
 
-    def __init__(self, database: Database, content: ContentStore, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Database, content: ContentStore, *, clock: Callable[[], int] = time.time_ns) -> None:
         self._database = database
         self._content = content
         self._clock = clock
@@ -72,7 +73,7 @@ class ImageStore:
         image = StoredImage(_tagged(ref), target, created, size, self._clock())
         with self._database.transaction() as c:
             self._mend(c)
-            row = (str(image.ref), target.media_type, target.digest, target.size, created, size, image.stored_at)
+            row = (str(image.ref), target.media_type, target.digest, target.size, created, size, image.stored_at_ns)
             self._database.put(c, IMAGES, [row])
             self._repeat(c)
         return image
@@ -93,7 +94,7 @@ class ImageStore:
         """All, the newest first."""
         if self._has_lost_names():
             self.restore()
-        return tuple(_image(row) for row in self._database.select(IMAGES, "ORDER BY stored_at DESC, name"))
+        return tuple(_image(row) for row in self._database.select(IMAGES, "ORDER BY stored_at_ns DESC, name"))
 
     def remove(self, ref: Reference) -> bool:
         """Take the name away; the blobs go with the next prune. False if there was no such image."""
@@ -185,9 +186,9 @@ class ImageStore:
 
     def age(self, ref: Reference) -> float:
         """Seconds since a registry was asked what ``ref`` is; 0 if it never was."""
-        query = "SELECT resolved_at FROM resolutions WHERE name = ?"
+        query = "SELECT resolved_at_ns FROM resolutions WHERE name = ?"
         row = self._database.connection().execute(query, (str(_tagged(ref)),)).fetchone()
-        return 0.0 if row is None else self._clock() - row[0]
+        return 0.0 if row is None else (self._clock() - row[0]) / NS
 
     def forget(self) -> int:
         """Drop all resolutions (``prune --all``); gives their number."""
@@ -273,13 +274,13 @@ def _tagged(ref: Reference) -> Reference:
     return Reference(ref.registry, ref.repository, ref.tag or "latest")
 
 
-def _checked(row: Any) -> tuple[str, str, Digest, int, str, int, float]:
+def _checked(row: Any) -> tuple[str, str, Digest, int, str, int, int]:
     """A row out of ROOT/images.json; ValueError or TypeError for one that is none."""
-    name, media_type, digest, manifest_size, created, size, stored_at = row
+    name, media_type, digest, manifest_size, created, size, stored_at_ns = row
     parsed = (str(Reference.parse(str(name))), str(media_type), Digest.parse(str(digest)), int(manifest_size))
-    return (*parsed, str(created), int(size), float(stored_at))
+    return (*parsed, str(created), int(size), int(stored_at_ns))
 
 
 def _image(row: Row) -> StoredImage:
-    name, media_type, digest, manifest_size, created, size, stored_at = row
-    return StoredImage(Reference.parse(name), Descriptor(media_type, Digest(digest), manifest_size), created, size, stored_at)
+    name, media_type, digest, manifest_size, created, size, stored_at_ns = row
+    return StoredImage(Reference.parse(name), Descriptor(media_type, Digest(digest), manifest_size), created, size, stored_at_ns)

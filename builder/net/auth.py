@@ -79,8 +79,10 @@ class DockerConfig:
                     document = json.loads(read_named(path, _MAX_CONFIG))
                 except (FileNotFoundError, NotADirectoryError, PermissionError):
                     document = {}
-                except (OSError, ValueError, RecursionError, UnsafePathError) as e:
+                except (OSError, ValueError, UnsafePathError) as e:
                     raise UsageError(f"can't read {path}: {e}") from e
+                except RecursionError:
+                    raise UsageError(f"can't read {path}: it is nested too deeply") from None
                 if not isinstance(document, dict):
                     raise UsageError(f"can't read {path}: not a JSON object")
                 self._document = document

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from builder.oci.descriptor import Descriptor
 from builder.oci.digest import Digest
 from builder.oci.platform import Platform
 from builder.text import gojson
+from builder.text.gojson import JSONObject
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -31,9 +31,9 @@ def layer_type(media_type: str, *, oci: bool) -> str:
     return _LAYER_TYPES.get(media_type, media_type)
 
 
-def descriptor_json(d: Descriptor, platform: Platform | None = None) -> dict[str, Any]:
+def descriptor_json(d: Descriptor, platform: Platform | None = None) -> JSONObject:
     """A descriptor; ``platform`` is said in indexes only."""
-    out: dict[str, Any] = {"mediaType": d.media_type, "digest": d.digest, "size": d.size}
+    out: JSONObject = {"mediaType": d.media_type, "digest": d.digest, "size": d.size}
     if d.annotations:
         out["annotations"] = dict(sorted(d.annotations))
     if platform is not None:
@@ -41,8 +41,8 @@ def descriptor_json(d: Descriptor, platform: Platform | None = None) -> dict[str
     return out
 
 
-def platform_json(p: Platform) -> dict[str, Any]:
-    out: dict[str, Any] = {"architecture": p.architecture, "os": p.os}
+def platform_json(p: Platform) -> JSONObject:
+    out: JSONObject = {"architecture": p.architecture, "os": p.os}
     for key, value in (("os.version", p.os_version), ("os.features", list(p.os_features)), ("variant", p.variant)):
         if value:
             out[key] = value
@@ -50,7 +50,7 @@ def platform_json(p: Platform) -> dict[str, Any]:
 
 
 def manifest_json(config: Descriptor, layers: Sequence[Descriptor], annotations: Sequence[tuple[str, str]], *, oci: bool) -> bytes:
-    doc: dict[str, Any] = {
+    doc: JSONObject = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST if oci else DOCKER_MANIFEST,
         "config": descriptor_json(config),
@@ -64,7 +64,7 @@ def manifest_json(config: Descriptor, layers: Sequence[Descriptor], annotations:
 def index_json(
     manifests: Sequence[tuple[Descriptor, Platform | None]], annotations: Sequence[tuple[str, str]], *, oci: bool
 ) -> bytes:
-    doc: dict[str, Any] = {
+    doc: JSONObject = {
         "schemaVersion": 2,
         "mediaType": OCI_INDEX if oci else DOCKER_LIST,
         "manifests": [descriptor_json(d, p) for d, p in manifests],
@@ -74,7 +74,7 @@ def index_json(
     return indented(doc)
 
 
-def indented(doc: dict[str, Any]) -> bytes:
+def indented(doc: JSONObject) -> bytes:
     """json.MarshalIndent's form, which BuildKit stores manifests in."""
     return gojson.encode(doc, indent=2)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from builder.oci.fields import Fields, read
 from builder.oci.manifest import platform_of
 from builder.oci.platform import Platform
 from builder.text import gojson
+from builder.text.gojson import JSON, JSONObject
 from builder.values import dataclass, field
 
 
@@ -89,7 +89,7 @@ class ImageConfig:
             OnBuild=list(c.onbuild),
             Shell=list(c.shell),
         )
-        doc: dict[str, Any] = {
+        doc: JSONObject = {
             **_drop_empty(author=self.author, created=self.created, variant=p.variant),
             **_drop_empty(**{"os.version": p.os_version, "os.features": list(p.os_features)}),
             "architecture": p.architecture,
@@ -103,12 +103,12 @@ class ImageConfig:
         return gojson.encode(dict(sorted(doc.items())))
 
 
-def _drop_empty(**fields: Any) -> dict[str, Any]:
+def _drop_empty(**fields: JSON) -> JSONObject:
     """Go's ``omitempty``; an empty list set on purpose (``CMD []``) counts as empty there too."""
     return {k: v for k, v in fields.items() if v}
 
 
-def _healthcheck(h: Healthcheck | None) -> dict[str, Any] | None:
+def _healthcheck(h: Healthcheck | None) -> JSONObject | None:
     if h is None:
         return None
     return _drop_empty(
@@ -121,7 +121,7 @@ def _healthcheck(h: Healthcheck | None) -> dict[str, Any] | None:
     )
 
 
-def _history(h: History) -> dict[str, Any]:
+def _history(h: History) -> JSONObject:
     return _drop_empty(
         created=h.created, created_by=h.created_by, author=h.author, comment=h.comment, empty_layer=h.empty_layer
     )

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from builder.graph.vertex import Vertex
+    from builder.ops.refs import Ref
     from builder.session import Session
     from builder.solver.types import Op
     from builder.worker import Worker
 
 
-def resolve(vertex: Vertex, worker: Worker, session: Session) -> Op:
+def resolve(vertex: Vertex, worker: Worker, session: Session) -> Op[Ref]:
     """The operation of ``vertex``. An error of its class for a definition that makes no sense or is not granted.
 
     Imports are made where they are needed: a build without RUN loads nothing of sandboxes.

@@ -9,11 +9,12 @@ from builder.errors import StepError
 from builder.graph.ops import NO_INPUT, Diff
 from builder.ops.llb_json import diff_digest
 from builder.ops.refs import owned, release_all
-from builder.solver.types import CacheMap, CacheMapDep, OpContext, Result
+from builder.solver.types import CacheMap, CacheMapDep, OpContext
 
 if TYPE_CHECKING:
     from builder.cache.refs import ImmutableRef
     from builder.graph.vertex import Vertex
+    from builder.ops.refs import Ref
     from builder.session import Session
     from builder.worker import Worker
 
@@ -31,11 +32,12 @@ class DiffOp:
             if side != NO_INPUT and not 0 <= side < self._count:
                 raise StepError(f"invalid input index {side} for diff op with {self._count} inputs")
 
-    def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap, bool]:
+    def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap[Ref], bool]:
         """Which input is which side, and the inputs."""
-        return CacheMap(diff_digest(self._op), (CacheMapDep(),) * self._count), True
+        by_definition: CacheMapDep[Ref] = CacheMapDep()
+        return CacheMap(diff_digest(self._op), (by_definition,) * self._count), True
 
-    def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
+    def exec(self, context: OpContext, inputs: Sequence[Ref]) -> Sequence[Ref]:
         """Lazy, as a merge is. Nothing against something is that thing; a thing against itself, and nothing at all, is empty."""
         cache = self._worker.cache
         refs: list[ImmutableRef | None] = [

@@ -15,12 +15,13 @@ from builder.oci.platform import host
 from builder.ops.ahead import announce
 from builder.ops.exec_key import cache_map_of
 from builder.progress.events import Log
-from builder.solver.types import CacheMap, OpContext, Result
+from builder.solver.types import CacheMap, OpContext
 from builder.state import trace
 from builder.text.quoting import quote
 
 if TYPE_CHECKING:
     from builder.graph.vertex import Vertex
+    from builder.ops.refs import Ref
     from builder.session import Session
     from builder.worker import Worker
     from runtime.spec import ExitStatus, Process, Sandbox
@@ -61,11 +62,11 @@ class ExecOp:
         if outputs != list(range(len(outputs))):
             raise StepError(f"duplicate or missing output index in exec op: {outputs}")
 
-    def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap, bool]:
+    def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap[Ref], bool]:
         """See ``exec_key``."""
         return cache_map_of(self._op, self._count, self._platform), True
 
-    def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
+    def exec(self, context: OpContext, inputs: Sequence[Ref]) -> Sequence[Ref]:
         """Run the command; the changed mounts are the outputs. StepError if it fails: then nothing of it is kept."""
         from builder.ops.mounts import PreparedMounts
         from runtime.errors import RuntimeFault

@@ -4,7 +4,7 @@ solver/llbsolver/ops/exec.go)."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from builder.errors import StepError
 from builder.files.types import ChecksumOptions
@@ -13,16 +13,16 @@ from builder.graph.vertex import canonical_json, encode
 from builder.oci.digest import Digest, digest_parts
 from builder.oci.platform import Platform
 from builder.ops.llb_json import exec_digest, list_digest, selector_of
-from builder.solver.types import CacheMap, CacheMapDep, Manifest, OpContext, Result
+from builder.solver.types import CacheMap, CacheMapDep, FileListing, OpContext
 from builder.text.paths import rooted
 from builder.text.quoting import quote
 from builder.values import replace
 
 if TYPE_CHECKING:
-    from builder.cache.types import Readable
+    from builder.ops.refs import Ref
 
 
-def cache_map_of(op: Exec, inputs: int, platform: Platform) -> CacheMap:
+def cache_map_of(op: Exec, inputs: int, platform: Platform) -> CacheMap[Ref]:
     """Not in the key: proxy variables, secret values, addresses of extra hosts, names of cache folders; parts of inputs are in the
     selectors. StepError for a mount of an input that isn't there."""
     counted = replace(
@@ -79,7 +79,7 @@ def _mount_text(mount: Mount) -> str:
     return " ".join(word for word in (*words, "read-only" if mount.readonly else "") if word)
 
 
-def _deps(op: Exec, inputs: int) -> tuple[CacheMapDep, ...]:
+def _deps(op: Exec, inputs: int) -> tuple[CacheMapDep[Ref], ...]:
     selectors: list[list[str]] = [[] for _ in range(inputs)]
     by_content = [True] * inputs
     for mount in op.mounts:
@@ -93,18 +93,18 @@ def _deps(op: Exec, inputs: int) -> tuple[CacheMapDep, ...]:
     return tuple(_dep(paths, content) if paths else CacheMapDep() for paths, content in zip(selectors, by_content, strict=True))
 
 
-def _dep(paths: Sequence[str], content: bool) -> CacheMapDep:
+def _dep(paths: Sequence[str], content: bool) -> CacheMapDep[Ref]:
     selector = selector_of(paths)
     if not content:
         return CacheMapDep(selector)
     selections = [(path, _options(path)) for path in minimal(paths)]
 
-    def manifest(result: Result, context: OpContext) -> Manifest:
+    def listing(result: Ref, context: OpContext) -> FileListing:
         from builder.ops.listing import Listing
 
         return Listing(selections)(result, context)
 
-    return CacheMapDep(selector, _Content(selections), manifest)
+    return CacheMapDep(selector, _Content(selections), listing)
 
 
 def _options(path: str) -> ChecksumOptions:
@@ -131,10 +131,10 @@ class _Content:
     def __init__(self, selections: Sequence[tuple[str, ChecksumOptions]]) -> None:
         self._selections = selections
 
-    def __call__(self, result: Result, context: OpContext) -> Digest:
+    def __call__(self, result: Ref, context: OpContext) -> Digest:
         from builder.ops.refs import checksum
 
-        ref = cast("Readable", result)
+        ref = result
         digests: list[Digest] = []
         for path, options in self._selections:
             try:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from builder.files.checksum import counted
 from builder.files.hashing import ensure_hashed
 from builder.ops.refs import is_context
-from builder.solver.types import Manifest, OpContext, Result, UnknownContentError
+from builder.solver.types import FileListing, OpContext, UnknownContentError
 from builder.sources.local import read_view
 
 if TYPE_CHECKING:
-    from builder.cache.types import Readable
     from builder.files.tree import Node, Tree
     from builder.files.types import ChecksumOptions
+    from builder.ops.refs import Ref
 
 MAX_FILES = 10_000
 MAX_BYTES = 64 << 20
@@ -24,19 +24,19 @@ _DIGEST_BYTES = 8
 
 
 class Listing:
-    """``CacheMapDep.manifest`` of some paths of an input. A folder has a line of its own, for its mode and owner."""
+    """``CacheMapDep.listing`` of some paths of an input. A folder has a line of its own, for its mode and owner."""
 
     def __init__(self, selections: Sequence[tuple[str, ChecksumOptions]]) -> None:
         self._selections = selections
 
-    def __call__(self, result: Result, context: OpContext) -> Manifest:
+    def __call__(self, result: Ref, context: OpContext) -> FileListing:
         if context.planning and not is_context(result):
             raise UnknownContentError("files of a step's result are not looked at in a plan")
         found: dict[str, str] = {}
-        with read_view(cast("Readable", result)) as tree, tree.lock:
+        with read_view(result) as tree, tree.lock:
             lead = "" if is_context(result) else "/"
             complete = all(_add(found, tree, path, options, lead) for path, options in self._selections)
-        return Manifest(tuple(sorted(found.items())), complete)
+        return FileListing(tuple(sorted(found.items())), complete)
 
 
 def _add(found: dict[str, str], tree: Tree, path: str, options: ChecksumOptions, lead: str) -> bool:

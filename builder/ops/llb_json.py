@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from builder.graph.ops import (
     CacheMount,
@@ -29,15 +28,16 @@ from builder.graph.ops import (
 from builder.oci.digest import Digest
 from builder.oci.platform import Platform
 from builder.text import gojson
+from builder.text.gojson import JSON, JSONObject
 
 _NETWORKS = ("default", "host", "none")
 _SECURITY = ("sandbox", "insecure")
 _SHARING = ("shared", "private", "locked")
 _ROOT = {"dest": "/"}
-Value = Mapping[str, Any]
+Value = Mapping[str, JSON]
 
 
-def to_json(value: object) -> bytes | None:
+def to_json(value: JSON) -> bytes | None:
     """As Go's encoding/json writes it. None for text that is not UTF-8: Go writes all such bytes alike."""
     try:
         return gojson.text(value).encode()
@@ -77,7 +77,7 @@ def manifest_key(digest: Digest, platform: Platform) -> Digest:
     return _plain_digest({"Digest": digest, **_platform(platform)})
 
 
-def _platform(p: Platform) -> dict[str, Any]:
+def _platform(p: Platform) -> JSONObject:
     more = _filled(Variant=p.variant, OSVersion=p.os_version, OSFeatures=list(p.os_features))
     return {"OS": p.os, "Arch": p.architecture, **more}
 
@@ -137,7 +137,7 @@ def file_digest(actions: Sequence[FileAction], bases: Sequence[int]) -> Digest |
             return None
         written.append(base64.b64encode(data).decode())
     indexes = [[a.input, a.secondary if isinstance(a, CopyAction) else -1, a.output] for a in actions]
-    value: dict[str, Any] = {"Type": "buildkit.file.v0", "Actions": written}
+    value: JSONObject = {"Type": "buildkit.file.v0", "Actions": written}
     if not _usual(indexes):
         value["indexes"] = indexes
     return digest_of(value)
@@ -221,6 +221,6 @@ def diff_digest(op: Diff) -> Digest:
     return _plain_digest({"Type": "buildkit.diff.v0", "Diff": {"lower": _filled(input=op.lower), "upper": _filled(input=op.upper)}})
 
 
-def _filled(**fields: Any) -> dict[str, Any]:
+def _filled(**fields: JSON) -> JSONObject:
     """omitempty: what is zero, empty or nil is left out; an empty object isn't."""
     return {name: value for name, value in fields.items() if value not in (None, 0, "", [])}

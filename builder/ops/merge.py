@@ -9,10 +9,11 @@ from builder.errors import StepError
 from builder.graph.ops import Merge
 from builder.ops.llb_json import merge_digest
 from builder.ops.refs import owned, release_all
-from builder.solver.types import CacheMap, CacheMapDep, OpContext, Result
+from builder.solver.types import CacheMap, CacheMapDep, OpContext
 
 if TYPE_CHECKING:
     from builder.graph.vertex import Vertex
+    from builder.ops.refs import Ref
     from builder.session import Session
     from builder.worker import Worker
 
@@ -28,11 +29,12 @@ class MergeOp:
         self._name = vertex.meta.name
         self._worker = worker
 
-    def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap, bool]:
+    def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap[Ref], bool]:
         """Nothing but the inputs, in their order."""
-        return CacheMap(merge_digest(self._count), (CacheMapDep(),) * self._count), True
+        by_definition: CacheMapDep[Ref] = CacheMapDep()
+        return CacheMap(merge_digest(self._count), (by_definition,) * self._count), True
 
-    def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
+    def exec(self, context: OpContext, inputs: Sequence[Ref]) -> Sequence[Ref]:
         """Lazy: the files are laid together when somebody mounts the result."""
         cache = self._worker.cache
         refs = [owned(i) for i in inputs]

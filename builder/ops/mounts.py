@@ -31,9 +31,8 @@ from runtime.linux.safepath import open_in_root
 
 if TYPE_CHECKING:
     from builder.cache.refs import ImmutableRef, MutableRef
-    from builder.cache.types import Readable
+    from builder.ops.refs import Ref
     from builder.session import Session
-    from builder.solver.types import Result
     from builder.worker import Worker
 
 
@@ -41,7 +40,7 @@ class PreparedMounts:
     """Holds the mounts of one step. Leaving the context unmounts and releases all that was not committed."""
 
     def __init__(
-        self, op: Exec, worker: Worker, session: Session, inputs: Sequence[Result]
+        self, op: Exec, worker: Worker, session: Session, inputs: Sequence[Ref]
     ) -> None:
         self._op = op
         self._worker = worker
@@ -102,7 +101,7 @@ class PreparedMounts:
             out.append(f"{secret.name}={(value or b'').decode('utf-8', 'surrogateescape')}")
         return out
 
-    def commit(self) -> list[Result]:
+    def commit(self) -> list[Ref]:
         """The outputs in order, the caller's. Nothing is mounted afterwards."""
         from builder.cache.refs import MutableRef
 
@@ -116,7 +115,7 @@ class PreparedMounts:
             for result in results:
                 result.release()
             raise
-        return cast("list[Result]", results)
+        return [*results]
 
     # -------------------------------------------------------------------------------------------- one mount
     def _prepare(self, mount: Mount) -> None:
@@ -143,7 +142,7 @@ class PreparedMounts:
         if not writable:
             if mount.output != NO_INPUT:
                 self._outputs[mount.output] = self._held(self._input(mount))
-            return self._files.enter_context(cast("Readable", self._input(mount)).mount())
+            return self._files.enter_context(self._input(mount).mount())
         parent = None if mount.input == NO_INPUT else self._held(self._input(mount))
         command = " ".join(self._op.args)
         mutable = self._worker.cache.new(parent, description=f"mount {mount.dest} from exec {command}")
@@ -178,12 +177,12 @@ class PreparedMounts:
             os.close(fd)
         return target, is_file
 
-    def _input(self, mount: Mount) -> Result:
+    def _input(self, mount: Mount) -> Ref:
         if not 0 <= mount.input < len(self._inputs):
             raise StepError(f"missing input {mount.input}")
         return self._inputs[mount.input]
 
-    def _held(self, result: Result) -> ImmutableRef:
+    def _held(self, result: Ref) -> ImmutableRef:
         ref = owned(result)
         self._refs.callback(ref.release)
         return ref

@@ -1,24 +1,25 @@
-"""Results as the refs they are in a build."""
+"""Results as the refs they are in a build: ``Ref``, which is a record of the cache, or a context that is read in place."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from builder.solver.types import UnknownContentError
 from builder.sources.local import LocalRef
 
 if TYPE_CHECKING:
     from builder.cache.refs import ImmutableRef
-    from builder.cache.types import Readable
     from builder.files.types import ChecksumOptions
     from builder.oci.digest import Digest
-    from builder.solver.types import OpContext, Result
+    from builder.solver.types import OpContext
+
+    Ref = ImmutableRef | LocalRef
 
 
-def owned(result: Result) -> ImmutableRef:
+def owned(result: Ref) -> ImmutableRef:
     """A ref of the cache manager with the result's files, the caller's to release; of a context read in place a private copy."""
-    return result.materialize().clone() if isinstance(result, LocalRef) else cast("ImmutableRef", result.clone())
+    return result.materialize().clone() if isinstance(result, LocalRef) else result.clone()
 
 
 def release_all(refs: Iterable[ImmutableRef | None]) -> None:
@@ -27,15 +28,15 @@ def release_all(refs: Iterable[ImmutableRef | None]) -> None:
             ref.release()
 
 
-def is_context(result: Result) -> bool:
+def is_context(result: Ref) -> bool:
     """Are its files read in place?"""
     return isinstance(result, LocalRef)
 
 
-def checksum(ref: Readable, path: str, options: ChecksumOptions, context: OpContext) -> Digest:
+def checksum(ref: Ref, path: str, options: ChecksumOptions, context: OpContext) -> Digest:
     """``Readable.checksum``; UnknownContentError where a plan would have to mount what nobody has hashed yet."""
     if context.planning and not isinstance(ref, LocalRef):
-        known = cast("ImmutableRef", ref).known_checksum(path, options)
+        known = ref.known_checksum(path, options)
         if known is None:
             raise UnknownContentError(f"content of {path} was never looked at")
         return known

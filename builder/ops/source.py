@@ -14,13 +14,14 @@ from builder.oci.platform import host
 from builder.ops.ahead import before_work
 from builder.ops.llb_json import manifest_key, source_digest
 from builder.progress.events import Log, Status
-from builder.solver.types import CacheMap, Op, OpContext, Result
+from builder.solver.types import CacheMap, Op, OpContext
 from builder.text.redact import redact_url
 
 if TYPE_CHECKING:
     from builder.cache.types import UnlazyProgress
     from builder.graph.vertex import Vertex
     from builder.oci.descriptor import Descriptor
+    from builder.ops.refs import Ref
     from builder.session import Session
     from builder.sources.git import GitFetcher, GitTarget
     from builder.sources.http import HTTPFetcher
@@ -34,14 +35,14 @@ class SourceOp:
     def __init__(self, vertex: Vertex, worker: Worker, session: Session) -> None:
         self._op = _behaviour(vertex, worker, session)
 
-    def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap, bool]:
+    def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap[Ref], bool]:
         return self._op.cache_map(context, index)
 
-    def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
+    def exec(self, context: OpContext, inputs: Sequence[Ref]) -> Sequence[Ref]:
         return self._op.exec(context, inputs)
 
 
-def _behaviour(vertex: Vertex, worker: Worker, session: Session) -> Op:
+def _behaviour(vertex: Vertex, worker: Worker, session: Session) -> Op[Ref]:
     match vertex.op:
         case ImageSource() | OCILayoutSource():
             return ImageOp(vertex, worker, session)
@@ -68,7 +69,7 @@ class ImageOp:
         self._image: ResolvedImage | None = None
         self._lock = threading.Lock()
 
-    def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap, bool]:
+    def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap[Ref], bool]:
         from builder.sources.image import config_key
 
         image = self._resolve(context)
@@ -79,7 +80,7 @@ class ImageOp:
             return CacheMap(source_digest(manifest_key(image.target.digest, p)), parts=parts), chain is None or index > 0
         return CacheMap(source_digest(chain), parts=parts), True
 
-    def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
+    def exec(self, context: OpContext, inputs: Sequence[Ref]) -> Sequence[Ref]:
         """The layers, lazy; an image without any is an empty root."""
         from builder.sources.image import layer_chain
 
@@ -124,14 +125,14 @@ class HTTPOp:
         self._fetcher: HTTPFetcher | None = None
         self._lock = threading.Lock()
 
-    def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap, bool]:
+    def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap[Ref], bool]:
         with self._lock, _Download(context, redact_url(self._source.url)) as download:
             fetcher = self._fetch(context, download)
             found = fetcher.resolve()
             parts = (("url", redact_url(self._source.url)), ("file", found.filename), ("digest", found.digest))
             return CacheMap(fetcher.key(), parts=(*parts, ("last-modified", found.last_modified))), True
 
-    def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
+    def exec(self, context: OpContext, inputs: Sequence[Ref]) -> Sequence[Ref]:
         before_work(context.vertex, self._session)
         with self._lock, _Download(context, redact_url(self._source.url)) as download:
             return [self._fetch(context, download).snapshot()]
@@ -157,14 +158,14 @@ class GitOp:
         self._target: GitTarget | None = None
         self._lock = threading.Lock()
 
-    def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap, bool]:
+    def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap[Ref], bool]:
         with self._lock:
             fetcher = self._fetcher(context)
             target = self._target = fetcher.resolve()
         parts = (("git", redact_url(self._source.remote)), ("ref", target.ref), ("commit", target.commit or target.object))
         return CacheMap(fetcher.key(), parts=parts), True
 
-    def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
+    def exec(self, context: OpContext, inputs: Sequence[Ref]) -> Sequence[Ref]:
         before_work(context.vertex, self._session)
         with self._lock:
             return [self._fetcher(context).snapshot()]

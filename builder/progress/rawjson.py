@@ -9,10 +9,11 @@ import base64
 import json
 import threading
 import time
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from builder.progress.events import Event, Log, Status, VertexCompleted, VertexKnown, VertexStarted, Warned
 from builder.progress.trace import Trace
+from builder.text.gojson import JSONObject
 from builder.text.redact import redact_text
 from builder.text.times import format_rfc3339
 
@@ -38,7 +39,7 @@ class RawJSONDisplay:
     def _time(self, at: float) -> str:
         return format_rfc3339(int((at + self._offset) * 1e9))
 
-    def _encode(self, event: Event) -> dict[str, Any]:
+    def _encode(self, event: Event) -> JSONObject:
         if isinstance(event, Warned):
             return {"warnings": [_warning(event)]}
         if isinstance(event, Log):
@@ -47,8 +48,8 @@ class RawJSONDisplay:
             return {"statuses": [self._status(event)]}
         return {"vertexes": [self._vertex(event)]}
 
-    def _vertex(self, event: VertexKnown | VertexStarted | VertexCompleted) -> dict[str, Any]:
-        vertex: dict[str, Any] = {"digest": event.digest}
+    def _vertex(self, event: VertexKnown | VertexStarted | VertexCompleted) -> JSONObject:
+        vertex: JSONObject = {"digest": event.digest}
         if inputs := self.trace.inputs.get(event.digest):
             vertex["inputs"] = list(inputs)
         if event.name:
@@ -65,10 +66,10 @@ class RawJSONDisplay:
                 vertex["error"] = event.error
         return vertex
 
-    def _status(self, event: Status) -> dict[str, Any]:
+    def _status(self, event: Status) -> JSONObject:
         view = self.trace.vertexes.get(event.digest)
         started = view.statuses[event.id].started if view else event.time
-        status: dict[str, Any] = {"id": event.id, "vertex": event.digest}
+        status: JSONObject = {"id": event.id, "vertex": event.digest}
         if event.total:
             status["total"] = event.total
         status |= {"current": event.current, "timestamp": self._time(event.time), "started": self._time(started)}
@@ -76,13 +77,13 @@ class RawJSONDisplay:
             status["completed"] = self._time(event.time)
         return status
 
-    def _log(self, event: Log) -> dict[str, Any]:
+    def _log(self, event: Log) -> JSONObject:
         data = base64.b64encode(event.data).decode("ascii")
         return {"vertex": event.digest, "stream": event.stream, "data": data, "timestamp": self._time(event.time)}
 
 
-def _warning(event: Warned) -> dict[str, Any]:
-    warning: dict[str, Any] = {"vertex": event.digest} if event.digest is not None else {}
+def _warning(event: Warned) -> JSONObject:
+    warning: JSONObject = {"vertex": event.digest} if event.digest is not None else {}
     warning |= {"level": 1, "short": _base64(event.short)}
     if event.detail:
         warning["detail"] = [_base64(event.detail)]

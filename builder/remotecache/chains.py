@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from builder.oci.digest import Digest, digest_parts
-from builder.remotecache.config import NO_PARENT, CacheConfig, CacheInput, CacheLayer, CacheRecord, CacheResult
+from builder.remotecache.config import NO_PARENT, CacheConfig, CacheInput, CacheLayer, CacheResult, ConfigRecord
 from builder.remotecache.types import RemoteLayer
 from builder.solver.exporter import ExportedRecord, ExportedResult
 from builder.values import dataclass
@@ -31,10 +31,10 @@ def marshal(records: Sequence[ExportedRecord], layers: Layers) -> Chains:
     results = [_results(r.results, layers, table) for r in records]
     names = _Names()
     place_of: dict[int, int] = {}
-    unsorted: list[CacheRecord] = []
+    unsorted: list[ConfigRecord] = []
     for i in _useful(records, results):
         inputs = tuple(tuple({CacheInput(place_of[at], s): None for at, s in x}) for x in records[i].inputs)
-        record = CacheRecord(records[i].digest, inputs, results[i])
+        record = ConfigRecord(records[i].digest, inputs, results[i])
         at = place_of[i] = names.place(record)
         if at == len(unsorted):
             unsorted.append(record)
@@ -50,7 +50,7 @@ class _Names:
         self.all: list[Digest] = []
         self._places: dict[Digest, int] = {}
 
-    def place(self, record: CacheRecord) -> int:
+    def place(self, record: ConfigRecord) -> int:
         parts = [record.digest]
         for alternatives in record.inputs:
             parts += ["input", *sorted(f"{self.all[x.record]} {x.selector}" for x in alternatives)]
@@ -85,10 +85,10 @@ class _LayerTable:
 
 def _results(exported: Sequence[ExportedResult], layers: Layers, table: _LayerTable) -> tuple[CacheResult, ...]:
     """The newest one that has layers."""
-    for result in sorted(exported, key=lambda x: (-x.created, x.id)):
+    for result in sorted(exported, key=lambda x: (-x.created_ns, x.id)):
         chain = layers.get(result.id)
         if chain:
-            return (CacheResult(table.add(chain), int(result.created * 1e9)),)
+            return (CacheResult(table.add(chain), result.created_ns),)
     return ()
 
 
@@ -101,18 +101,18 @@ def _useful(records: Sequence[ExportedRecord], results: Sequence[Sequence[CacheR
     return sorted(needed)
 
 
-def _sorted(layers: Sequence[CacheLayer], records: Sequence[CacheRecord], names: Sequence[Digest]) -> CacheConfig:
+def _sorted(layers: Sequence[CacheLayer], records: Sequence[ConfigRecord], names: Sequence[Digest]) -> CacheConfig:
     layer_order = sorted(range(len(layers)), key=lambda i: (layers[i].blob, _chain_name(layers, i)))
     layer_place = {old: new for new, old in enumerate(layer_order)} | {NO_PARENT: NO_PARENT}
     record_order = sorted(range(len(records)), key=lambda i: (records[i].digest, len(records[i].inputs), names[i]))
     record_place = {old: new for new, old in enumerate(record_order)}
 
-    def moved(r: CacheRecord) -> CacheRecord:
+    def moved(r: ConfigRecord) -> ConfigRecord:
         inputs = (
             tuple(sorted((CacheInput(record_place[x.record], x.selector) for x in a), key=lambda x: (x.record, x.selector)))
             for a in r.inputs
         )
-        return CacheRecord(r.digest, tuple(inputs), tuple(CacheResult(layer_place[x.layer], x.created_ns) for x in r.results))
+        return ConfigRecord(r.digest, tuple(inputs), tuple(CacheResult(layer_place[x.layer], x.created_ns) for x in r.results))
 
     return CacheConfig(
         tuple(CacheLayer(layers[i].blob, layer_place[layers[i].parent]) for i in layer_order),

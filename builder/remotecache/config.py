@@ -7,12 +7,12 @@ in is a stranger's: numbers that point nowhere or in circles are an IntegrityErr
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from builder.errors import IntegrityError
 from builder.oci.digest import Digest
 from builder.oci.fields import Fields, MalformedError, read, read_value
 from builder.text import gojson
+from builder.text.gojson import JSONObject
 from builder.text.times import format_rfc3339, parse_rfc3339
 from builder.values import dataclass
 
@@ -55,7 +55,7 @@ class CacheInput:
 
 
 @dataclass(frozen=True, slots=True)
-class CacheRecord:
+class ConfigRecord:
     """``inputs``: for each input of the op its alternatives."""
 
     digest: str
@@ -67,11 +67,11 @@ class CacheRecord:
 @dataclass(frozen=True, slots=True)
 class CacheConfig:
     layers: tuple[CacheLayer, ...] = ()
-    records: tuple[CacheRecord, ...] = ()
+    records: tuple[ConfigRecord, ...] = ()
 
     def to_json(self) -> bytes:
         """As Go writes it: compact, empty fields left out (parent 0 is one of them)."""
-        doc: dict[str, Any] = {}
+        doc: JSONObject = {}
         if self.layers:
             doc["layers"] = [{"blob": x.blob, **({"parent": x.parent} if x.parent else {})} for x in self.layers]
         if self.records:
@@ -146,10 +146,10 @@ def _place(at: int, count: int, what: str) -> None:
         raise IntegrityError(f"cache config: {what}: there is no number {at}")
 
 
-def _records_value(records: Sequence[CacheRecord]) -> list[dict[str, Any]]:
+def _records_value(records: Sequence[ConfigRecord]) -> list[JSONObject]:
     out = []
     for r in records:
-        value: dict[str, Any] = {}
+        value: JSONObject = {}
         if r.results:
             value["layers"] = [{"layer": x.layer, "createdAt": _time(x.created_ns)} for x in r.results]
         if r.chains:
@@ -161,20 +161,20 @@ def _records_value(records: Sequence[CacheRecord]) -> list[dict[str, Any]]:
     return out
 
 
-def _input_value(x: CacheInput) -> dict[str, Any]:
+def _input_value(x: CacheInput) -> JSONObject:
     return {**({"selector": x.selector} if x.selector else {}), "link": x.record}
 
 
-def _records(doc: Fields) -> tuple[CacheRecord, ...]:
+def _records(doc: Fields) -> tuple[ConfigRecord, ...]:
     return tuple(map(_record, doc.objects("records")))
 
 
-def _record(doc: Fields) -> CacheRecord:
+def _record(doc: Fields) -> ConfigRecord:
     alternatives = doc.object_lists("inputs")
     inputs = tuple(tuple(CacheInput(x.integer("link"), x.text("selector")) for x in links) for links in alternatives)
     results = tuple(CacheResult(x.integer("layer"), _ns(x)) for x in doc.objects("layers"))
     chains = tuple(ChainedResult(x.integers("layers"), _ns(x)) for x in doc.objects("chains"))
-    return CacheRecord(doc.text("digest"), inputs, results, chains)
+    return ConfigRecord(doc.text("digest"), inputs, results, chains)
 
 
 def _digest(layer: Fields) -> Digest:

@@ -92,8 +92,8 @@ def inline_cache(
 
 
 def _on_image(
-    record: v0.CacheRecord, config: v0.CacheConfig, image: Sequence[Digest], places: dict[Digest, int]
-) -> v0.CacheRecord:
+    record: v0.ConfigRecord, config: v0.CacheConfig, image: Sequence[Digest], places: dict[Digest, int]
+) -> v0.ConfigRecord:
     """Results by the image's layers: the topmost where they are its lowest ones in order, else one by one."""
     results: list[v0.CacheResult] = []
     chains: list[v0.ChainedResult] = []
@@ -142,7 +142,7 @@ class _Layers:
         try:
             layers = ref.remote(self._compression, create=result.make)
             return tuple(
-                RemoteLayer(layer, int(at.created_at * 1e9)) for layer, at in zip(layers, ref.layers(), strict=True)
+                RemoteLayer(layer, at.created_at_ns) for layer, at in zip(layers, ref.layers(), strict=True)
             )
         except NoBlobsError:
             return None

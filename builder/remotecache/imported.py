@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, cast
 from builder.errors import StoreError
 from builder.oci.digest import Digest, digest_parts
 from builder.remotecache.config import NO_PARENT, CacheConfig, order
-from builder.remotecache.types import RemoteLayer, seconds
-from builder.solver.cachekey import ROOTED, CacheKey, CacheRecord, Link, StoredResult, record_digest
+from builder.remotecache.types import RemoteLayer
+from builder.solver.cachekey import ROOTED, CacheKey, FoundRecord, Link, StoredResult, record_digest
 from builder.solver.keycache import KeyCache
 from builder.solver.keystore import MemoryKeyStore
 from builder.values import replace
@@ -89,7 +89,7 @@ class ImportedResults:
 class ImportedKeyCache(KeyCache):
     """Who loads a result gets those of the steps below it too, as far as they are its own lower layers: they cost nothing."""
 
-    def parents(self, record: CacheRecord, result: Result) -> Iterator[tuple[CacheKey, Result, float]]:
+    def parents(self, record: FoundRecord, result: Result) -> Iterator[tuple[CacheKey, Result, int]]:
         assert isinstance(self.results, ImportedResults)
         top = self.results.layers(record.id) or ()
         seen = {record.key}
@@ -107,7 +107,7 @@ class ImportedKeyCache(KeyCache):
                     if layers and [x.digest for x in layers] == [x.digest for x in top[: len(layers)]]:
                         part = self.results.lowest(cast("ImmutableRef", result), len(layers)) or self.results.load(stored.id)
                         if part is not None:
-                            yield below, part, stored.created
+                            yield below, part, stored.created_ns
 
 
 def load_layers(cache: CacheManager, layers: Sequence[RemoteLayer]) -> ImmutableRef | None:
@@ -115,10 +115,9 @@ def load_layers(cache: CacheManager, layers: Sequence[RemoteLayer]) -> Immutable
     current: ImmutableRef | None = None
     for remote in layers:
         parent = current
-        created = None if remote.created_ns is None else seconds(remote.created_ns)
         description = remote.description or f"imported {remote.digest}"
         try:
-            current = cache.get_by_blob(remote.layer, parent, description=description, created_at=created)
+            current = cache.get_by_blob(remote.layer, parent, description=description, created_at_ns=remote.created_ns)
         finally:
             if parent is not None:
                 parent.release()
@@ -144,7 +143,7 @@ def key_cache(
             links += [(names[x.record], Link(index, ROOTED, record.digest, x.selector), target) for x in alternatives]
         found = [(results.id([x.layer], chain=False), x.created_ns) for x in record.results]
         found += [(results.id(x.layers, chain=True), x.created_ns) for x in record.chains]
-        stored += [(target, StoredResult(id, seconds(ns or 0))) for id, ns in found if id is not None]
+        stored += [(target, StoredResult(id, ns or 0)) for id, ns in found if id is not None]
     keys.write(stored, links)
     return ImportedKeyCache(keys, results, priority=priority)
 

@@ -208,8 +208,10 @@ def _read_index(folder: str) -> dict[str, Any]:
         entries = index.get("manifests") or () if isinstance(index, dict) else [None]
         if not all(isinstance(m, dict) and isinstance(m.get("annotations") or {}, dict) for m in entries):
             raise TypeError("not an index")
-    except (ValueError, TypeError, RecursionError) as e:
+    except (ValueError, TypeError) as e:
         raise IntegrityError(f"{folder}/index.json is not one of an OCI layout: {e}") from e
+    except RecursionError:
+        raise IntegrityError(f"{folder}/index.json is not one of an OCI layout: it is nested too deeply") from None
     return index
 
 

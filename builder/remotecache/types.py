@@ -64,15 +64,3 @@ class RemoteLayer:
     @property
     def digest(self) -> Digest:
         return self.layer.descriptor.digest
-
-
-def seconds(ns: int) -> float:
-    """As a float whose nanoseconds are ``ns`` again, if there is one: times of layers go into images, and must not change on a
-    way through a cache."""
-    import math
-
-    near = ns / 1_000_000_000
-    for value in (near, math.nextafter(near, math.inf), math.nextafter(near, -math.inf)):
-        if int(value * 1e9) == ns:
-            return value
-    return near

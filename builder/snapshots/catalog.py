@@ -9,9 +9,9 @@ bear another name are not the snapshot's, however they came there.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final, Literal
 
 from builder.errors import StoreError
 from builder.files import trees
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from builder.state.database import Database
     from builder.state.layout import Layout
 
-ACTIVE, COMMITTED = "active", "committed"
+SnapshotKind = Literal["active", "committed"]
+ACTIVE: Final = "active"
+COMMITTED: Final = "committed"
 _MARK = "id"
 _ALPHABET = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 
@@ -39,7 +41,7 @@ class Row:
     ``explicit``: no opaque folders (see ``overlay``). ``usage`` is None until somebody asked."""
 
     key: str
-    kind: str
+    kind: SnapshotKind
     parent: str | None = None
     layers: tuple[str, ...] | None = None
     explicit: bool = True
@@ -89,17 +91,28 @@ class Catalog:
         return iter([key for key, driver, *_ in self._database.select(SNAPSHOTS) if driver == self._driver])
 
     def mark_committed(self, key: str, *, explicit: bool) -> None:
-        self._change(key, kind=COMMITTED, explicit=explicit)
+        self._change(key, lambda row: replace(row, kind=COMMITTED, explicit=explicit))
 
     def mark_explicit(self, key: str) -> None:
-        self._change(key, explicit=True)
+        self._change(key, lambda row: replace(row, explicit=True))
+
+    def usage(self, key: str, folder: str) -> Applied:
+        """What the snapshot's own files, in ``folder``, take on disk. It is measured once, when nobody writes there any more."""
+        row = self.get(key)
+        if row.usage is not None:
+            return row.usage
+        with store_errors(f"can't read snapshot {key}"):
+            usage = disk_usage(folder)
+        if row.kind == COMMITTED:
+            self.store_usage(key, usage)
+        return usage
 
     def store_usage(self, key: str, usage: Applied) -> None:
-        self._change(key, usage=usage)
+        self._change(key, lambda row: replace(row, usage=usage))
 
-    def _change(self, key: str, **changes: Any) -> None:
+    def _change(self, key: str, changed: Callable[[Row], Row]) -> None:
         with self._database.transaction() as c:
-            self._put(c, replace(self.get(key), **changes))
+            self._put(c, changed(self.get(key)))
 
     def _put(self, c: sqlite3.Connection, row: Row) -> None:
         layers = None if row.layers is None else " ".join(row.layers)

@@ -109,14 +109,7 @@ class NativeSnapshotter:
         write_difference(self._fs(key), lower, write, clamp_mtime=clamp_mtime)
 
     def usage(self, key: str) -> Applied:
-        row = self._catalog.get(key)
-        if row.usage is not None:
-            return row.usage
-        with store_errors(f"can't read snapshot {key}"):
-            usage = disk_usage(self._fs(key))
-        if row.kind == COMMITTED:
-            self._catalog.store_usage(key, usage)
-        return usage
+        return self._catalog.usage(key, self._fs(key))
 
     def remove(self, key: str) -> None:
         self._catalog.remove(key)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from builder.errors import StoreError
 from builder.files.xattrs import read_xattr
-from builder.snapshots.catalog import ACTIVE, COMMITTED, Catalog, Row, delete_tree, disk_usage
+from builder.snapshots.catalog import ACTIVE, COMMITTED, Catalog, Row, delete_tree
 from builder.snapshots.mounts import MountTable, sweep
 from builder.snapshots.types import Applied
 from builder.state.disk import store_error, store_errors
@@ -199,14 +199,7 @@ class OverlaySnapshotter:
             yield folder
 
     def usage(self, key: str) -> Applied:
-        row = self._catalog.get(key)
-        if row.usage is not None:
-            return row.usage
-        with store_errors(f"can't read snapshot {key}"):
-            usage = disk_usage(self._fs(key))
-        if row.kind == COMMITTED:
-            self._catalog.store_usage(key, usage)
-        return usage
+        return self._catalog.usage(key, self._fs(key))
 
     def remove(self, key: str) -> None:
         self._chains.pop(key, None)

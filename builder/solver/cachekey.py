@@ -37,10 +37,10 @@ class Link(NamedTuple):
 
 
 class StoredResult(NamedTuple):
-    """A result kept under a key. ``created`` is in seconds since the epoch."""
+    """A result kept under a key. ``created_ns`` counts from the epoch."""
 
     id: str
-    created: float
+    created_ns: int
 
 
 def root_key(digest: str, output: int) -> str:
@@ -125,15 +125,15 @@ def with_selector(keys: Sequence[ExportableKey], selector: str) -> list[KeyWithS
 
 
 @dataclass(frozen=True, slots=True)
-class CacheRecord:
+class FoundRecord:
     """A result that was found under ``key`` in ``source``."""
 
     id: str
-    created: float
+    created_ns: int
     key: CacheKey
     source: KeyCache
 
 
-def best_record(records: Sequence[CacheRecord]) -> CacheRecord:
+def best_record(records: Sequence[FoundRecord]) -> FoundRecord:
     """The first of those of the first source (the own store: nothing to fetch), the newest, with the id as the last word."""
-    return min(records, key=lambda r: (r.source.priority, -r.created, r.id))
+    return min(records, key=lambda r: (r.source.priority, -r.created_ns, r.id))

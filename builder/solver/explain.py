@@ -21,7 +21,7 @@ Reason = Literal["first", "different", "gone", "failed", "ignored"]
 
 _ENV = "env "
 _SPOKEN = frozenset({"command", "source", "destination"})
-"""Parts that the instruction itself shows: another instruction says it all."""
+"""Parts that the instruction itself shows. If the instructions differ, these need not be told as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +58,10 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """An earlier execution. ``created`` in seconds since the epoch; ``here``: by a build of the same Dockerfile and context."""
+    """An earlier execution. ``created_ns`` counts from the epoch; ``here``: by a build of the same Dockerfile and context."""
 
     step: StepRecord
-    created: float
+    created_ns: int
     failed: bool = False
     here: bool = True
 
@@ -88,13 +88,13 @@ class Miss:
     """Why a step ran, or would run. ``reason``: "first" (nothing like it was ever built), "different" (see ``differences``),
     "gone" (the same was built; its result is not there any more), "failed" (so it did the last time), "ignored" (--no-cache).
 
-    ``since``: when the record was made that it was compared with, None for none.
+    ``since_ns``: when the record was made that it was compared with, None for none.
     """
 
     step: StepRecord
     reason: Reason
     differences: tuple[Difference, ...] = ()
-    since: float | None = None
+    since_ns: int | None = None
     failed: bool = False
     """It did not come to an end this time."""
 
@@ -137,7 +137,7 @@ def _compare_inputs(old: InputRecord, new: InputRecord) -> list[Difference]:
 
 
 def _compare_files(old: InputRecord, new: InputRecord) -> list[Difference]:
-    """Of lists that were cut only names that both have say anything."""
+    """The files that differ. If a list was cut, a name that one side lacks says nothing: it may have stood behind the cut."""
     if not old.files or not new.files:
         return []
     complete = old.complete and new.complete
@@ -181,7 +181,7 @@ def explain(step: StepRecord, past: Sequence[Past], *, ignored: bool = False, fa
         return Miss(step, "first", failed=failed)
     found = differences(old.step, step)
     reason: Reason = "different" if found else "failed" if old.failed else "gone"
-    return Miss(step, reason, found, old.created, failed)
+    return Miss(step, reason, found, old.created_ns, failed)
 
 
 class Explanations(Protocol):

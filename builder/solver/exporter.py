@@ -13,7 +13,7 @@ from builder.solver.cachekey import best_record, record_digest, root_key
 from builder.values import dataclass, field
 
 if TYPE_CHECKING:
-    from builder.solver.cachekey import CacheKey, CacheRecord, ExportableKey
+    from builder.solver.cachekey import CacheKey, ExportableKey, FoundRecord
     from builder.solver.edge import ActiveEdge
     from builder.solver.keycache import KeyCache
 
@@ -34,12 +34,12 @@ class Exporter:
     ``secondary`` keys are ways to it, too."""
 
     key: CacheKey
-    records: tuple[CacheRecord, ...] = ()
-    record: CacheRecord | None = None
+    records: tuple[FoundRecord, ...] = ()
+    record: FoundRecord | None = None
     edge: ActiveEdge | None = None
 
     @property
-    def best(self) -> CacheRecord | None:
+    def best(self) -> FoundRecord | None:
         return self.record or (best_record(self.records) if self.records else None)
 
 
@@ -49,7 +49,7 @@ class ExportedResult:
     it has blobs already."""
 
     id: str
-    created: float
+    created_ns: int
     vertex: str
     output: int
     make: bool
@@ -152,7 +152,7 @@ class _Walk:
         record = exporter.best
         if record is not None and self._exports(exporter):
             key = exporter.key
-            results = (ExportedResult(record.id, record.created, key.vertex, key.output, frame.make),)
+            results = (ExportedResult(record.id, record.created_ns, key.vertex, key.output, frame.make),)
         inputs = tuple(tuple(sorted(set(links))) for links in frame.inputs)
         place = self._add(ExportedRecord(root_key(exporter.key.digest, exporter.key.output), inputs, results))
         for cache, id in exporter.key.ids.items():
@@ -168,8 +168,8 @@ class _Walk:
 
 
 class _StoredWays:
-    """Keys as the stores know them, with everything that ever led to them (BuildKit: addBacklinks). ``places``: where a key is in
-    the chain; None for one that can't be there, because nothing leads to some input of it."""
+    """The ways to a key that the stores remember from earlier builds (BuildKit: addBacklinks). ``places``: the place of a key in
+    the chain; None for a key that can't be in it, because no way leads to one of its inputs."""
 
     def __init__(self, add: Callable[[ExportedRecord], int]) -> None:
         self._add = add

@@ -11,6 +11,7 @@ names here (``index_ids``): its inputs were known by several keys, and those lea
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from builder.solver.cachekey import CacheKey, Link, root_key
@@ -89,16 +90,21 @@ class EdgeIndex:
     def _link(self, id: str, key: CacheKey) -> None:
         """Make every alternative of every input of ``key`` lead to the name ``id``."""
         item = self._items.setdefault(id, _Item())
-        for i, alternatives in enumerate(key.deps):
-            for d in alternatives:
-                if not d.key.key.index_ids:
-                    self._ensure_ids(d.key.key)
-                link = Link(i, key.output, key.digest, d.selector)
-                for dep_id in d.key.key.index_ids:
-                    source = self._items.get(dep_id)
-                    if source is not None:  # None: released in the meantime
-                        source.links.setdefault(link, set()).add(id)
-                        item.deps.add(dep_id)
+        for i in range(len(key.deps)):
+            for source_id, source, link in self._sources(key, i):
+                source.links.setdefault(link, set()).add(id)
+                item.deps.add(source_id)
+
+    def _sources(self, key: CacheKey, input: int) -> Iterator[tuple[str, _Item, Link]]:
+        """The names that input number ``input`` of ``key`` is known by, and the link that leads from each to ``key``."""
+        for d in key.deps[input]:
+            if not d.key.key.index_ids:
+                self._ensure_ids(d.key.key)
+            link = Link(input, key.output, key.digest, d.selector)
+            for id in d.key.key.index_ids:
+                item = self._items.get(id)
+                if item is not None:  # None: released in the meantime
+                    yield id, item, link
 
     def _ensure_ids(self, key: CacheKey) -> None:
         """Give the key names, those that its inputs lead to or a fresh one, and the keys below it as well."""
@@ -121,16 +127,10 @@ class EdgeIndex:
         if not key.deps:
             return [root_key(key.digest, key.output)]
         matches: set[str] = set()
-        for i, alternatives in enumerate(key.deps):
+        for i in range(len(key.deps)):
             found: set[str] = set()
-            for d in alternatives:
-                if not d.key.key.index_ids:
-                    self._ensure_ids(d.key.key)
-                link = Link(i, key.output, key.digest, d.selector)
-                for dep_id in d.key.key.index_ids:
-                    source = self._items.get(dep_id)
-                    if source is not None:
-                        found |= source.links.get(link, set())
+            for _, source, link in self._sources(key, i):
+                found |= source.links.get(link, set())
             matches = found if i == 0 else matches & found
             if not matches:
                 return []

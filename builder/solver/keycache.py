@@ -10,18 +10,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from typing import cast
 
-from builder.solver.cachekey import CONTENT_OUTPUT, CacheKey, CacheRecord, KeyWithSelector, Link, StoredResult, new_id, root_key
+from builder.solver.cachekey import CONTENT_OUTPUT, CacheKey, FoundRecord, KeyWithSelector, Link, StoredResult, new_id, root_key
 from builder.solver.keystore import KeyStore
-from builder.solver.types import Result, ResultStore
+from builder.solver.types import R, Result, ResultStore
 
 
 class KeyCache:
     """One store. Thread-safe: the solver's loop looks up while workers save."""
 
-    def __init__(self, keys: KeyStore, results: ResultStore, *, priority: int = 0) -> None:
+    def __init__(self, keys: KeyStore, results: ResultStore[R], *, priority: int = 0) -> None:
         self.keys = keys
-        self.results = results
+        # Of a cache that belongs to a solver of ``R``, results of that type go in and come out; nothing here looks into them.
+        self.results = cast("ResultStore[Result]", results)
         self.priority = priority
         self._lock = threading.RLock()
 
@@ -62,32 +64,32 @@ class KeyCache:
         id = root_key(digest, output)
         return CacheKey(id, digest, output, ids={self: id}) if self.keys.exists(id) else None
 
-    def records(self, key: CacheKey) -> list[CacheRecord]:
+    def records(self, key: CacheKey) -> list[FoundRecord]:
         """Results under ``key`` that are still there; those that are gone are forgotten."""
         out = []
         for stored in self.keys.results(self.id_of(key)):
             if self.results.exists(stored.id):
-                out.append(CacheRecord(stored.id, stored.created, key, self))
+                out.append(FoundRecord(stored.id, stored.created_ns, key, self))
             else:
                 self.keys.release(stored.id)
         return out
 
-    def save(self, keys: Sequence[CacheKey], result: Result, created: float | None = None) -> list[CacheRecord]:
+    def save(self, keys: Sequence[CacheKey], result: Result, created_ns: int | None = None) -> list[FoundRecord]:
         """Keep the result under each of ``keys``, with the links that lead there. Ephemeral keys leave no trace."""
         lasting = [k for k in keys if not k.ephemeral]
         if not lasting:
             return []
         id = self.results.save(result)
-        stored = StoredResult(id, time.time() if created is None else created)
+        stored = StoredResult(id, time.time_ns() if created_ns is None else created_ns)
         with self._lock:
             links = [link for key in lasting for link in self._missing_links(key)]
             self.keys.write([(self.id_of(key), stored) for key in lasting], links)
-        return [CacheRecord(id, stored.created, key, self) for key in lasting]
+        return [FoundRecord(id, stored.created_ns, key, self) for key in lasting]
 
-    def parents(self, record: CacheRecord, result: Result) -> Iterable[tuple[CacheKey, Result, float]]:
-        """Results of steps below ``record``, as (key, result, created), that are at hand once ``result`` is: its lower layers. They
-        are the caller's to release. An imported cache has such; the own one needs none, they are saved there (BuildKit:
-        LoadWithParents)."""
+    def parents(self, record: FoundRecord, result: Result) -> Iterable[tuple[CacheKey, Result, int]]:
+        """Results of steps below ``record`` that are at hand once ``result`` is, because they are its lower layers: (key, result,
+        created_ns). They are the caller's to release. An imported cache has such. The own cache has none to give, since it has
+        saved them itself (BuildKit: LoadWithParents)."""
         return ()
 
     def id_of(self, key: CacheKey) -> str:
@@ -184,10 +186,10 @@ class CombinedKeyCache:
                     found.ids.update(key.ids)
         return found
 
-    def records(self, key: CacheKey) -> list[CacheRecord]:
+    def records(self, key: CacheKey) -> list[FoundRecord]:
         return [record for cache in self._caches if cache in key.ids for record in cache.records(key)]
 
-    def load(self, record: CacheRecord) -> Result | None:
+    def load(self, record: FoundRecord) -> Result | None:
         """The record's result, or None if it is gone after all."""
         result = record.source.results.load(record.id)
         if result is None:
@@ -195,10 +197,10 @@ class CombinedKeyCache:
             return None
         if record.source is not self.main:
             try:
-                self.main.save([record.key], result, record.created)
-                for key, below, created in record.source.parents(record, result):
+                self.main.save([record.key], result, record.created_ns)
+                for key, below, created_ns in record.source.parents(record, result):
                     try:
-                        self.main.save([key], below, created)
+                        self.main.save([key], below, created_ns)
                     finally:
                         below.release()
             except BaseException:

@@ -133,7 +133,7 @@ class SqliteKeyStore:
         return bool(self._database.rows(_USED, (key, key)))
 
     def results(self, key: str) -> list[StoredResult]:
-        return [StoredResult(id, created) for _, id, created in self._database.find(SOLVER_RESULTS, key=key)]
+        return [StoredResult(id, created_ns) for _, id, created_ns in self._database.find(SOLVER_RESULTS, key=key)]
 
     def targets(self, key: str, link: Link) -> list[str]:
         return [row[-1] for row in self._database.find(SOLVER_LINKS, "target", key=key, **link._asdict())]
@@ -144,7 +144,7 @@ class SqliteKeyStore:
     def write(self, results: Iterable[tuple[str, StoredResult]] = (), links: Iterable[tuple[str, Link, str]] = ()) -> None:
         with self._database.transaction() as c:
             # What is there stays as it was, unless it is damaged.
-            new = [(key, r.id, r.created) for key, r in results if r.id not in [there.id for there in self.results(key)]]
+            new = [(key, r.id, r.created_ns) for key, r in results if r.id not in [there.id for there in self.results(key)]]
             self._database.put(c, SOLVER_RESULTS, new)
             rows = [(key, k.digest, k.input, k.output, k.selector, target) for key, k, target in links]
             self._database.put(c, SOLVER_LINKS, rows)

@@ -17,11 +17,11 @@ from builder.oci.digest import Digest
 from builder.progress.events import ignore
 from builder.solver.keycache import CombinedKeyCache, KeyCache
 from builder.solver.report import Reporter
-from builder.solver.types import CacheMap, CacheMapDep, Manifest, Op, OpContext, Result, UnknownContentError
+from builder.solver.types import CacheMap, CacheMapDep, FileListing, Op, OpContext, Result, UnknownContentError
 from builder.values import dataclass, replace
 
 if TYPE_CHECKING:
-    from builder.solver.cachekey import CacheKey, CacheRecord
+    from builder.solver.cachekey import CacheKey, FoundRecord
     from builder.solver.explain import Explanations, StepRecord
     from builder.solver.vertexstate import VertexState
 
@@ -113,14 +113,14 @@ class Planner:
 
 
 class PlannedOp:
-    """An op that is not executed, unless that is cheap and without effect (a local folder: nothing is made, its content is looked
-    at). Content of a placeholder, or that would take more than a look, is a digest that nothing matches."""
+    """An op that is not executed, unless executing is cheap and without effect: a local folder is only looked at. If the content of
+    a result would take more than a look, or the result is a placeholder, its digest is one that nothing matches."""
 
-    def __init__(self, op: Op, vertex: Vertex, planner: Planner) -> None:
+    def __init__(self, op: Op[Result], vertex: Vertex, planner: Planner) -> None:
         self._op, self._vertex, self._planner = op, vertex, planner
         self._ephemeral = True
 
-    def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap, bool]:
+    def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap[Result], bool]:
         found, last = self._op.cache_map(context, index)
         self._ephemeral = self._ephemeral and found.ephemeral
         return replace(found, deps=tuple(self._only_looking(dep) for dep in found.deps)), last
@@ -128,8 +128,8 @@ class PlannedOp:
     def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
         return self._op.exec(context, inputs) if self._ephemeral else self._planner.would_execute(self._vertex)
 
-    def _only_looking(self, dep: CacheMapDep) -> CacheMapDep:
-        content, manifest = dep.content, dep.manifest
+    def _only_looking(self, dep: CacheMapDep[Result]) -> CacheMapDep[Result]:
+        content, list_files = dep.content, dep.listing
 
         def look(result: Result, context: OpContext) -> Digest:
             assert content is not None
@@ -140,11 +140,11 @@ class PlannedOp:
             except UnknownContentError:
                 return self._planner.unknown_digest(self._vertex)
 
-        def listing(result: Result, context: OpContext) -> Manifest:
-            assert manifest is not None
-            return Manifest() if isinstance(result, Placeholder) else manifest(result, context)
+        def listing(result: Result, context: OpContext) -> FileListing:
+            assert list_files is not None
+            return FileListing() if isinstance(result, Placeholder) else list_files(result, context)
 
-        return replace(dep, content=look if content is not None else None, manifest=listing if manifest is not None else None)
+        return replace(dep, content=look if content is not None else None, listing=listing if list_files is not None else None)
 
 
 class PlannedCaches(CombinedKeyCache):
@@ -153,12 +153,12 @@ class PlannedCaches(CombinedKeyCache):
     def __init__(self, main: KeyCache, imported: Sequence[KeyCache]) -> None:
         super().__init__(_Unsaved(main.keys, main.results, priority=main.priority), imported)
 
-    def load(self, record: CacheRecord) -> Result | None:
+    def load(self, record: FoundRecord) -> Result | None:
         return record.source.results.load(record.id)
 
 
 class _Unsaved(KeyCache):
-    def save(self, keys: Sequence[CacheKey], result: Result, created: float | None = None) -> list[CacheRecord]:
+    def save(self, keys: Sequence[CacheKey], result: Result, created_ns: int | None = None) -> list[FoundRecord]:
         return []
 
 

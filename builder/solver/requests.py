@@ -7,12 +7,15 @@ that the answering side has said something that the asking side has not looked a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from builder.errors import CancelledError
 
 if TYPE_CHECKING:
-    from builder.solver.edge import ActiveEdge, EdgeState, EdgeStatus
+    from builder.solver.edge import ActiveEdge
+    from builder.solver.edgestate import EdgeState, EdgeStatus
+
+T = TypeVar("T")
 
 Known = tuple[int, int, int, int]
 """What of an edge's state the asking side has seen: status, identity of result and cache map, number of keys."""
@@ -49,14 +52,13 @@ class EdgeRequest:
         self.news = False
 
 
-class Work:
-    """A piece of work for ``origin``. ``value`` is what it gave, unless ``error``."""
+class Pending:
+    """A piece of work for ``origin``, whatever it will give."""
 
-    __slots__ = ("cancelled", "completed", "error", "news", "on_cancel", "origin", "value", "was_cancelled")
+    __slots__ = ("cancelled", "completed", "error", "news", "on_cancel", "origin", "was_cancelled")
 
     def __init__(self, origin: ActiveEdge) -> None:
         self.origin = origin
-        self.value: Any = None
         self.error: Exception | None = None
         self.completed = False
         self.cancelled = False
@@ -71,8 +73,21 @@ class Work:
             if self.on_cancel is not None:
                 self.on_cancel()
 
-    def finish(self, value: Any, error: Exception | None) -> None:
-        self.value = value
+
+
+class Work(Pending, Generic[T]):
+    """A piece of work that gives a ``T``."""
+
+    __slots__ = ("_value",)
+
+    @property
+    def value(self) -> T:
+        """What it gave; to be asked for after it was completed without an error."""
+        return self._value
+
+    def finish(self, value: T | None, error: Exception | None) -> None:
+        """``value`` counts if there is no ``error``."""
+        self._value = cast("T", value)
         self.error = error
         self.completed = True
         self.was_cancelled = self.cancelled and isinstance(error, CancelledError)

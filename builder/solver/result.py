@@ -1,14 +1,12 @@
-"""Results with their keys. ``R`` is what the results are: refs in a build, numbers in a test."""
+"""Results with their keys."""
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Generic
 
 from builder.solver.cachekey import ExportableKey
-from builder.solver.types import Result
+from builder.solver.types import R
 from builder.values import dataclass
-
-R = TypeVar("R", bound=Result)
 
 
 @dataclass(frozen=True, slots=True)

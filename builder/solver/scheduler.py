@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from builder.errors import CancelledError
-from builder.solver.edge import ActiveEdge, EdgeState, EdgeStatus
+from builder.solver.edge import ActiveEdge
+from builder.solver.edgestate import EdgeState, EdgeStatus
 from builder.solver.errors import SchedulerError
-from builder.solver.requests import EdgeRequest, Known, Work
+from builder.solver.requests import EdgeRequest, Known, Pending, Work
 from builder.state import trace
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from builder.solver.vertexstate import VertexState
     from builder.solver.workers import Workers
 
+T = TypeVar("T")
+Q = TypeVar("Q", EdgeRequest, EdgeRequest | Pending)
 Input = tuple["VertexState", int]
 _WIDE = 8
 _UNKNOWN: Known = (EdgeStatus.INITIAL, id(None), id(None), 0)
@@ -40,7 +43,7 @@ class Scheduler:
         self._wide: dict[ActiveEdge, None] = {}
         self._inline: deque[Callable[[], None]] = deque()
         self._incoming: dict[ActiveEdge, list[EdgeRequest]] = {}
-        self._outgoing: dict[ActiveEdge, list[EdgeRequest | Work]] = {}
+        self._outgoing: dict[ActiveEdge, list[EdgeRequest | Pending]] = {}
         self.steps = 0
 
     # -------------------------------------------------------------------------------------------- solving
@@ -70,7 +73,7 @@ class Scheduler:
         """One event, the first of these that there is: an edge with news, an outcome of a worker, work for the loop, an edge of
         many inputs. If there is none, wait for a worker.
 
-        Edges come before everything else, so that what one outcome changes is spread through the graph before the next counts:
+        Edges come before everything else: what one outcome changes is told to all edges before the next outcome is looked at. So
         equal edges are found before either is executed (``postpone``)."""
         if self._ready:
             edge = next(iter(self._ready))
@@ -119,8 +122,8 @@ class Scheduler:
         trace.event("solver", "edge", edge=edge, status=status, wanted=wanted, news=len(news), keys=len(edge.state.keys))
 
     @staticmethod
-    def _keep_open(requests: dict[ActiveEdge, list[Any]], edge: ActiveEdge) -> list[Any]:
-        still = [r for r in requests.get(edge, ()) if not r.completed or (r.news and isinstance(r, Work))]
+    def _keep_open(requests: dict[ActiveEdge, list[Q]], edge: ActiveEdge) -> list[Q]:
+        still = [r for r in requests.get(edge, ()) if not r.completed or (r.news and isinstance(r, Pending))]
         if still:
             requests[edge] = still
         else:
@@ -150,33 +153,41 @@ class Scheduler:
         if request.origin is not None:
             self._signal(request.origin)
 
-    def cancel(self, request: EdgeRequest | Work) -> None:
+    def cancel(self, request: EdgeRequest | Pending) -> None:
         """Not wanted any more; it still completes."""
-        if isinstance(request, Work):
+        if isinstance(request, Pending):
             request.cancel()
         elif not request.cancelled:
             request.cancelled = True
             self._signal(request.target)
 
-    def start_work(self, edge: ActiveEdge, start: Callable[[Work], None]) -> Work:
+    def start_work(self, edge: ActiveEdge, start: Callable[[Work[T]], None]) -> Work[T]:
         """A piece of work for the edge; ``start`` puts it on its way (VertexState's op does that)."""
-        work = Work(edge)
+        work: Work[T] = Work(edge)
         self._outgoing.setdefault(edge, []).append(work)
         start(work)
         return work
 
     def postpone(self, edge: ActiveEdge) -> None:
         """Look at the edge again, after everything that follows from this step."""
-        self.start_work(edge, lambda work: self.finish_later(work, lambda: None))
+        def nothing() -> None:
+            pass
 
-    def finish_later(self, work: Work, run: Callable[[], Any]) -> None:
+        def start(work: Work[None]) -> None:
+            self.finish_later(work, nothing)
+
+        self.start_work(edge, start)
+
+    def finish_later(self, work: Work[T], run: Callable[[], T]) -> None:
         """Do ``run`` in the loop, after the edges that are ready, then finish ``work`` with its value or error."""
 
         def step() -> None:
+            value: T | None = None
+            error: Exception | None = None
             try:
-                value, error = run(), None
+                value = run()
             except Exception as e:
-                value, error = None, e
+                error = e
             self.finish(work, value, error)
 
         self.later(step)
@@ -185,7 +196,7 @@ class Scheduler:
         """Do ``step`` in the loop, after the edges that are ready."""
         self._inline.append(step)
 
-    def finish(self, work: Work, value: Any, error: Exception | None) -> None:
+    def finish(self, work: Work[T], value: T | None, error: Exception | None) -> None:
         work.finish(value, error)
         self._signal(work.origin)
 
@@ -196,7 +207,7 @@ class Scheduler:
 
     # -------------------------------------------------------------------------------------------- merging
     def _merge_if_equal(self, edge: ActiveEdge) -> bool:
-        key = edge.current_index_key()
+        key = edge.keys.index_key()
         if key is None:
             return False
         other = self._index.load_or_store(key, edge)

@@ -1,8 +1,9 @@
 """The op of a vertex, shared by the edges of the vertex and by those that were merged into them: each piece of its work is done
 once, and what came of it is remembered (BuildKit: solver/jobs.go, sharedOp).
 
-There are three kinds of work: the cache map (which key?), the slow key (which content?), and executing. Each is a flight
-(``flight``), so that several who ask wait for the same one. Loading a record is none: each edge loads its own.
+There are three kinds of work: the cache map, which says what the key is made of; the slow key, which is the content of an input;
+and the execution. Each is a flight (``flight``): all edges that want the same wait for one. Loading a record is no flight, because
+each edge loads its own.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from typing import TYPE_CHECKING, TypeVar
 from builder.errors import CancelledError, PybuildError
 from builder.oci.digest import Digest, digest_parts
 from builder.progress.events import Warned
-from builder.solver.cachekey import CacheKey, CacheRecord, ExportableKey
+from builder.solver.cachekey import CacheKey, ExportableKey, FoundRecord
 from builder.solver.errors import wrap
 from builder.solver.exporter import Exporter
-from builder.solver.flight import Again, FlightPlan
+from builder.solver.flight import Again, FlightPlan, itself
 from builder.solver.requests import Work
 from builder.solver.result import SharedResult
-from builder.solver.types import CacheMap, Manifest, Op, OpContext, Result
+from builder.solver.types import CacheMap, FileListing, Op, OpContext, Result
 from builder.state.cancel import Token
 from builder.state.locks import named_lock
 from builder.values import dataclass
@@ -28,9 +29,10 @@ from builder.values import dataclass
 if TYPE_CHECKING:
     from builder.solver.edge import ActiveEdge
     from builder.solver.explain import StepRecord
-    from builder.solver.vertexstate import Surroundings, VertexState
+    from builder.solver.vertexstate import SolverServices, VertexState
 
 T = TypeVar("T")
+S = TypeVar("S")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +59,12 @@ class SharedOp:
     """See the module's text. Public methods are called by the scheduler's loop, and never block: they finish ``work`` later, or at
     once where the answer is known. ``_ask_...`` and ``_execute...`` run on threads."""
 
-    def __init__(self, state: VertexState, around: Surroundings) -> None:
+    def __init__(self, state: VertexState, services: SolverServices) -> None:
         self._state = state
-        self._around = around
-        self._op: Op | None = None
+        self._services = services
+        self._op: Op[Result] | None = None
         self._op_lock = threading.Lock()
-        self._maps: list[CacheMap] = []
+        self._maps: list[CacheMap[Result]] = []
         self._maps_done = False
         self._map_error: Exception | None = None
         self._slow: dict[int, Digest] = {}
@@ -72,38 +74,38 @@ class SharedOp:
         self._held: list[Result] = []
 
     # -------------------------------------------------------------------------------------------- keys
-    def cache_map(self, work: Work, index: int) -> None:
-        """Value: (CacheMap, was it the last)."""
+    def cache_map(self, work: Work[tuple[CacheMap[Result], bool]], index: int) -> None:
+        """Let ``work`` have cache map number ``index``, and whether it was the last."""
         if index < len(self._maps):
             last = self._maps_done and index == len(self._maps) - 1
-            self._around.scheduler.finish(work, (self._maps[index], last), None)
+            self._services.scheduler.finish(work, (self._maps[index], last), None)
         elif self._map_error is not None:
-            self._around.scheduler.finish(work, None, self._map_error)
+            self._services.scheduler.finish(work, None, self._map_error)
         else:
 
-            def remember(value: tuple[CacheMap, bool] | None, error: Exception | None) -> None:
+            def remember(value: tuple[CacheMap[Result], bool] | None, error: Exception | None) -> None:
                 if value is not None:
                     self._maps.append(value[0])
                     self._maps_done = value[1]
                 self._map_error = error
 
-            plan = FlightPlan(lambda token: self._ask_cache_map(token, index), remember, inline=bool(self._state.inputs))
+            plan = FlightPlan(lambda token: self._ask_cache_map(token, index), remember, itself, inline=bool(self._state.inputs))
             self._fly("map", index, work, lambda w: self.cache_map(w, index), plan)
 
-    def _ask_cache_map(self, cancelled: Token, index: int) -> tuple[CacheMap, bool]:
+    def _ask_cache_map(self, cancelled: Token, index: int) -> tuple[CacheMap[Result], bool]:
         if self._state.inputs:
             return self._checked_map(cancelled, index)
         # For a source the key is where the work begins: a tag is resolved, a commit is looked up.
-        self._around.reporter.started(self._state)
+        self._services.reporter.started(self._state)
         try:
             answer = self._checked_map(cancelled, index)
         except Exception as e:
-            self._around.reporter.completed(self._state, CancelledError("canceled") if cancelled.is_set() else e)
+            self._services.reporter.completed(self._state, CancelledError("canceled") if cancelled.is_set() else e)
             raise
-        self._around.reporter.completed(self._state)
+        self._services.reporter.completed(self._state)
         return answer
 
-    def _checked_map(self, cancelled: Token, index: int) -> tuple[CacheMap, bool]:
+    def _checked_map(self, cancelled: Token, index: int) -> tuple[CacheMap[Result], bool]:
         try:
             op = self.op
         except Exception as e:
@@ -118,12 +120,12 @@ class SharedOp:
             )
         return cache_map, last
 
-    def slow_key(self, work: Work, index: int, result: SharedResult[Result]) -> None:
-        """Value: the content digest of what counts of input ``index``."""
+    def slow_key(self, work: Work[Digest], index: int, result: SharedResult[Result]) -> None:
+        """Let ``work`` have the content digest of the part of input ``index`` that counts."""
         if index in self._slow:
-            self._around.scheduler.finish(work, self._slow[index], None)
+            self._services.scheduler.finish(work, self._slow[index], None)
         elif index in self._slow_errors:
-            self._around.scheduler.finish(work, None, self._slow_errors[index])
+            self._services.scheduler.finish(work, None, self._slow_errors[index])
         else:
 
             def remember(value: Digest | None, error: Exception | None) -> None:
@@ -132,7 +134,7 @@ class SharedOp:
                 elif error is not None:
                     self._slow_errors[index] = error
 
-            plan = FlightPlan(lambda token: self._ask_slow_key(token, index, result.result), remember)
+            plan = FlightPlan(lambda token: self._ask_slow_key(token, index, result.result), remember, itself)
             self._fly("slow", index, work, lambda w: self.slow_key(w, index, result), plan)
 
     def _ask_slow_key(self, cancelled: Token, index: int, result: Result) -> Digest:
@@ -142,40 +144,40 @@ class SharedOp:
             return content(result, self._context(cancelled))
         except Exception as e:
             error = wrap(self._state.vertex, e, doing="failed to compute cache key")
-            self._around.reporter.at_once(self._state, CancelledError("canceled") if cancelled.is_set() else error)
+            self._services.reporter.at_once(self._state, CancelledError("canceled") if cancelled.is_set() else error)
             raise error from e
 
     # -------------------------------------------------------------------------------------------- results
-    def load_cache(self, work: Work, edge: ActiveEdge, record: CacheRecord) -> None:
-        """Value: SharedResult of a record. It may be gone or damaged by now: the error is a miss to the edge, not the build's."""
-        self._around.scheduler.finish_later(work, lambda: self._load(edge, record))
+    def load_cache(self, work: Work[SharedResult[Result]], edge: ActiveEdge, record: FoundRecord) -> None:
+        """Let ``work`` have the result of a record. It may be gone or damaged by now; the edge takes that error for a miss."""
+        self._services.scheduler.finish_later(work, lambda: self._load(edge, record))
 
-    def _load(self, edge: ActiveEdge, record: CacheRecord) -> SharedResult[Result]:
+    def _load(self, edge: ActiveEdge, record: FoundRecord) -> SharedResult[Result]:
         try:
-            result = self._around.caches.load(record)
+            result = self._services.caches.load(record)
         except (PybuildError, OSError) as e:
-            self._around.sink(Warned(f"cached result of {self._state.name} can't be loaded: {e}"))
+            self._services.sink(Warned(f"cached result of {self._state.name} can't be loaded: {e}"))
             raise
         if result is None:
             raise KeyError(record.id)
         self._held.append(result)
-        self._around.reporter.at_once(self._state, cached=True)
+        self._services.reporter.at_once(self._state, cached=True)
         found = ExportableKey(record.key, (Exporter(record.key, record=record, edge=edge),))
         # A source is known by all its keys, whichever the record was found by. Another process may have known the image by its
         # chainID alone, and saved what it made of it under that.
-        digests = [d for d, ephemeral in edge.root_digests if not ephemeral and d != record.key.digest]
+        digests = [d for d, ephemeral in edge.keys.root_digests if not ephemeral and d != record.key.digest]
         others = (ExportableKey(CacheKey.new(d, self._state.vertex.digest, edge.index)) for d in digests)
         return SharedResult(result, (found, *others))
 
-    def exec(self, work: Work, edge: ActiveEdge) -> None:
-        """Value: SharedResult of executing, with every input's result there."""
+    def exec(self, work: Work[SharedResult[Result]], edge: ActiveEdge) -> None:
+        """Let ``work`` have the result of executing. Every input of the edge has its result by now."""
         if self._exec_error is not None:
-            self._around.scheduler.finish(work, None, self._exec_error)
+            self._services.scheduler.finish(work, None, self._exec_error)
             return
-        keys = edge.commit_keys()
+        keys = edge.keys.commit_keys()
         if self._results is not None:
             results = self._results
-            self._around.scheduler.finish_later(work, lambda: self._commit(edge, keys, results))
+            self._services.scheduler.finish_later(work, lambda: self._commit(edge, keys, results))
             return
 
         def remember(value: _Executed | None, error: Exception | None) -> None:
@@ -193,35 +195,35 @@ class SharedOp:
         plan = FlightPlan(lambda token: self._execute(token, step), remember, take, limited=True)
         self._fly("exec", 0, work, lambda w: self.exec(w, edge), plan)
 
-    def _fly(self, what: str, index: int, work: Work, again: Again, plan: FlightPlan[T]) -> None:
-        self._around.flights.fly((self, what, index), work, again, plan)
+    def _fly(self, what: str, index: int, work: Work[S], again: Again[S], plan: FlightPlan[T, S]) -> None:
+        self._services.flights.fly((self, what, index), work, again, plan)
 
     def _lock_name(self, edge: ActiveEdge) -> str:
         """The same name in every process that would do the same: of the op's digest, and for each input the content digest if
         content counts, else the id of its result."""
         assert edge.state.cache_map is not None
-        parts: list[str] = [digest for digest, _ in edge.root_digests] or [edge.state.cache_map.digest]
+        parts: list[str] = [digest for digest, _ in edge.keys.root_digests] or [edge.state.cache_map.digest]
         for dep in edge.deps:
             assert dep.result is not None
             parts.append(dep.slow_key.key.digest if dep.slow_key is not None else dep.result.result.id)
         return digest_parts("step", *parts).hex[:40]
 
     def _execute(self, cancelled: Token, step: _Step) -> _Executed:
-        around, edge = self._around, step.edge
-        if around.locks is None or all(key.ephemeral for key in step.keys):
+        services, edge = self._services, step.edge
+        if services.locks is None or all(key.ephemeral for key in step.keys):
             return self._execute_locked(cancelled, step)
         # One execution of a step among all processes of a state root. Who gets the lock looks for the result again first: the
         # last holder may have saved it. No deadlock: a thread holds one step lock at most, takes it after its place among
         # --max-parallelism, and waits for nothing but the step itself while it holds it.
-        with named_lock(around.locks, "step-" + step.lock):
-            if not edge.records_are_outdated:
+        with named_lock(services.locks, "step-" + step.lock):
+            if not edge.keys.records_are_outdated:
                 found = self._saved_meanwhile(edge, step.keys)
                 if found is not None:
                     return _Executed(None, {edge.index: found})
             return self._execute_locked(cancelled, step)
 
     def _saved_meanwhile(self, edge: ActiveEdge, keys: list[CacheKey]) -> SharedResult[Result] | None:
-        main = self._around.caches.main
+        main = self._services.caches.main
         for key in keys:
             # Names are looked up for a copy: ``key`` itself gets its name when it is saved.
             found = key.with_deps(key.deps)
@@ -233,14 +235,14 @@ class SharedOp:
         return None
 
     def _execute_locked(self, cancelled: Token, step: _Step) -> _Executed:
-        around, state, edge = self._around, self._state, step.edge
+        services, state, edge = self._services, self._state, step.edge
         cancelled.check()
-        around.reporter.started(state)
+        services.reporter.started(state)
         context = self._context(cancelled)
         try:
             results = self.op.exec(context, step.inputs)
         except Exception as e:
-            around.reporter.completed(state, CancelledError("canceled") if cancelled.is_set() else e)
+            services.reporter.completed(state, CancelledError("canceled") if cancelled.is_set() else e)
             if not cancelled.is_set():
                 self._log_step(edge, cancelled, failed=True)
             raise wrap(state.vertex, e) from e
@@ -248,51 +250,51 @@ class SharedOp:
         try:
             shared = self._commit(edge, step.keys, results)
         except Exception as e:
-            around.reporter.completed(state, e)
+            services.reporter.completed(state, e)
             raise wrap(state.vertex, e) from e
-        around.reporter.completed(state)
+        services.reporter.completed(state)
         self._log_step(edge, cancelled, failed=False)
         return _Executed(results, {edge.index: shared})
 
     def _log_step(self, edge: ActiveEdge, cancelled: Token, *, failed: bool) -> None:
-        """Record what was executed, for explanations (``why``). If that fails the step is as good as before, so it is only a
-        warning."""
-        explanations, state = self._around.explanations, self._state
+        """Record what was executed, for explanations (``why``). If that fails, the step's result is not affected, so
+        it is only a warning."""
+        explanations, state = self._services.explanations, self._state
         if explanations is None or state.vertex.meta.internal or all(m.ephemeral for m in self._maps):
             return
         try:
             record = self._step_record(edge, cancelled)
             explanations().ran(state.vertex.digest, record, ignored=state.ignore_cache, failed=failed)
         except (PybuildError, OSError) as e:
-            self._around.sink(Warned(f"why {state.name} ran is not recorded: {e}"))
+            self._services.sink(Warned(f"why {state.name} ran is not recorded: {e}"))
 
     def _step_record(self, edge: ActiveEdge, cancelled: Token) -> StepRecord:
         """What the key was made of, with the files that were looked at. Credentials of URLs are masked."""
         from builder.solver.explain import InputRecord, StepRecord
         from builder.text.redact import redact_text
 
-        main, meta = self._around.caches.main, self._state.vertex.meta
+        main, meta = self._services.caches.main, self._state.vertex.meta
         inputs = []
         for dep, (below, _) in zip(edge.deps, self._state.inputs, strict=True):
             assert dep.result is not None
-            manifest = self._manifest(dep.index, dep.result.result, cancelled)
+            listing = self._listing(dep.index, dep.result.result, cancelled)
             content = dep.slow_key.key.digest if dep.slow_key is not None and not dep.slow_key.key.ephemeral else ""
             keys = tuple(main.id_of(k.key) for k in dep.result.keys if not k.key.ephemeral)
             selector = self._maps[-1].deps[dep.index].selector
-            inputs.append(InputRecord(below.name, selector, keys, content, manifest.files, manifest.complete, below.op.identity))
+            inputs.append(InputRecord(below.name, selector, keys, content, listing.files, listing.complete, below.op.identity))
         parts = tuple((name, redact_text(value)) for m in self._maps for name, value in m.parts)
         title = meta.instruction or self._state.name
         digest = " ".join(m.digest for m in self._maps)
         return StepRecord(self._state.vertex.op.kind, meta.stage, title, parts, tuple(inputs), self._state.name, meta.args, digest)
 
-    def _manifest(self, index: int, result: Result, cancelled: Token) -> Manifest:
-        ask = self._maps[-1].deps[index].manifest
+    def _listing(self, index: int, result: Result, cancelled: Token) -> FileListing:
+        ask = self._maps[-1].deps[index].listing
         if ask is None:
-            return Manifest()
+            return FileListing()
         try:
             return ask(result, self._context(cancelled))
         except (PybuildError, OSError):
-            return Manifest()  # files that can't be listed are named by nobody; the step is explained by the rest
+            return FileListing()  # files that can't be listed are named by nobody; the step is explained by the rest
 
     @property
     def identity(self) -> str:
@@ -304,9 +306,9 @@ class SharedOp:
         if edge.index >= len(results):
             raise RuntimeError(f"{self._state.vertex.op.kind}: output {edge.index} is wanted, there are {len(results)}")
         result = results[edge.index]
-        records = {record.key: record for record in self._around.caches.main.save(keys, result)}
+        records = {record.key: record for record in self._services.caches.main.save(keys, result)}
         exporters = tuple(Exporter(key, record=records.get(key), edge=edge) for key in keys)
-        return SharedResult(result, tuple(ExportableKey(key, exporters) for key in keys), edge.records_are_outdated)
+        return SharedResult(result, tuple(ExportableKey(key, exporters) for key in keys), edge.keys.records_are_outdated)
 
     def release(self) -> None:
         """Give back every result."""
@@ -316,15 +318,15 @@ class SharedOp:
 
     # -------------------------------------------------------------------------------------------- machinery
     @property
-    def op(self) -> Op:
+    def op(self) -> Op[Result]:
         with self._op_lock:
             if self._op is None:
-                self._op = self._around.resolve_op(self._state.vertex)
+                self._op = self._services.resolve_op(self._state.vertex)
             return self._op
 
     @property
-    def maps(self) -> Sequence[CacheMap]:
+    def maps(self) -> Sequence[CacheMap[Result]]:
         return self._maps
 
     def _context(self, cancelled: Token) -> OpContext:
-        return OpContext(self._state.vertex, cancelled, self._around.sink, self._around.planning)
+        return OpContext(self._state.vertex, cancelled, self._services.sink, self._services.planning)

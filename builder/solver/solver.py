@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, cast
 
 from builder.errors import CancelledError
 from builder.graph.vertex import Edge, Vertex
@@ -17,8 +17,8 @@ from builder.solver.keystore import KeyStore
 from builder.solver.report import Reporter
 from builder.solver.result import CachedResult, SharedResult
 from builder.solver.scheduler import Scheduler
-from builder.solver.types import Op, Result, ResultStore
-from builder.solver.vertexstate import Surroundings, VertexState
+from builder.solver.types import Op, R, Result, ResultStore
+from builder.solver.vertexstate import SolverServices, VertexState
 from builder.solver.workers import Workers
 from builder.state.cancel import current
 from builder.values import replace
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from builder.solver.plan import Plan
 
 
-class Solver:
-    """Solves graphs. Vertices stay known until ``close``: a second ``build`` gets what the first one made, whatever the stores say.
+class Solver(Generic[R]):
+    """Solves graphs, whose results are of type ``R``. Vertices stay known until ``close``: a second ``build`` gets what the first
+    one made, whatever the stores say.
 
     ``resolve_op`` gives a vertex its behaviour. ``results`` and ``keys`` are the own store; ``imported`` are remote caches.
     ``parallelism`` bounds the executions at one time (None: no bound). ``locks``: folder of the locks between processes (None:
@@ -40,8 +41,8 @@ class Solver:
 
     def __init__(
         self,
-        resolve_op: Callable[[Vertex], Op],
-        results: ResultStore,
+        resolve_op: Callable[[Vertex], Op[R]],
+        results: ResultStore[R],
         keys: KeyStore,
         sink: Sink = ignore,
         *,
@@ -50,18 +51,20 @@ class Solver:
         imported: Sequence[KeyCache] = (),
         explanations: Callable[[], Explanations] | None = None,
     ) -> None:
-        self._resolve_op = resolve_op
+        # The engine moves results about and does not look into them: an op is given nothing but what ops of this solver, or its
+        # store, have given. So inside there is one type for all of them, and ``R`` is at the door.
+        self._resolve_op = cast("Callable[[Vertex], Op[Result]]", resolve_op)
         self._caches = CombinedKeyCache(KeyCache(keys, results), imported)
         self._sink = sink
         self._locks = locks
         self._explanations = explanations
         self._interrupted = threading.Event()
         self._workers = Workers(parallelism)
-        self._around = self._surroundings()
+        self._services = self._make_services()
         self._states: dict[str, VertexState] = {}
-        self._finished: tuple[SharedResult[Result], ...] = ()
+        self._finished: tuple[SharedResult[R], ...] = ()
 
-    def __enter__(self) -> Solver:
+    def __enter__(self) -> Solver[R]:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -70,14 +73,14 @@ class Solver:
     @property
     def steps(self) -> int:
         """Edges looked at so far: what solving cost, without the work."""
-        return self._around.scheduler.steps
+        return self._services.scheduler.steps
 
-    def build(self, edges: Sequence[Edge]) -> list[CachedResult[Result]]:
+    def build(self, edges: Sequence[Edge]) -> list[CachedResult[R]]:
         """A result for each edge, the caller's to release. The first error ends it: SolveError with the vertex, or CancelledError.
 
         What was executed until then stays cached. When this returns or raises, nothing it started is running any more.
         """
-        around = self._around
+        services = self._services
         token = current()
         token.check()
         if self._interrupted.is_set():
@@ -85,7 +88,7 @@ class Solver:
         inputs = [(self._load(e.vertex), e.index) for e in edges]
         try:
             with token.calling(self._workers.wake):
-                solved = around.scheduler.build(inputs, lambda: token.is_set() or self._interrupted.is_set())
+                solved = services.scheduler.build(inputs, lambda: token.is_set() or self._interrupted.is_set())
         except BaseException as e:
             self._stop()
             if isinstance(e, KeyboardInterrupt):
@@ -95,11 +98,11 @@ class Solver:
         for edge in solved:
             assert edge.state.result is not None
             shared = edge.state.result
-            results.append(CachedResult(shared.result.clone(), shared.keys))
+            results.append(CachedResult(cast("R", shared.result.clone()), shared.keys))
         return results
 
     @property
-    def finished(self) -> tuple[SharedResult[Result], ...]:
+    def finished(self) -> tuple[SharedResult[R], ...]:
         """After a ``build`` that failed: what was finished until then, consumers before their inputs. For their keys: the results
         are given back already."""
         return self._finished
@@ -110,11 +113,11 @@ class Solver:
         from builder.solver.plan import PlannedCaches, PlannedExplanations, PlannedOp, PlannedReporter, Planner
 
         planner = Planner(edges)
-        around, states, caches = self._around, self._states, self._caches
+        services, states, caches = self._services, self._states, self._caches
         explanations = self._explanations
-        self._around, self._states = (
+        self._services, self._states = (
             replace(
-                self._surroundings(),
+                self._make_services(),
                 resolve_op=lambda vertex: PlannedOp(self._resolve_op(vertex), vertex, planner),
                 caches=PlannedCaches(caches.main, caches.imported),
                 reporter=PlannedReporter(planner),
@@ -131,7 +134,7 @@ class Solver:
             return planner.plan()
         finally:
             self.close()
-            self._around, self._states = around, states
+            self._services, self._states = services, states
 
     def cancel(self) -> None:
         """Stop: a ``build`` under way ends with CancelledError, once what it runs has stopped. Later builds fail at once."""
@@ -145,9 +148,9 @@ class Solver:
             state.op.release()
         self._workers.close()
 
-    def _surroundings(self) -> Surroundings:
+    def _make_services(self) -> SolverServices:
         scheduler = Scheduler(self._workers, EdgeIndex())
-        return Surroundings(
+        return SolverServices(
             resolve_op=self._resolve_op,
             caches=self._caches,
             scheduler=scheduler,
@@ -159,23 +162,23 @@ class Solver:
         )
 
     def _stop(self) -> None:
-        """After an interrupt the edges are left as they are; only what runs is stopped, and waited for."""
-        self._around.flights.stop()
+        """Stop what runs, and wait for its end. The edges are left as they are at this moment, and thrown away."""
+        self._services.flights.stop()
         self._workers.drain()
         # Nothing may go on from half-done decisions; a later build of this solver starts from the stores.
         states, self._states = self._states, {}
         by_depth = sorted(states.values(), key=lambda s: -s.depth)
-        self._finished = tuple(result for state in by_depth for result in state.results())
+        self._finished = tuple(cast("SharedResult[R]", result) for state in by_depth for result in state.results())
         for state in states.values():
             state.op.release()
         self._workers.close()
-        self._around = self._surroundings()
+        self._services = self._make_services()
 
     def _load(self, vertex: Vertex) -> VertexState:
         """The vertex and all below it, each once by digest.
 
-        One that ignores the cache takes the place of one with the same digest that doesn't, for everything loaded from
-        then on; the other way round the one that is there serves both.
+        Two vertices may have one digest and differ in whether they ignore the cache. If the one that ignores it comes later, it
+        takes the other one's place for everything that is loaded from then on. If it was there first, it serves both.
         """
         memo: dict[Digest, VertexState] = {}
         stack: list[tuple[Vertex, bool]] = [(vertex, False)]
@@ -199,6 +202,6 @@ class Solver:
             if state is not None and vertex.meta.ignore_cache and not state.ignore_cache:
                 key, state = forced_key, None
         if state is None:
-            state = self._states[key] = VertexState(vertex, inputs, self._around)
-            self._around.reporter.known(state)
+            state = self._states[key] = VertexState(vertex, inputs, self._services)
+            self._services.reporter.known(state)
         return state

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from builder.solver.explain import InputRecord, Miss, Past, StepRecord, explain
 from builder.state.schema import SOLVER_STEPS
+from builder.text.times import NS
 from builder.values import dataclass, field
 
 if TYPE_CHECKING:
@@ -25,11 +26,11 @@ _BYTES = 32 << 20
 
 @dataclass(frozen=True, slots=True)
 class LoggedBuild:
-    """A build that executed something. ``scope`` says of what; ``started`` is when its first step ended."""
+    """A build that executed something. ``scope`` says of what; ``started_ns`` is when its first step ended."""
 
     id: str
     scope: str
-    started: float
+    started_ns: int
 
 
 @dataclass(slots=True)
@@ -47,7 +48,7 @@ class StepLog:
         place = (self.scope, step.kind, step.stage, step.title)
         with self.database.transaction() as c:
             (last,) = c.execute("SELECT coalesce(max(id), 0) FROM solver_steps").fetchone()
-            row = (last + 1, self.build, *place, time.time(), ignored, failed, encode_step(step))
+            row = (last + 1, self.build, *place, time.time_ns(), ignored, failed, encode_step(step))
             self.database.put(c, SOLVER_STEPS, [row])
             c.execute(
                 "DELETE FROM solver_steps WHERE id IN (SELECT id FROM solver_steps WHERE scope = ? AND kind = ? AND stage = ?"
@@ -76,7 +77,7 @@ class StepLog:
             return None
         build = _Logged(*newest[0]).build
         steps = [_Logged(*row) for row in self.database.select(SOLVER_STEPS, "WHERE build = ? ORDER BY id", (build,))]
-        return LoggedBuild(build, steps[0].scope, min(s.created for s in steps))
+        return LoggedBuild(build, steps[0].scope, min(s.created_ns for s in steps))
 
     def trim(self) -> None:
         """Drop what is old, and the oldest of what is too much."""
@@ -99,7 +100,7 @@ class StepLog:
                 "limit": _CANDIDATES,
             },
         )
-        return [Past(s.step, s.created, bool(s.failed), s.scope == scope) for s in (_Logged(*row) for row in rows)]
+        return [Past(s.step, s.created_ns, bool(s.failed), s.scope == scope) for s in (_Logged(*row) for row in rows)]
 
 
 class _Logged(NamedTuple):
@@ -111,7 +112,7 @@ class _Logged(NamedTuple):
     kind: str
     stage: str
     title: str
-    created: float
+    created_ns: int
     ignored: int
     failed: int
     record: bytes
@@ -124,7 +125,7 @@ class _Logged(NamedTuple):
 def trim(database: Database) -> None:
     """See ``StepLog.trim``."""
     with database.transaction() as c:
-        c.execute("DELETE FROM solver_steps WHERE created < ?", (time.time() - _DAYS * 86400,))
+        c.execute("DELETE FROM solver_steps WHERE created_ns < ?", (time.time_ns() - _DAYS * 86400 * NS,))
         c.execute(
             "DELETE FROM solver_steps WHERE id IN (SELECT id FROM"
             " (SELECT id, SUM(LENGTH(record)) OVER (ORDER BY id DESC) AS total FROM solver_steps) WHERE total > ?)",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from builder.errors import PybuildError
 from builder.graph.vertex import Vertex
@@ -22,12 +22,17 @@ class Result(Protocol):
     def release(self) -> None: ...
 
 
+R = TypeVar("R", bound=Result)
+"""What the results of one solver are: refs in a build, counters in a test."""
+R_contra = TypeVar("R_contra", bound=Result, contravariant=True)
+
+
 class UnknownContentError(PybuildError):
     """Content that a plan can't look at: it would have to be mounted, unpacked or fetched."""
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
+class FileListing:
     """Files of an input: (name, digest), sorted by name; not ``complete``: the first ones of more."""
 
     files: tuple[tuple[str, str], ...] = ()
@@ -35,23 +40,23 @@ class Manifest:
 
 
 @dataclass(frozen=True, slots=True)
-class CacheMapDep:
+class CacheMapDep(Generic[R_contra]):
     """How one input enters the key.
 
     ``selector`` names the part of the input that matters (definition-based). ``content`` computes the checksum of that part of a
-    solved input: the slow key, which hits when the input was rebuilt with the same content. ``manifest`` lists what ``content``
-    covers; it is asked only when the op is (or would be) executed, and only read by explanations of a later miss.
+    solved input: the slow key, which hits when the input was rebuilt with the same content. ``listing`` names the files that
+    ``content`` covers; it is asked only when the op is (or would be) executed, and only read by explanations of a later miss.
 
     While a plan is made (``OpContext.planning``) both raise UnknownContentError where it takes more than a look.
     """
 
     selector: str = ""
-    content: Callable[[Result, OpContext], Digest] | None = None
-    manifest: Callable[[Result, OpContext], Manifest] | None = None
+    content: Callable[[R_contra, OpContext], Digest] | None = None
+    listing: Callable[[R_contra, OpContext], FileListing] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class CacheMap:
+class CacheMap(Generic[R_contra]):
     """What an op says of its caching: ``digest`` of everything but its inputs, and one ``dep`` for each input.
 
     ``parts`` are the named pieces that went into ``digest`` (name, value), for explanations of a miss; never secrets.
@@ -61,7 +66,7 @@ class CacheMap:
     """
 
     digest: Digest
-    deps: tuple[CacheMapDep, ...] = ()
+    deps: tuple[CacheMapDep[R_contra], ...] = ()
     parts: tuple[tuple[str, str], ...] = ()
     ephemeral: bool = False
 
@@ -83,10 +88,10 @@ class OpContext:
         self.progress(event)
 
 
-class Op(Protocol):
-    """The behaviour behind a vertex."""
+class Op(Protocol[R]):
+    """The behaviour behind a vertex, whose inputs and outputs are results of type ``R``."""
 
-    def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap, bool]:
+    def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap[R], bool]:
         """The ``index``-th cache map, from 0, and whether it was the last. More than one means alternative keys (an image has
         one by its manifest and one by its chainID); only an op without inputs may have more than one.
 
@@ -95,7 +100,7 @@ class Op(Protocol):
         """
         ...
 
-    def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
+    def exec(self, context: OpContext, inputs: Sequence[R]) -> Sequence[R]:
         """Do it, on a thread of its own. One result for each output. The inputs stay the caller's.
 
         When ``context.cancelled`` is set, stop and raise (CancelledError, best): nothing may go on after the return.
@@ -103,14 +108,14 @@ class Op(Protocol):
         ...
 
 
-class ResultStore(Protocol):
+class ResultStore(Protocol[R]):
     """Keeps results between builds: in a build the cache manager. Called from several threads."""
 
-    def save(self, result: Result) -> str:
+    def save(self, result: R) -> str:
         """Make the result findable after this process; gives its persistent id."""
         ...
 
-    def load(self, result_id: str) -> Result | None:
+    def load(self, result_id: str) -> R | None:
         """The result, or None if it is gone. Cheap: nothing is unpacked or fetched."""
         ...
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class SolverServices:
     """What the vertices of one solver share. While a plan is made, ``resolve_op``, ``caches``, ``reporter`` and ``explanations``
     are decorated ones (``plan``): edges and ops are solved as in a build, and only these know that nothing may be executed.
 
@@ -30,7 +30,7 @@ class Surroundings:
     look at what is there, and must not mount, unpack or fetch.
     """
 
-    resolve_op: Callable[[Vertex], Op]
+    resolve_op: Callable[[Vertex], Op[Result]]
     caches: CombinedKeyCache
     scheduler: Scheduler
     flights: Flights
@@ -45,15 +45,15 @@ class VertexState:
     """A vertex with its op and its edges, one for each output that somebody asked for. ``inputs`` are (vertex, output index).
 
     ``depth`` counts the vertices on the longest way down, this one included. Everything below a vertex is less deep than the
-    vertex, so a search for X downwards need not go below X's depth."""
+    vertex. So a search for a vertex X stops at vertices that are not deeper than X."""
 
-    def __init__(self, vertex: Vertex, inputs: Sequence[tuple[VertexState, int]], around: Surroundings) -> None:
+    def __init__(self, vertex: Vertex, inputs: Sequence[tuple[VertexState, int]], services: SolverServices) -> None:
         self.vertex = vertex
         self.inputs = tuple(inputs)
         self.ignore_cache = vertex.meta.ignore_cache
         self.depth: int = 1 + max((s.depth for s, _ in self.inputs), default=0)
-        self.caches = around.caches
-        self.op = SharedOp(self, around)
+        self.caches = services.caches
+        self.op = SharedOp(self, services)
         self._edges: dict[int, ActiveEdge] = {}
 
     @property
@@ -71,7 +71,7 @@ class VertexState:
         return edge
 
     def results(self) -> list[SharedResult[Result]]:
-        """Of the own edges that are complete."""
+        """The results of those own edges that are complete."""
         return [e.state.result for e in self._edges.values() if e.owner is None and e.state.result is not None]
 
     def depends_on(self, other: VertexState) -> bool:

@@ -6,11 +6,10 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any
 
-Task = Callable[[], Any]
-Done = Callable[[Any, Exception | None], None]
-_Outcome = tuple[Done, Any, "Exception | None", bool]
+Task = Callable[[], object]
+Done = Callable[[object, Exception | None], None]
+_Outcome = tuple[Done, object, "Exception | None", bool]
 
 
 class Workers:
@@ -50,7 +49,8 @@ class Workers:
     def _run(self) -> None:
         while (job := self._tasks.get()) is not None:
             task, done, limited = job
-            value, error = None, None
+            value: object = None
+            error: Exception | None = None
             try:
                 value = task()
             except Exception as e:

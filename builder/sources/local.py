@@ -168,13 +168,13 @@ class LocalSourceOp:
         self._worker = worker
         self._session = session
 
-    def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap, bool]:
+    def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap[Result], bool]:
         """``include`` and ``follow_paths`` only spare BuildKit transfers; here nothing is transferred."""
         source = self._source
         digest = digest_parts(self._session.id, "local", source.name, *source.exclude)
         return CacheMap(digest, parts=(("context", source.name),), ephemeral=True), True
 
-    def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
+    def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[LocalRef]:
         folder = self._session.locals.get(self._source.name)
         if folder is None:
             raise SourceError(f"no local context named {self._source.name}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from builder.config import parse_duration
+from builder.config import parse_duration_ns
+from builder.text.times import NS
 from builder.values import dataclass
 
 DAY = 86400.0
@@ -33,10 +34,9 @@ def parse_pull(text: str) -> PullPolicy:
         return _NAMED[text]
     unit = _LONG_UNITS.get(text[-1:])
     try:
-        seconds = parse_duration(text) if unit is None else parse_duration(text[:-1]) * unit
-        if not seconds < float("inf"):
-            raise ValueError(text)
-    except ValueError:
+        ns = parse_duration_ns(text) if unit is None else parse_duration_ns(text[:-1]) * unit
+        seconds = ns / NS
+    except (ValueError, OverflowError):
         raise ValueError(f"{text!r} is none of missing, always, newer, and no duration such as 12h or 7d") from None
     return PullPolicy(seconds)
 

@@ -15,15 +15,15 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from builder.errors import StoreError
 from builder.state import schema
-from builder.state.tables import SEAL, Row, Table, normal, sealer
+from builder.state.tables import SEAL, Row, Table, Value, normal, sealer
 
 BUSY_SECONDS = 60.0
 _VOUCHES = schema.application_id(schema.VERSION)
-Arguments = Sequence[Any] | Mapping[str, Any]
+Arguments = Sequence[Value] | Mapping[str, Value]
 """What takes the place of ``?`` or of ``:name`` in SQL."""
 _CORRUPTION = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG})
 SUSPECT, ASIDE = ".suspect", ".damaged"
@@ -52,7 +52,7 @@ class Database:
         self._inherited: list[sqlite3.Connection] = []
 
     # ---------------------------------------------------------------------------------------------------------- reading
-    def find(self, table: Table, order: str = "", /, **match: object) -> list[Row]:
+    def find(self, table: Table, order: str = "", /, **match: Value) -> list[Row]:
         """The sound rows whose columns have the values of ``match``, as tuples of the table's ``columns``.
 
         ``order``: columns to sort by. An index that is damaged may lead to other rows: those are left out, too.

@@ -9,20 +9,22 @@ the gate (``schema.GATE``) before it has read or written anything. So never do t
 the newer one loses nothing. There is no way back: who wants the older version again gives it another root.
 
 A migration is one transaction: a crash leaves the old version as it was. What can't be carried over is dropped, names of images
-never: they are in ROOT/images.json too.
+never: they are in ROOT/images.json too. There is one step for each older version, straight to the version of today.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 from builder.errors import DamagedStoreError, OlderStoreError, StoreError
 from builder.state import schema
-from builder.state.tables import Row, Table, sealer
+from builder.state.tables import Row, Table, Value, sealer
+from builder.text.gojson import JSON
+from builder.values import replace
 
 EMPTY, UNVERSIONED = 0, 1
 
@@ -74,8 +76,7 @@ def _bring_up(c: sqlite3.Connection, path: str, oldest: int) -> None:
         elif found < oldest:
             raise OlderStoreError(f"the metadata of the state folder {os.path.dirname(path)} has the older version {found}")
         else:
-            for version in range(found, schema.VERSION):
-                _migrate(c, path, version)
+            _migrate(c, path, found)
         c.execute("COMMIT")
     except BaseException:
         if c.in_transaction:
@@ -83,9 +84,10 @@ def _bring_up(c: sqlite3.Connection, path: str, oldest: int) -> None:
         raise
 
 
-def create(c: sqlite3.Connection) -> None:
-    """Make every table, and say the version. In a transaction of the caller's."""
-    for statement in schema.statements():
+def create(c: sqlite3.Connection, tables: Sequence[Table] | None = None) -> None:
+    """Make these tables, or all there are in an empty database, and say the version. In a transaction of the caller's."""
+    statements = schema.statements() if tables is None else [sql for table in tables for sql in table.statements]
+    for statement in statements:
         c.execute(statement)
     c.execute(f"PRAGMA user_version = {schema.VERSION}")
     c.execute(f"PRAGMA application_id = {schema.application_id(schema.VERSION)}")
@@ -101,10 +103,10 @@ def _migrate(c: sqlite3.Connection, path: str, version: int) -> None:
         # Disk full, locked and the like are errors of this moment; all else is of what is in the file.
         if isinstance(e, sqlite3.OperationalError) and "decode" not in str(e):
             raise
-        raise DamagedStoreError(f"metadata database {path}: it can't be brought to version {version + 1}: {e}") from e
+        raise DamagedStoreError(f"metadata database {path}: it can't be brought to version {schema.VERSION}: {e}") from e
 
 
-# ------------------------------------------------------------------------------------------------------------ version 1 to 2
+# ------------------------------------------------------------------------------------------------------------ version 1
 _KEPT = (
     schema.MEASURED, schema.SNAPSHOTS, schema.FILE_DIGESTS, schema.REF_CHECKSUMS, schema.SOLVER_RESULTS, schema.SOLVER_LINKS,
     schema.SOLVER_STEPS, schema.IMAGES, schema.RESOLUTIONS, schema.BLOB_SOURCES, schema.HTTP_FILES, schema.GIT_SNAPSHOTS,
@@ -116,35 +118,30 @@ _OLD = "old_"
 def _from_1(c: sqlite3.Connection, path: str) -> None:
     """Seals; a record became one row that names its parents and blobs; folders of snapshots bear their ids. Leases are dropped:
     nobody lives who could hold one."""
-    old = {name for (name,) in c.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")}
-    for (index,) in c.execute("SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL").fetchall():
-        c.execute(f'DROP INDEX "{index}"')
-    for name in old:
-        c.execute(f'ALTER TABLE "{name}" RENAME TO "{_OLD}{name}"')
+    old = _set_aside(c)
     create(c)
     for table in _KEPT:
-        _carry(c, table, _rows(c, old, table.name, table.all_columns[:-1]))
+        _carry(c, table, _rows(c, old, table.name, _before(table.all_columns[:-1])))
     records = list(_records_of_1(c, old))
-    _carry(c, schema.RECORDS, (tuple(r[column] for column in schema.RECORDS.columns) for r in records))
-    _carry(c, schema.RECORD_CHILDREN, ((p, r["id"]) for r in records for p in r["parents"].split()))
-    _carry(c, schema.BLOB_RECORDS, ((b[0], r["id"]) for r in records for b in json.loads(r["blobs"] or "[]")))
+    _carry(c, schema.RECORDS, (tuple(r[column] for column in _before(schema.RECORDS.columns)) for r in records))
+    _carry(c, schema.RECORD_CHILDREN, ((p, r["id"]) for r in records for p in str(r["parents"]).split()))
+    _carry(c, schema.BLOB_RECORDS, ((b[0], r["id"]) for r in records for b in json.loads(str(r["blobs"] or "[]"))))
     # All that there were: a name whose row could not be carried over is looked for in its other place then.
     _carry(c, schema.COUNTS, iter([("images", len(list(_rows(c, old, "images", ("name",)))))]))
-    for name in old:
-        c.execute(f'DROP TABLE "{_OLD}{name}"')
+    _drop(c, old)
     _mark_snapshots(path, [key for (key,) in c.execute("SELECT key FROM snapshots")])
 
 
-def _records_of_1(c: sqlite3.Connection, old: set[str]) -> Iterator[dict[str, Any]]:
-    """Records whose parents are all there, in the form of version 2, by column."""
+def _records_of_1(c: sqlite3.Connection, old: set[str]) -> Iterator[dict[str, Value]]:
+    """Records whose parents are all there, by column; parents and blobs in one column each."""
     parents: dict[str, list[str]] = {}
     for child, parent in _rows(c, old, "record_parents", ("child", "parent"), "ORDER BY child, position"):
         parents.setdefault(child, []).append(parent)
-    blobs: dict[str, list[list[Any]]] = {}
+    blobs: dict[str, list[list[JSON]]] = {}
     of_blobs = ("record", "digest", "media_type", "size", "annotations", "source")
     for record, digest, media_type, size, notes, source in _rows(c, old, "record_blobs", of_blobs, "ORDER BY record, position"):
         blobs.setdefault(record, []).append([digest, media_type, size, source, json.loads(notes) if notes else []])
-    columns = tuple(name for name in schema.RECORDS.columns if name not in ("parents", "blobs"))
+    columns = tuple(name for name in _before(schema.RECORDS.columns) if name not in ("parents", "blobs"))
     found = {row[0]: dict(zip(columns, row, strict=True)) for row in _rows(c, old, "records", columns)}
     gone: set[str] = set()
     size = -1
@@ -168,17 +165,84 @@ def _rows(c: sqlite3.Connection, old: set[str], name: str, columns: tuple[str, .
 
 
 def _carry(c: sqlite3.Connection, table: Table, rows: Iterator[Row]) -> None:
-    """Seal and insert rows whose values are of the types that the table's columns say; columns that are not sealed come last."""
+    """Seal and insert rows whose values are of the types that the table's columns say; columns that are not sealed come last. Times
+    in seconds become nanoseconds."""
     seal, width = sealer(table), len(table.columns)
     columns = [part.split()[1] for part in f"{table.key}, {table.rest}, {table.free}".split(",") if part.strip()]
     kinds = [(_KINDS[d.removesuffix("?")], d.endswith("?")) for d in columns]
     into = f"INSERT OR REPLACE INTO {table.name} VALUES ({', '.join('?' * len(table.all_columns))})"
-    for row in rows:
+    for row in (in_nanoseconds(table, row) for row in rows):
         if all(isinstance(v, kind) or (v is None and null) for v, (kind, null) in zip(row, kinds, strict=True)):
             c.execute(into, (*row, seal(row[:width])))
 
 
-_KINDS: dict[str, type | tuple[type, ...]] = {"TEXT": str, "INTEGER": int, "REAL": (float, int), "BLOB": bytes}
+_KINDS: dict[str, type] = {"TEXT": str, "INTEGER": int, "BLOB": bytes}
+
+
+# ------------------------------------------------------------------------------------------------------------ times
+_NS = "_ns"
+"""Columns of times end so since version 3, which counts nanoseconds. The same columns had no such ending before, and held floats of
+seconds."""
+
+
+def _before(columns: tuple[str, ...]) -> tuple[str, ...]:
+    """The names that these columns had in versions 1 and 2."""
+    return tuple(column.removesuffix(_NS) for column in columns)
+
+
+def of_version_2(table: Table) -> Table:
+    """The table as version 2 had it."""
+    return replace(table, rest=_TIME.sub(r"\1 REAL", table.rest))
+
+
+def in_nanoseconds(table: Table, row: Row) -> Row:
+    """A row of version 1 or 2 (``all_columns`` without the seal) with its times as today's table has them."""
+    times = [column.endswith(_NS) for column in table.all_columns[:-1]]
+    return tuple(_to_ns(value) if is_time else value for is_time, value in zip(times, row, strict=True)) if any(times) else row
+
+
+def _to_ns(value: object) -> object:
+    """``int(seconds * 1e9)`` is what versions 1 and 2 wrote into an image for the time of a layer, and an image must not change
+    because its store was migrated. What is no time is left as it is: ``_carry`` leaves the row behind."""
+    return int(value * 1e9) if isinstance(value, int | float) and abs(value) < _MOST_SECONDS else value
+
+
+_TIME = re.compile(r"\b(\w+)_ns INTEGER")
+_MOST_SECONDS = 9e9
+"""More nanoseconds are no INTEGER of SQLite."""
+
+
+# ------------------------------------------------------------------------------------------------------------ version 2
+def _from_2(c: sqlite3.Connection, path: str) -> None:
+    """Times became nanoseconds. Only tables that have any are made anew. A row that does not fit its seal is left behind;
+    the store is looked over after every migration (``recovery``)."""
+    tables = [table for table in schema.TABLES if any(column.endswith(_NS) for column in table.columns)]
+    old = _set_aside(c, {table.name for table in tables})
+    create(c, tables)
+    for table in tables:
+        before = of_version_2(table)
+        seal, width = sealer(before), len(before.columns)
+        rows = _rows(c, old, table.name, before.all_columns)
+        if table.lasting:
+            _carry(c, table, (row[:-1] for row in rows if row[-1] == seal(row[:width])))
+    _drop(c, old)
+
+
+def _set_aside(c: sqlite3.Connection, names: set[str] | None = None) -> set[str]:
+    """Rename these tables, or all, and drop their indexes, whose names are needed; gives the names of those that there were."""
+    there = {name for (name,) in c.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")}
+    old = there if names is None else there & names
+    indexes = c.execute("SELECT name, tbl_name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL").fetchall()
+    for index in [index for index, table in indexes if table in old]:
+        c.execute(f'DROP INDEX "{index}"')
+    for name in old:
+        c.execute(f'ALTER TABLE "{name}" RENAME TO "{_OLD}{name}"')
+    return old
+
+
+def _drop(c: sqlite3.Connection, old: set[str]) -> None:
+    for name in old:
+        c.execute(f'DROP TABLE "{_OLD}{name}"')
 
 
 def _mark_snapshots(path: str, keys: list[str]) -> None:
@@ -191,5 +255,5 @@ def _mark_snapshots(path: str, keys: list[str]) -> None:
             pass  # it has lost its files: a miss; or the migration was cut short before
 
 
-_STEPS: dict[int, Callable[[sqlite3.Connection, str], None]] = {1: _from_1}
+_STEPS: dict[int, Callable[[sqlite3.Connection, str], None]] = {1: _from_1, 2: _from_2}
 """By the version that they start from. They name columns in their own words where later versions may change them."""

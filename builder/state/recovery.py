@@ -89,7 +89,9 @@ def _need(layout: Layout, database: Database, *, patient: bool) -> str:
     file = inode(path)
     found = marked(path)
     if found is not None and found.file == file and (patient or found.alone):
-        return _DAMAGED if found.alone else _SOME_ROWS
+        if found.alone:
+            return _DAMAGED
+        return _OLD if _is_older(database) else _SOME_ROWS  # a migration leaves damaged rows behind, and is able to read the others
     if file and os.environ.get(_VARIABLE, "").rstrip(_AGAIN) == file:
         return _DAMAGED
     if _is_emptied(layout):
@@ -105,6 +107,16 @@ def _need(layout: Layout, database: Database, *, patient: bool) -> str:
             return _DAMAGED
         raise
     return ""
+
+
+def _is_older(database: Database) -> bool:
+    try:
+        database.connection()
+    except OlderStoreError:
+        return True
+    except StoreError:
+        pass
+    return False
 
 
 def _is_emptied(layout: Layout) -> bool:

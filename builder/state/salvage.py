@@ -95,7 +95,7 @@ def _build(making: str, source: str | None) -> None:
         for table in schema.TABLES if source else ():
             if table.lasting:
                 into = f"INSERT OR IGNORE INTO {table.name} VALUES ({', '.join('?' * len(table.all_columns))})"
-                for row in _sound_rows(source or "", table):
+                for row in _rows_of(source or "", table):
                     try:
                         target.execute(into, row)
                     except (sqlite3.IntegrityError, UnicodeError, OverflowError):
@@ -105,6 +105,17 @@ def _build(making: str, source: str | None) -> None:
         target.close()
     with open(making, "rb") as file:
         os.fsync(file.fileno())
+
+
+def _rows_of(source: str, table: Table) -> Iterator[Row]:
+    """The sound rows, also those of a database of version 2, whose times were in seconds."""
+    yield from _sound_rows(source, table)
+    before = migrations.of_version_2(table)
+    if before != table:
+        seal, width = sealer(table), len(table.columns)
+        for row in _sound_rows(source, before):
+            values = migrations.in_nanoseconds(table, row[:-1])
+            yield (*values, seal(values[:width]))
 
 
 def _sound_rows(source: str, table: Table) -> Iterator[Row]:

@@ -10,20 +10,21 @@ from zlib import crc32
 
 from builder.state.tables import Table
 
-VERSION = 2
-"""1 is what pybuild 0.1.0 had, which knew no versions: its files say 0."""
+VERSION = 3
+"""1 is what pybuild 0.1.0 had, which knew no versions: its files say 0. 2 had times as floats of seconds."""
 
 RECORDS = Table(
     "records",
     "id TEXT",
     "kind TEXT, state TEXT, snapshot TEXT, retained INTEGER, parents TEXT, diff_id TEXT?, chain_id TEXT?, blob_chain_id TEXT?, "
-    "created_at REAL, last_used REAL?, usage_count INTEGER, description TEXT, record_type TEXT, mount_key TEXT?, blobs TEXT",
+    "created_at_ns INTEGER, last_used_ns INTEGER?, usage_count INTEGER, description TEXT, record_type TEXT, mount_key TEXT?, "
+    "blobs TEXT",
     indexes=("snapshot", "chain_id", "blob_chain_id", "mount_key"),
 )
 RECORD_CHILDREN = Table("record_children", "parent TEXT, child TEXT", lasting=False)
 BLOB_RECORDS = Table("blob_records", "digest TEXT, record TEXT", lasting=False)
-MEASURED = Table("measured", "name TEXT", "stamp REAL, size INTEGER")
-LEASES = Table("leases", "id TEXT", "started REAL", lasting=False)
+MEASURED = Table("measured", "name TEXT", "stamp_ns INTEGER, size INTEGER")
+LEASES = Table("leases", "id TEXT", "started_ns INTEGER", lasting=False)
 LEASE_RECORDS = Table("lease_records", "record TEXT, lease TEXT", indexes=("lease",), lasting=False)
 LEASE_BLOBS = Table("lease_blobs", "digest TEXT, lease TEXT", indexes=("lease",), lasting=False)
 
@@ -36,23 +37,23 @@ SNAPSHOTS = Table(
 FILE_DIGESTS = Table("file_digests", "folder BLOB", "files BLOB", free="used INTEGER", wide=True)
 REF_CHECKSUMS = Table("ref_checksums", "ref TEXT, what BLOB", "digest TEXT")
 
-SOLVER_RESULTS = Table("solver_results", "key TEXT, result TEXT", "created REAL", indexes=("result",))
+SOLVER_RESULTS = Table("solver_results", "key TEXT, result TEXT", "created_ns INTEGER", indexes=("result",))
 SOLVER_LINKS = Table(
     "solver_links", "key TEXT, digest TEXT, input INTEGER, output INTEGER, selector TEXT, target TEXT", indexes=("target",)
 )
 SOLVER_STEPS = Table(
     "solver_steps",
     "id INTEGER",
-    "build TEXT, scope TEXT, kind TEXT, stage TEXT, title TEXT, created REAL, ignored INTEGER, failed INTEGER, record BLOB",
+    "build TEXT, scope TEXT, kind TEXT, stage TEXT, title TEXT, created_ns INTEGER, ignored INTEGER, failed INTEGER, record BLOB",
     indexes=("title", "scope"),
     wide=True,
 )
 
 IMAGES = Table(
-    "images", "name TEXT", "media_type TEXT, digest TEXT, manifest_size INTEGER, created TEXT, size INTEGER, stored_at REAL"
+    "images", "name TEXT", "media_type TEXT, digest TEXT, manifest_size INTEGER, created TEXT, size INTEGER, stored_at_ns INTEGER"
 )
 COUNTS = Table("counts", "name TEXT", "number INTEGER")
-RESOLUTIONS = Table("resolutions", "name TEXT", "media_type TEXT, digest TEXT, size INTEGER, resolved_at REAL")
+RESOLUTIONS = Table("resolutions", "name TEXT", "media_type TEXT, digest TEXT, size INTEGER, resolved_at_ns INTEGER")
 BLOB_SOURCES = Table("blob_sources", "digest TEXT, repository TEXT")
 HTTP_FILES = Table("http_files", "url_key TEXT, etag TEXT", "digest TEXT, last_modified TEXT, ref TEXT")
 GIT_SNAPSHOTS = Table("git_snapshots", "key TEXT", "ref TEXT")

@@ -9,14 +9,17 @@ What the seal can't tell is that a row is gone. So no table may say anything by 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 from zlib import crc32
 
 from builder.values import dataclass
 
 SEAL = "seal"
+Value = str | int | float | bytes | None
+"""What SQLite takes and gives."""
 Row = tuple[Any, ...]
+"""Values of a table's columns, in their order. Only the table knows which type stands where, so this is where types begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,6 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(part.split()[0] for part in _definitions(text))
 
 
-def is_sound(table: Table, row: Sequence[Any]) -> bool:
+def is_sound(table: Table, row: Row) -> bool:
     """Does a row as it stands in the table (``columns``, then the seal) fit its seal? For tools; the database has its own way."""
     return bool(row[-1] == sealer(table)(tuple(row[:-1])))

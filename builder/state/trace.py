@@ -6,7 +6,7 @@ PYBUILD_TRACE=FILE writes it: a line an event, or, where FILE ends in ``.json``,
     trace.event("solver", "edge", edge=..., wanted="COMPLETE")    a moment
     with trace.span("net", "GET", url=...): ...                   something that takes time, shown when it is over
 
-Categories: solver (each look at an edge: its state, and what is wanted of it), cache (layers unpacked), lock (waits), net
+Categories: solver (each look at an edge; each content key that is asked for, and why), cache (layers unpacked), lock (waits), net
 (requests), process (git), step (sandboxes), export. Values are shown as text; credentials of URLs are masked.
 """
 

@@ -7,12 +7,18 @@ order they are in.
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+JSON: TypeAlias = "Mapping[str, JSON] | Sequence[JSON] | str | int | float | bool | None"
+"""A value that can be written."""
+JSONObject: TypeAlias = "dict[str, JSON]"
+"""A document that is being made."""
 
 _ESCAPED = "<>&\u2028\u2029"
 
 
-def text(value: Any, *, indent: int | None = None) -> str:
+def text(value: JSON, *, indent: int | None = None) -> str:
     """``json.Marshal``, or with ``indent`` ``json.MarshalIndent``. A byte that is no UTF-8 is a lone surrogate still."""
     out = json.dumps(value, indent=indent, separators=(",", ":" if indent is None else ": "), ensure_ascii=False)
     for char in _ESCAPED:
@@ -26,7 +32,7 @@ def valid_utf8(value: str) -> str:
     return value if value.isascii() else "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in value)
 
 
-def encode(value: object, *, indent: int | None = None) -> bytes:
+def encode(value: JSON, *, indent: int | None = None) -> bytes:
     """The bytes. For each that is no UTF-8 Go writes the six characters ``\\ufffd``."""
     out = text(value, indent=indent)
     try:

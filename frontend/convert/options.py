@@ -27,7 +27,7 @@ class ResolveError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class ResolvedImage:
+class ResolvedImageConfig:
     """An image for one platform. ``ref`` is its full reference with digest; ``config`` the config document."""
 
     ref: str
@@ -40,10 +40,10 @@ class MetaResolver(Protocol):
     All methods raise ``ResolveError``.
     """
 
-    def image_config(self, ref: str, platform: Platform, mode: ResolveMode) -> ResolvedImage:
+    def image_config(self, ref: str, platform: Platform, mode: ResolveMode) -> ResolvedImageConfig:
         """The image that the normalized reference ``ref`` (with tag or digest) stands for now."""
 
-    def oci_layout_config(self, name: str, ref: str, platform: Platform) -> ResolvedImage:
+    def oci_layout_config(self, name: str, ref: str, platform: Platform) -> ResolvedImageConfig:
         """Image ``ref`` (a tag or a digest) of the OCI layout that the build context ``name`` gives."""
 
     def read_ignore(self, name: str) -> bytes | None:

@@ -29,6 +29,7 @@ MS_REMOUNT = 32
 MS_BIND = 4096
 MS_REC = 16384
 MS_PRIVATE = 1 << 18
+MS_STRICTATIME = 1 << 24
 
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
@@ -49,12 +50,24 @@ MOUNT_ATTR_NODEV = 4
 MOUNT_ATTR_NOEXEC = 8
 
 CLONE_NEWNS = 0x0002_0000
+CLONE_NEWCGROUP = 0x0200_0000
+CLONE_NEWUTS = 0x0400_0000
+CLONE_NEWIPC = 0x0800_0000
 CLONE_NEWUSER = 0x1000_0000
 CLONE_NEWPID = 0x2000_0000
 CLONE_NEWNET = 0x4000_0000
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
+PR_SET_KEEPCAPS = 8
+PR_CAPBSET_DROP = 24
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_RAISE = 2
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+_PR_SET_SECCOMP = 22
+_SECCOMP_MODE_FILTER = 2
+_CAPABILITY_VERSION_3 = 0x20080522
+_KEYCTL_JOIN_SESSION_KEYRING = 1
 
 FICLONE = 0x4004_9409
 
@@ -63,6 +76,8 @@ BPF_PROG_ATTACH = 8
 BPF_PROG_TYPE_CGROUP_DEVICE = 15
 BPF_CGROUP_DEVICE = 6
 
+_PIVOT_ROOT_NUMBER = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "ppc64le": 203, "s390x": 217}
+_KEYCTL_NUMBER = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "ppc64le": 271, "s390x": 280}
 _BPF_NUMBER = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
 
 _calls: dict[str, Callable[..., int]] = {}
@@ -181,6 +196,42 @@ def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 
     return _get("prctl", None, "iUUUU")(option, arg2, arg3, arg4, arg5)
 
 
+def pivot_root(new_root: str, put_old: str) -> None:
+    """``pivot_root(2)``, which libc has no function for."""
+    _get("pivot_root", _number(_PIVOT_ROOT_NUMBER, "pivot_root"), "ss")(_path(new_root), _path(put_old))
+
+
+def join_session_keyring() -> None:
+    """``keyctl(2)``: a new, empty session keyring for this process."""
+    _get("keyctl", _number(_KEYCTL_NUMBER, "keyctl"), "is")(_KEYCTL_JOIN_SESSION_KEYRING, None)
+
+
+def capset(effective: int, permitted: int, inheritable: int) -> None:
+    """``capset(2)`` for this thread; the arguments are bit sets."""
+    sets = [value & 0xFFFF_FFFF for value in (effective, permitted, inheritable)]
+    sets += [value >> 32 for value in (effective, permitted, inheritable)]
+    _get("capset", None, "pp")(struct.pack("II", _CAPABILITY_VERSION_3, 0), struct.pack("6I", *sets))
+
+
+def seccomp_filter(program: bytes) -> None:
+    """Put this thread under a filter: an array of struct sock_filter. Needs CAP_SYS_ADMIN or no_new_privs."""
+    import ctypes
+
+    code = ctypes.create_string_buffer(program)
+    # struct sock_fprog, padded as the ABI does: the number of instructions, a pointer.
+    filter_program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code)))
+    prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(filter_program))
+
+
+def _number(numbers: dict[str, int], name: str) -> int:
+    import errno
+
+    try:
+        return numbers[os.uname().machine]
+    except KeyError:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), name) from None
+
+
 def bpf_load_device_program(instructions: bytes) -> int:
     """``bpf(2)``: a file descriptor (close-on-exec) of a cgroup device program. OSError, ENOSYS where there is no number for it."""
     import ctypes
@@ -197,12 +248,7 @@ def bpf_attach_device_program(program_fd: int, cgroup_fd: int) -> None:
 
 
 def _bpf(command: int, attributes: bytes) -> int:
-    import errno
-
-    number = _BPF_NUMBER.get(os.uname().machine)
-    if number is None:
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), "bpf")
-    return _get("bpf", number, "ipU")(command, attributes, len(attributes))
+    return _get("bpf", _number(_BPF_NUMBER, "bpf"), "ipU")(command, attributes, len(attributes))
 
 
 def reflink(source_fd: int, target_fd: int) -> None:

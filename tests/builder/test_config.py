@@ -63,7 +63,7 @@ def test_buildkitds_form_is_read() -> None:
     first, second = config.gc_policy
     assert first.reserved_space == DiskSpace(512 << 20)
     assert first.max_used_space == DiskSpace(percent=10)
-    assert first.keep_duration == second.keep_duration == 48 * 3600
+    assert first.keep_duration_ns == second.keep_duration_ns == 48 * 3600 * 10**9
     assert second.all
     assert second.min_free_space == DiskSpace(1024000000)
 

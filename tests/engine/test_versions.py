@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -13,13 +14,15 @@ import pytest
 from builder.state import schema
 from builder.state.database import Database
 from builder.state.layout import Layout
+from builder.state.tables import Row, Table, sealer
+from builder.values import replace
 from tests.support.cli import Pybuild, assert_refused
 from tests.support.oci import read_image
 
 pytestmark = pytest.mark.integration
 
 Context = Callable[[dict[str, str | bytes]], str]
-DUMP = Path(__file__).parents[2] / "testdata" / "schema" / "1.sql"
+DUMPS = Path(__file__).parents[2] / "testdata" / "schema"
 DOCKERFILE = """FROM {base} AS tool
 RUN echo made > /made
 FROM {base}
@@ -29,17 +32,46 @@ RUN --mount=type=cache,target=/c cat /srv/* > /all; echo more >> /c/log
 """
 
 
+def of_before(table: Table) -> Table:
+    """The table as version 2 had it: times were floats of seconds."""
+    return replace(table, rest=re.sub(r"(\w+)_ns INTEGER", r"\1 REAL", table.rest))
+
+
+def in_seconds(table: Table, row: Row) -> Row:
+    times = [column.endswith("_ns") for column in table.columns]
+    return tuple(v / 1e9 if is_time and v is not None else v for is_time, v in zip(times, row, strict=True))
+
+
+def to_version_2(layout: Layout) -> None:
+    """Write the database as a pybuild with version 2 of the metadata would have left it."""
+    database = Database(layout.database)
+    rows = {table: database.rows(f"SELECT {', '.join(table.all_columns[:-1])} FROM {table.name}") for table in schema.TABLES}
+    database.close()
+    os.unlink(layout.database)
+    with sqlite3.connect(layout.database) as c:
+        c.executescript((DUMPS / "2.sql").read_text(encoding="utf-8"))
+        for table, found in rows.items():
+            before, width = of_before(table), len(table.columns)
+            c.execute(f"DELETE FROM {table.name}")
+            for row in found:
+                values = in_seconds(table, row[:width])
+                marks = ", ".join("?" * len(table.all_columns))
+                c.execute(f"INSERT INTO {table.name} VALUES ({marks})", (*values, *row[width:], sealer(before)(values)))
+        c.execute("PRAGMA journal_mode=WAL")
+    c.close()
+
+
 def to_version_1(layout: Layout) -> None:
     """Write the database as pybuild 0.1.0 would have left it."""
     database = Database(layout.database)
-    rows = {table: database.select(table) for table in schema.TABLES}
+    rows = {table: [in_seconds(table, row) for row in database.select(table)] for table in schema.TABLES}
     used = database.rows("SELECT folder, used FROM file_digests")
     database.close()
     for key, *_ in rows[schema.SNAPSHOTS]:
         os.unlink(layout.path("snapshots", key, "id"))
     os.unlink(layout.database)
     with sqlite3.connect(layout.database) as c:
-        c.executescript(DUMP.read_text(encoding="utf-8"))
+        c.executescript((DUMPS / "1.sql").read_text(encoding="utf-8"))
         there = [n for (n,) in c.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")]
         for name in there:
             if name != "made":
@@ -47,11 +79,11 @@ def to_version_1(layout: Layout) -> None:
         for table, found in rows.items():
             if table.name in there and table not in (schema.RECORDS, schema.FILE_DIGESTS):
                 marks = ", ".join("?" * len(table.columns))
-                c.executemany(f"INSERT INTO {table.name} ({', '.join(table.columns)}) VALUES ({marks})", found)
+                c.executemany(f"INSERT INTO {table.name} ({', '.join(of_before(table).columns)}) VALUES ({marks})", found)
         files = dict(rows[schema.FILE_DIGESTS])
         c.executemany("INSERT INTO file_digests VALUES (?, ?, ?)", [(folder, day, files[folder]) for folder, day in used])
         for row in rows[schema.RECORDS]:
-            record = dict(zip(schema.RECORDS.columns, row, strict=True))
+            record = dict(zip(of_before(schema.RECORDS).columns, row, strict=True))
             parents, blobs = record.pop("parents").split(), json.loads(record.pop("blobs") or "[]")
             c.execute(f"INSERT INTO records ({', '.join(record)}) VALUES ({', '.join('?' * len(record))})", (*record.values(),))
             c.executemany("INSERT INTO record_parents VALUES (?, ?, ?)", [(row[0], n, p) for n, p in enumerate(parents)])
@@ -62,21 +94,24 @@ def to_version_1(layout: Layout) -> None:
     c.close()
 
 
-def test_an_older_root_goes_on_as_it_was(pybuild: Pybuild, context: Context, busybox: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("to_version", [to_version_1, to_version_2])
+def test_an_older_root_goes_on_as_it_was(
+    pybuild: Pybuild, context: Context, busybox: str, tmp_path: Path, to_version: Callable[[Layout], None]
+) -> None:
     folder = context({"Dockerfile": DOCKERFILE.format(base=busybox), **{f"files/{n}": f"{n}\n" for n in range(5)}})
     output = ("-t", "app", "-o", "type=image", "-o", f"type=oci,dest={tmp_path}/i.tar")
     pybuild.ok(*output, folder, env={"SOURCE_DATE_EPOCH": "1"})
     first = read_image(tmp_path / "i.tar")
     names = pybuild.ok("images", "--json").out
     layout = Layout(pybuild.root)
-    to_version_1(layout)
+    to_version(layout)
 
     done = pybuild.ok(*output, folder, env={"SOURCE_DATE_EPOCH": "1"})
     assert "warning" not in done.err
     assert done.not_cached() == {}
     assert read_image(tmp_path / "i.tar").manifest == first.manifest
     pybuild.fsck()
-    to_version_1(layout)
+    to_version(layout)
     assert pybuild.ok("images", "--json").out == names
     pybuild.fsck()
     assert "unused" not in pybuild.ok("fsck").out

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from frontend.errors import ShellError
-from frontend.shell import Lex, envs_from_list
+from frontend.shell import MAX_NESTED, Lex, envs_from_list
 
 TABLES = os.path.join(os.path.dirname(__file__), "..", "..", "testdata", "shell")
 ENV = {"V": "val", "EMPTY": "", "PATH": "/a/b/c.tar.gz", "STARS": "a*b?", "SP": "x  y ", "한": "글", "DOLLAR": "<$0$1$$>"}
@@ -79,9 +80,24 @@ def test_undecodable_byte_becomes_the_replacement_character() -> None:
     assert Lex().process_word("a\udcff$V", ENV) == "a\ufffdval"
 
 
-def test_substitutions_nested_too_deep_are_an_error() -> None:
+@pytest.mark.parametrize("begin", ["${%s:-", "${V:+", "${EMPTY-%s${EMPTY:-", '${%s:-"', "${V/al/", "${V#"])
+def test_substitutions_may_be_nested_100_deep_and_no_more(begin: str) -> None:
+    """However much of the stack the caller has used; the frames of a level are those of the longest way through the lexer."""
+
+    def nested(depth: int) -> str:
+        each = begin.count("${")
+        quote = '"' if begin.endswith('"') else ""
+        return begin.replace("%s", "a") * (depth // each) + "e" + (quote + "}" * each) * (depth // each)
+
+    def deeper(frames: int, text: str) -> str:
+        return deeper(frames - 1, text) if frames else Lex().process_word(text, ENV)
+
+    deeper(80, nested(MAX_NESTED))
+    for depth in (MAX_NESTED + 2, 10_000):
+        with pytest.raises(ShellError, match="substitutions are nested more than 100 deep"):
+            Lex().process_word(nested(depth), ENV)
     with pytest.raises(ShellError, match="nested too deeply"):
-        Lex().process_word("${M:-" * 3000 + "}" * 3000, ENV)
+        deeper(sys.getrecursionlimit() - 200, nested(MAX_NESTED))
 
 
 def test_the_later_of_two_variables_holds() -> None:

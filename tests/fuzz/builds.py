@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tarfile
 import tempfile
@@ -19,6 +20,8 @@ from tests.support.cli import REPOSITORY, Done, Pybuild
 
 EPOCH = "1700000000"
 """SOURCE_DATE_EPOCH of all builds whose images are compared; every file of a context is older."""
+HUNG = -1
+"""The exit code of a command that did not end."""
 ACCOUNT = 65534
 """The ordinary account. It needs a name, newuidmap insists on one."""
 _PROBE = (Stage("s0", "base", ("RUN id -u > /uid && chown 1000:1001 /uid",)),)
@@ -84,7 +87,7 @@ def _closed(path: str) -> str:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a build came to. ``steps``: vertex digest -> (name, cached, ran or failed)."""
+    """What a build came to. ``steps``: vertex digest -> (name, cached, ran, failed or source)."""
 
     code: int
     manifest: str
@@ -99,7 +102,7 @@ class Outcome:
 
     def ran(self) -> list[str]:
         """Names of the Dockerfile's steps that did not come from the cache; FROM is none."""
-        return [name for name, how in self.steps.values() if how != "cached" and is_step(name)]
+        return [name for name, how in self.steps.values() if how not in ("cached", "source") and is_step(name)]
 
     def failed(self) -> set[str]:
         return {name for name, how in self.steps.values() if how == "failed"}
@@ -186,13 +189,13 @@ class Bench:
         archive = os.path.join(os.path.dirname(machine.root), f"{self._number}.tar")
         output = f"type=oci,dest={archive},rewrite-timestamp=true"
         flags = ["--progress=rawjson", "-o", output, *variant.flags, *self.flags(machine)]
-        done = machine("build", *flags, env={"SOURCE_DATE_EPOCH": EPOCH})
+        done = _ended(machine, "build", *flags)
         self._tally["failed" if done.code else "succeeded"] += 1
         manifest = _manifest(archive) if done.code == 0 else ""
         return Outcome(done.code, manifest, archive, _message(done.err), _steps(done.err), _readable(done.err))
 
     def plan(self, machine: Pybuild) -> Done:
-        return machine("plan", "--json", *self.flags(machine), env={"SOURCE_DATE_EPOCH": EPOCH})
+        return _ended(machine, "plan", "--json", *self.flags(machine))
 
     def flags(self, machine: Pybuild) -> list[str]:
         """What the case is, for any command that takes the flags of a build."""
@@ -204,6 +207,14 @@ class Bench:
         return [*out, f"--secret=id=tok,src={where}/token", f"{where}/context"]
 
 
+def _ended(machine: Pybuild, *args: str) -> Done:
+    """A command that hangs is one that failed."""
+    try:
+        return machine(*args, env={"SOURCE_DATE_EPOCH": EPOCH})
+    except subprocess.TimeoutExpired as e:
+        return Done(args, HUNG, "", f"ERROR: internal error: no end after {e.timeout:.0f} s")
+
+
 def _manifest(archive: str) -> str:
     with tarfile.open(archive) as tar:
         f = tar.extractfile("index.json")
@@ -212,7 +223,10 @@ def _manifest(archive: str) -> str:
 
 
 def _steps(err: str) -> dict[str, tuple[str, str]]:
-    """From raw progress: a step that was looked at and is complete without a mark did run."""
+    """From raw progress: a step that was looked at and is complete without a mark did run.
+
+    A step without inputs, a WORKDIR on scratch, is a source: BuildKit shows that its key was asked for, and nothing after that.
+    """
     names: dict[str, str] = {}
     how: dict[str, str] = {}
     for line in err.splitlines():
@@ -221,6 +235,9 @@ def _steps(err: str) -> dict[str, tuple[str, str]]:
         for vertex in json.loads(line)["vertexes"]:
             digest = vertex["digest"]
             names.setdefault(digest, vertex.get("name", ""))
+            if not vertex.get("inputs") and not vertex.get("error"):
+                how[digest] = "source"
+                continue
             if vertex.get("cached"):
                 how[digest] = "cached"
             elif vertex.get("error"):

@@ -20,12 +20,30 @@ from collections.abc import Callable, Sequence
 from tests.fuzz.cases import Case, Stage
 from tests.fuzz.trees import Node, mtime_of, tidy
 
-ALL = frozenset({"heredoc", "link", "parents", "exclude", "named", "caps", "chmod", "onbuild", "unpack", "xattrs", "odd", "fifo"})
+ALL = frozenset(
+    {
+        "heredoc",
+        "link",
+        "parents",
+        "exclude",
+        "named",
+        "caps",
+        "chmod",
+        "onbuild",
+        "unpack",
+        "xattrs",
+        "odd",
+        "fifo",
+        "expand",
+        "control",
+    }
+)
 """Everything the generator knows. ``caps``: file capabilities, which an ordinary account can't set."""
 
 _PLAIN = ("a", "b.txt", "c.txt", "data.json", "main.c", "lib.so", "x", "y.md", "Z", "readme")
 _ODD = ("with space", "ünï", "日本", "quo'te", 'dou"ble', "st*r", "que?y", "br[a]cket", "back\\slash", "dollar$A", "#hash", "-dash",
-        "tab\there", "com,ma", "eq=ual", ".hidden", "..dots", "~tilde", "semi;colon", "perc%41")  # fmt: skip
+        "com,ma", "eq=ual", ".hidden", "..dots", "~tilde", "semi;colon", "perc%41")  # fmt: skip
+_CONTROL = ("tab\there", "bell\a")
 _FOLDERS = ("src", "d", "deep/er", "web", "node_modules", ".git", "e")
 _MODES = (0o644, 0o644, 0o644, 0o600, 0o755, 0o755, 0o444, 0o640, 0o4755, 0o2755, 0o777, 0o000, 0o1644)
 _FOLDER_MODES = (0o755, 0o755, 0o755, 0o700, 0o775, 0o1777, 0o2755, 0o555)
@@ -120,7 +138,8 @@ class _Generator:
                 folders.append(path)
         for _ in range(size):
             folder = self.r.choice(folders)
-            name = self.r.choice(_ODD if self.has("odd") and self.chance(0.25) else _PLAIN)
+            odd = _ODD + (_CONTROL if self.has("control") else ())
+            name = self.r.choice(odd if self.has("odd") and self.chance(0.25) else _PLAIN)
             path = f"{folder}/{name}" if folder else name
             if path not in out and path != "Dockerfile":
                 out[path] = self.node(path, out)
@@ -155,8 +174,6 @@ class _Generator:
         ]
         if self.chance(0.5):
             members.append(("t/l", b"-> f", 0o777))
-        if self.chance(0.3):
-            members.append(("t/.wh.x", b"", 0o644))
         return tar_of(members, self.r.choice(["", "gz", "bz2", "xz"]))
 
     def ignore(self) -> tuple[str, ...] | None:
@@ -241,9 +258,10 @@ class _Generator:
         """Put a variable into a destination now and then."""
         if s.vars and self.chance(0.3):
             name = self.r.choice(s.vars)
-            form = self.r.choice(
-                [f"${name}", f"${{{name}}}", f"${{{name}:-dflt}}", f"${{{name}:+alt}}", f"${{{name}%e*}}", f"${{{name}#o}}"]
-            )
+            forms = [f"${name}", f"${{{name}}}", f"${{{name}:-dflt}}", f"${{{name}:+alt}}"]
+            if self.has("expand"):
+                forms += [f"${{{name}%e*}}", f"${{{name}#o}}"]
+            form = self.r.choice(forms)
             return f"{text.rstrip('/')}/{form}"
         return text
 
@@ -414,7 +432,8 @@ class _Generator:
             form(f"mkdir -p {q(parent)} && mkfifo {q(new)}")
         if not root:
             return self.r.choice(forms)()
-        watched = " ".join(q(f) for f in dict.fromkeys(f for f in s.folders if f != "/"))
+        # Not of /etc: what is mounted there is as large as a builder makes it.
+        watched = " ".join(q(f) for f in dict.fromkeys(f for f in s.folders if f not in ("/", "/etc")))
         if watched:
             form(
                 f"find {watched} -exec stat -c '{_LINES}' {{}} + 2>/dev/null | grep -v ' directory ' | sort -u > {q('/' + word)}",
@@ -464,7 +483,7 @@ class _Generator:
             command += " || true"  # what is thought to be there may not be
         if self.chance(0.12) and "\n" not in command:
             return "RUN " + json.dumps(["sh", "-c", command], ensure_ascii=False)
-        if self.chance(0.05):
+        if self.has("expand") and self.chance(0.05):
             return f"RUN --network=none {command}"
         return f"RUN {command}"
 
@@ -583,8 +602,11 @@ class _Generator:
 
 
 def _pattern(path: str) -> str:
-    """A pattern of COPY that means this path and nothing else (Dockerfile reference: ``COPY arr[[]0].txt``)."""
-    return "".join({"[": "[[]", "*": "[*]", "?": "[?]", "\\": "\\\\"}.get(c, c) for c in path)
+    """A pattern of COPY that means this path and nothing else (Dockerfile reference: ``COPY arr[[]0].txt``).
+
+    Not ``[*]``: BuildKit's client looks for files by moby's patternmatcher, in which a star is none of a class.
+    """
+    return "".join({"[": "[[]", "*": "\\*", "?": "\\?", "\\": "\\\\"}.get(c, c) for c in path)
 
 
 def _word(text: str) -> str:

@@ -27,7 +27,7 @@ class Failure:
     text: str
 
 
-def check(scenario: Scenario, shop: Workshop, variants: Sequence[Variant], only: str = "") -> list[Failure]:
+def check(shop: Workshop, variants: Sequence[Variant], scenario: Scenario, only: str = "") -> list[Failure]:
     """All failures of a scenario. ``only`` names an invariant, and the others are not looked at where that saves builds."""
     with shop.bench(scenario.first) as bench:
         return list(_checks(scenario, bench, variants, only))
@@ -104,13 +104,17 @@ def _plan(code: int, out: str, err: str, outcome: Outcome, at: int) -> Iterator[
         if how == "failed":
             how = "ran"
         said = step["verdict"]
-        if not is_step(name) or (how == "nothing" and not outcome.ok):
-            continue  # a base has nothing to do that could be cached; or the build ended before
+        if not outcome.ok and (said, how) != ("cached", "ran"):
+            continue  # where a build fails, what was under way below the failing step is shown as BuildKit's vertexStream shows it
+        if not is_step(name) or how == "source":
+            continue  # what has no inputs is not shown as cached
         if {"cached": "cached", "run": "ran"}.get(said, how) != how:
             wrong.append(f"  plan: {said}, build: {how}: {name}")
     if wrong:
         yield Failure(PLAN, at, "\n".join(wrong))
-    if outcome.ok and (code == 0) != (not outcome.ran()) and not any(s["verdict"] == "maybe" for s in steps):
+    sources = {digest for digest, (_, how) in outcome.steps.items() if how == "source"}
+    said_all = all(s["verdict"] != "maybe" and (s["verdict"] == "cached" or s["digest"] not in sources) for s in steps)
+    if outcome.ok and (code == 0) != (not outcome.ran()) and said_all:
         yield Failure(PLAN, at, f"plan's exit code is {code}; the build ran {outcome.ran() or 'nothing'}")
 
 

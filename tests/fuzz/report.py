@@ -8,14 +8,15 @@ from tests.fuzz.cases import Scenario
 from tests.fuzz.invariants import Failure
 
 
-def describe(scenario: Scenario, failure: Failure | None = None, changes: int = 4) -> str:
-    """All that a person needs to see the failure; without one, the scenario alone."""
+def describe(scenario: Scenario, failure: Failure | None = None, flags: str = "") -> str:
+    """All that a person needs to see the failure; without one, the scenario alone. ``flags``: those of the command that
+    repeats it, beside the seed."""
     seed = scenario.first.seed
     parts = ["=" * 100]
     if failure is not None:
         parts += [
             f"BROKEN: {failure.invariant}",
-            f"again: python -m tests.fuzz --seed {seed} --count 1 --changes {changes}",
+            f"again: python -m tests.fuzz --seed {seed} --count 1 {flags}",
             "",
             failure.text,
             "",

@@ -185,6 +185,25 @@ def test_credentials_in_the_urls_of_add(
     assert f"ADD http://xxxxx:xxxxx@{files.host}/tool" in image.config["history"][1]["created_by"]
 
 
+def test_credentials_in_the_urls_of_commands(pybuild: Pybuild, context: Context, busybox: str, tmp_path: Path) -> None:
+    """In the name of the step, its record and its history, and where a mount is described by the command that has it."""
+    url = f"http://me:{TOKEN}@example.invalid/x"
+    folder = context({
+        "Dockerfile": f"FROM {busybox}\nRUN --mount=from={busybox},target=/c,rw --mount=type=cache,target=/k : {url}\n",
+        "Broken": f'FROM {busybox}\nRUN ["false", "{url}"]\n',
+    })
+    trace = f"{tmp_path}/trace.json"
+    assert_not_shown(
+        *(pybuild.ok(f"--progress={p}", "--no-cache", "--explain", "-o", f"type=oci,dest={tmp_path}/x.tar", folder,
+                     env={"PYBUILD_TRACE": trace}) for p in ("plain", "rawjson")),
+        pybuild("-f", f"{folder}/Broken", folder),
+        pybuild.ok("graph", folder), pybuild("plan", folder), pybuild.ok("why"), pybuild.ok("du", "--verbose"),
+    )  # fmt: skip
+    assert_kept_nowhere(pybuild.root, TOKEN)
+    assert TOKEN not in Path(trace).read_text()
+    assert ": http://xxxxx:xxxxx@example.invalid/x" in read_image(f"{tmp_path}/x.tar").config["history"][-1]["created_by"]
+
+
 def test_credentials_in_the_url_of_a_context(pybuild: Pybuild, context: Context, files: Files, repositories: GitServer) -> None:
     urls = (f"http://me:{TOKEN}@{files.host}/ctx.tar.gz", f"http://me:{TOKEN}@{repositories.host}/r/.git")
     named = context({"Dockerfile": "FROM scratch\nCOPY --from=dep . /\n"})

@@ -7,6 +7,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,20 +18,25 @@ from tests.support.deep import depth_of, make_deep
 pytestmark = pytest.mark.integration
 
 Context = Callable[[dict[str, str | bytes]], str]
-DEEP = 1200
-"""What BuildKit copies. (Twice that is what a path can name; the work grows with the square of it.)"""
+DEEP = 1020
+"""More than Python's limit of recursion. (Twice that is what a path can name; the kernel's work grows with the square of it.)"""
 
 NEST = "i=0; while [ $i -lt {} ]; do mkdir d && cd d || exit 1; i=$((i+1)); done; echo -n deep > f"
 TOO_LONG = "x=$(printf %0200d 0); for i in $(seq 40); do mkdir $x && cd $x 2>/dev/null || break; done; true"
 """The last folder is one that busybox makes and can't enter: its path has 4220 bytes."""
 
 
+@dataclass(frozen=True)
+class Deep(Pybuild):
+    snapshotter: str = ""
+
+
 @pytest.fixture(params=["overlay", "native"])
-def deep(request: pytest.FixtureRequest, pybuild: Pybuild, deep_path: Path) -> Pybuild:
+def deep(request: pytest.FixtureRequest, pybuild: Pybuild, deep_path: Path) -> Deep:
     """pybuild with either snapshotter."""
     config = deep_path / "config.toml"
     config.write_text(f'[worker.oci]\nsnapshotter = "{request.param}"\n')
-    return Pybuild(str(deep_path / "root"), {"PYBUILD_CONFIG": str(config)})
+    return Deep(str(deep_path / "root"), {"PYBUILD_CONFIG": str(config)}, request.param)
 
 
 def deep_tar(depth: int) -> bytes:
@@ -66,16 +72,22 @@ RUN true
 
 
 def test_everything_copies_packs_and_unpacks_nested_folders(
-    deep: Pybuild, context: Context, busybox: str, deep_path: Path
+    deep: Deep, context: Context, busybox: str, deep_path: Path
 ) -> None:
     text = DOCKERFILE.format(base=busybox, nest=NEST.format(DEEP))
     folder = shutil.copytree(context({"Dockerfile": text, "deep.tar": deep_tar(DEEP), "context/other": "o"}), deep_path / "context")
     make_deep(f"{folder}/context", DEEP)
     local, archive, layout = deep_path / "local", deep_path / "files.tar", deep_path / "layout"
     outputs = [f"type=local,dest={local}", f"type=tar,dest={archive}", f"type=oci,tar=false,dest={layout}"]
+    if deep.snapshotter == "native":
+        outputs = outputs[:1]  # what is written does not depend on it
     deep.ok(*(word for output in outputs for word in ("-o", output)), str(folder))
     for name in ("context", "added", "from", "linked"):
         assert depth_of(str(local / name)) == (DEEP, b"deep"), name
+    if deep.snapshotter == "native":
+        deep.fsck()
+        deep.ok("prune", "-af")
+        return
     with tarfile.open(archive) as tar:
         names = tar.getnames()
     assert {f"{name}/{'d/' * DEEP}f" for name in ("context", "added", "from", "linked")} <= set(names)

@@ -31,7 +31,7 @@ def grow_old(pybuild: Pybuild, tag: str, days: int) -> None:
     """What the registry said of the tag was said so long ago."""
     layout = Layout(pybuild.root)
     database = Database(layout.database)
-    store = ImageStore(database, ContentStore(layout), clock=lambda: time.time() - days * 86400)
+    store = ImageStore(database, ContentStore(layout), clock=lambda: time.time_ns() - int(days * 86400 * 10**9))
     ref = Reference.parse(tag)
     target = store.recall(ref)
     assert target is not None

@@ -1,4 +1,4 @@
-"""One sandbox, three runtimes: what a command sees and may do is the same with runc, crun and bubblewrap."""
+"""One sandbox, four executors: what a command sees and may do is the same with each."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ import pytest
 from builder.state.cancel import Token
 from runtime import executor, trampoline
 from runtime.errors import RuntimeFault
+from runtime.native.executor import NativeExecutor
 from runtime.spec import BindMount, Sandbox, TmpfsMount
 from tests.runtime.conftest import Runner, make_rootfs
 
 pytestmark = pytest.mark.integration
+
+PROGRAMS = [name for name in executor.NAMES if name != "native"]
 
 
 def calling_program(number: int, argument: int) -> bytes:
@@ -26,6 +29,10 @@ def calling_program(number: int, argument: int) -> bytes:
     code += b"\x31\xff\x48\x85\xc0\x79\x05\x48\x89\xc7\xf7\xdf"  # edi = 0; if rax < 0: edi = -rax
     code += b"\xb8\xe7\x00\x00\x00\x0f\x05"  # exit_group(edi)
     return trampoline.header("x86_64", len(code)) + code
+
+
+def refuse(_: object) -> None:
+    raise RuntimeFault("refused")
 
 
 def status_fields(text: str) -> dict[str, str]:
@@ -468,7 +475,7 @@ class TestSelect:
         with pytest.raises(RuntimeFault, match="unknown runtime docker"):
             executor.select("docker")
 
-    @pytest.mark.parametrize("name", executor.NAMES)
+    @pytest.mark.parametrize("name", PROGRAMS)
     def test_a_forced_runtime_that_is_missing_is_named_with_what_to_do(self, monkeypatch, name: str) -> None:
         monkeypatch.setattr(executor, "find_program", lambda name: None)
         with pytest.raises(RuntimeFault, match=f"^{name} not found$") as caught:
@@ -476,13 +483,17 @@ class TestSelect:
         assert caught.value.hint.startswith("apt install")
 
     def test_without_a_name_the_first_that_works_is_taken(self, monkeypatch) -> None:
+        assert executor.select(None).name == "native"
+        monkeypatch.setattr(NativeExecutor, "check", refuse)
+        assert executor.select(None).name == "runc"
         real = executor.find_program
         monkeypatch.setattr(executor, "find_program", lambda name: None if name == "runc" else real(name))
         assert executor.select(None).name == "crun"
 
     def test_none_at_all_tells_why(self, monkeypatch) -> None:
+        monkeypatch.setattr(NativeExecutor, "check", refuse)
         monkeypatch.setattr(executor, "find_program", lambda name: None)
-        with pytest.raises(RuntimeFault, match="no way to run a sandbox: runc not found; crun not found; bwrap not found"):
+        with pytest.raises(RuntimeFault, match="no way to run a sandbox: refused; runc not found; crun not found; bwrap not found"):
             executor.select(None)
 
     def test_options_that_can_not_be_had_are_told_without_a_look_at_files(self, run) -> None:

@@ -194,6 +194,7 @@ try: namespaces.enter_private_mount_namespace()
 except RuntimeFault as fault: print(fault)
 """
     assert as_nobody(script, folder).stdout.splitlines() == [
+        "native needs root or a user namespace",
         "runc needs root or a user namespace",
         "crun needs root or a user namespace",
         "bwrap needs root or a user namespace",

@@ -105,6 +105,28 @@ class TestOpenInRoot:
         assert seen == {b"inside"}
 
 
+def test_a_link_that_takes_the_last_place_between_look_and_open_is_followed_inside(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """O_PATH would open the link itself, and who mounts that mounts wherever it leads."""
+    monkeypatch.setattr(safepath, "_have_openat2", False)
+    os.symlink("/usr/lib", f"{root}/late")
+    looks = 0
+    read_link = safepath._read_link
+
+    def late(name: str, dir_fd: int) -> str | None:
+        nonlocal looks
+        looks += 1
+        return None if looks == 1 else read_link(name, dir_fd)
+
+    monkeypatch.setattr(safepath, "_read_link", late)
+    root_fd = os.open(root, os.O_PATH)
+    fd = open_in_root(root_fd, "late", os.O_PATH)
+    assert os.path.samestat(os.stat(fd), os.stat(f"{root}/usr/lib"))
+    os.close(fd)
+    os.close(root_fd)
+
+
 class TestResolveInRoot:
     def test_links_resolve_inside_and_missing_parts_stay(self, root: str) -> None:
         os.symlink("/usr/lib", f"{root}/lib")

@@ -152,8 +152,12 @@ class TarReader:
             count -= step
 
     def _drain(self) -> None:
-        for _ in self._chunks:
-            pass
+        """What follows the end is no file, but it is unpacked all the same: some kilobytes of a layer can stand for a terabyte."""
+        room = self._limits.total
+        for chunk in self._chunks:
+            room -= len(chunk)
+            if room < 0:
+                raise RefusedLayerError(f"the archive has more than {self._limits.total} bytes behind its end")
         self._buffer, self._at = b"", 0
 
     def _block(self) -> bytes | None:

@@ -6,7 +6,7 @@ import os
 import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from builder.errors import PybuildError, StepError
 from builder.files.types import ChecksumOptions
@@ -17,7 +17,7 @@ from builder.ops.ahead import before_work
 from builder.ops.file.explained import explained_parts
 from builder.ops.llb_json import file_digest, list_digest, selector_of
 from builder.ops.refs import checksum
-from builder.solver.types import CacheMap, CacheMapDep, Manifest, OpContext, Result
+from builder.solver.types import CacheMap, CacheMapDep, FileListing, OpContext
 from builder.sources.local import LocalRef, read_view
 from builder.text import paths
 from builder.text.glob import BadPatternError, contains_wildcards
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from builder.cache.types import Readable
     from builder.files.tree import Tree
     from builder.graph.vertex import Vertex
+    from builder.ops.refs import Ref
     from builder.session import Session
     from builder.worker import Worker
 
@@ -71,7 +72,7 @@ class FileOp:
             raise StepError(f"duplicate or missing output index in file op: {outputs}")
 
     # ------------------------------------------------------------------------------------------ keys
-    def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap, bool]:
+    def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap[Ref], bool]:
         """Of a copied path only the last name enters the digest: what lies under it is said by the selector, or by its checksum.
 
         An input that is written to counts as a whole, so it gets neither.
@@ -102,11 +103,10 @@ class FileOp:
         return at
 
     # ------------------------------------------------------------------------------------------ work
-    def exec(self, context: OpContext, inputs: Sequence[Result]) -> Sequence[Result]:
+    def exec(self, context: OpContext, inputs: Sequence[Ref]) -> Sequence[Ref]:
         """One ref for each output. StepError with the cause; nothing is left behind then."""
         before_work(self.vertex, self.session)
-        refs = cast("Sequence[Readable]", inputs)
-        run = _Run(self, context, refs)
+        run = _Run(self, context, inputs)
         try:
             return run.outputs()
         finally:
@@ -138,7 +138,7 @@ class _Work:
 class _Run:
     """One execution. A result that only one later action takes as its input is changed in place, others are committed."""
 
-    def __init__(self, op: FileOp, context: OpContext, inputs: Sequence[Readable]) -> None:
+    def __init__(self, op: FileOp, context: OpContext, inputs: Sequence[Ref]) -> None:
         self._op = op
         self._context = context
         self._inputs = inputs
@@ -146,12 +146,12 @@ class _Run:
         self._working: dict[int, _Work] = {}
         self._ids: dict[tuple[int, Owner], tuple[int, int]] = {}
 
-    def outputs(self) -> list[Result]:
+    def outputs(self) -> list[Ref]:
         op = self._op
         wanted = {a.output: op.count + i for i, a in enumerate(op.actions) if a.output != NO_INPUT}
         for i in range(len(op.actions)):
             self._do(i)
-        return [cast("Result", self._committed.pop(wanted[n])) for n in range(len(wanted))]
+        return [self._committed.pop(wanted[n]) for n in range(len(wanted))]
 
     def release(self) -> None:
         """Give back what is not an output."""
@@ -182,9 +182,9 @@ class _Run:
         if index == NO_INPUT:
             return None
         ref = self._readable(index)
-        return ref.materialize() if isinstance(ref, LocalRef) else cast("ImmutableRef", ref)
+        return ref.materialize() if isinstance(ref, LocalRef) else ref
 
-    def _readable(self, index: int) -> Readable:
+    def _readable(self, index: int) -> Ref:
         return self._inputs[index] if index < self._op.count else self._committed[index]
 
     def _apply(self, i: int, action: FileAction, folder: str) -> None:
@@ -279,15 +279,15 @@ def _selection(action: CopyAction) -> Selection:
     )
 
 
-def _dep(selections: Sequence[Selection]) -> CacheMapDep:
+def _dep(selections: Sequence[Selection]) -> CacheMapDep[Ref]:
     selected = dedupe(selections)
 
-    def manifest(result: Result, context: OpContext) -> Manifest:
+    def listing(result: Ref, context: OpContext) -> FileListing:
         from builder.ops.listing import Listing
 
         return Listing([(paths.rooted(s.path), s.options) for s in selected])(result, context)
 
-    return CacheMapDep(_selector(selections), _Content(selected), manifest)
+    return CacheMapDep(_selector(selections), _Content(selected), listing)
 
 
 def _selector(selections: Sequence[Selection]) -> str:
@@ -314,13 +314,12 @@ class _Content:
     def __init__(self, selections: tuple[Selection, ...]) -> None:
         self._selections = selections
 
-    def __call__(self, result: Result, context: OpContext) -> Digest:
-        ref = cast("Readable", result)
+    def __call__(self, result: Ref, context: OpContext) -> Digest:
         # The last comes first: where several paths are missing BuildKit names the last (the goroutine started last runs first).
-        digests = {s: self._checksum(ref, s, context) for s in self._selections[-1:] + self._selections[:-1]}
+        digests = {s: self._checksum(result, s, context) for s in self._selections[-1:] + self._selections[:-1]}
         return list_digest([digests[s] for s in self._selections])
 
-    def _checksum(self, ref: Readable, selection: Selection, context: OpContext) -> Digest:
+    def _checksum(self, ref: Ref, selection: Selection, context: OpContext) -> Digest:
         path = paths.rooted(selection.path)
         try:
             return checksum(ref, path, selection.options, context)

@@ -71,7 +71,9 @@ class Registry:
 
     def layer(self, files: dict[str, str], *, level: int = 6, source: str = "registry/image") -> Layer:
         """Push a gzip layer of ``files``; a name that ends in a slash is a folder, ``.wh.NAME`` deletes NAME below."""
-        tar = tar_of(files)
+        return self.stored(tar_of(files), level=level, source=source)
+
+    def stored(self, tar: bytes, *, level: int = 6, source: str = "registry/image") -> Layer:
         blob = gzip.compress(tar, level, mtime=0)
         digest = Digest.of(blob)
         self.blobs[digest] = blob

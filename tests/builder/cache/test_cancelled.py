@@ -31,6 +31,35 @@ def test_a_collection_stops_between_two_batches_and_keeps_what_it_did(manager, s
     assert len(manager.collector.prune([ALL])) == len(left)
 
 
+def test_a_collection_after_a_build_says_that_it_was_called_off_and_goes_on_at_the_next(manager, step, monkeypatch):
+    for number in range(40):
+        step(manager, None, {"f": str(number)}).release()
+    token = Token()
+    delete = manager.deleter.delete_records
+
+    def stop(record_ids):
+        token.set()
+        return delete(record_ids)
+
+    with monkeypatch.context() as m:
+        m.setattr(manager.deleter, "delete_records", stop)
+        with scope(token), pytest.raises(CancelledError, match=r"removing unused cache was cancelled: 16 records are removed"):
+            manager.collector.collect([ALL], seconds=9)
+    assert len(manager.records.ids()) == 24
+    assert manager.check.damage() == []
+    assert manager.check.garbage() == []
+    assert len(manager.collector.collect([ALL], seconds=9)) == 24, "the cancelled collection does not count for the pace"
+
+
+def test_a_collection_that_was_called_off_before_it_began_removes_nothing(manager, step):
+    step(manager, None, {"f": "1"}).release()
+    token = Token()
+    token.set()
+    with scope(token), pytest.raises(CancelledError, match=r"0 records are removed"):
+        manager.collector.collect([ALL], seconds=9)
+    assert len(manager.collector.collect([ALL], seconds=9)) == 1
+
+
 def test_a_check_stops_and_calls_no_blob_damaged_for_it(manager, step):
     step(manager, None, {"a": "1"}).remote()
     token = Token()

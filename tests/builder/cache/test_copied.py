@@ -159,7 +159,7 @@ class TestAStoreFromBeforeThereWereCanaries:
         manager, ids = old
         with manager.database.transaction() as c:
             for record in manager.records.all().values():
-                manager.records.update(c, record.id, created_at=record.created_at - 1000)
+                manager.records.update(c, record.id, created_at_ns=record.created_at_ns - 1000 * 10**9)
         other = opened()
         assert "not known whether its files are as they were made" in warnings[0]
         assert other.records.get(ids["bare"]) is None

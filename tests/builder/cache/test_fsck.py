@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
 from builder.cache.types import PrunePolicy
+from builder.files.tar import CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry, TarWriter
 
 
 @pytest.fixture
@@ -72,3 +74,51 @@ def test_a_sound_store_is_sound_after_everything_was_pruned(store, opened):
     other.collector.prune([PrunePolicy(all=True)])
     assert other.check.damage(verify=True) == []
     assert list(other.content.walk()) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: path.write_bytes(b"X"),
+        lambda path: path.write_bytes(b"longer"),
+        lambda path: path.chmod(0o600),
+        lambda path: path.unlink(),
+        lambda path: (path.unlink(), path.symlink_to("a")),
+        lambda path: (path.unlink(), path.mkdir()),
+    ],
+)
+@pytest.mark.parametrize("of", ["pulled", "made"])
+def test_files_that_are_not_those_of_the_blob(store, of, change):
+    manager, base, top = store
+    record, name = (base, "a") if of == "pulled" else (top, "b")
+    path = Path(manager.layout.path("snapshots", record.record.snapshot, "fs", name))
+    status = path.stat()
+    change(path)
+    if path.exists():
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
+    assert manager.check.damage() == []
+    found = manager.check.damage(verify=True)
+    assert any(p.startswith(f"record {record.id}: /{name} is not what blob sha256:") for p in found), found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes devices")
+def test_a_layer_of_every_kind_of_file_is_what_its_blob_has(manager, registry):
+    below = registry.layer({"gone": "1", "d/old": "1", "kept/f": "1", "l/x": "1"})
+    members = [
+        Entry("d/", DIR, 0o700, 1, 2), Entry(".wh.gone"), Entry("d/.wh..wh..opq"), Entry("f", REG, 0o4755, 5, 6, size=3),
+        Entry("hard", LINK, 0o4711, 9, 9, linkname="f"), Entry("link", SYMLINK, 0o777, 7, 8, linkname="/nowhere"),
+        Entry("null", CHAR, 0o666, devmajor=1, devminor=3), Entry("pipe", FIFO, 0o600),
+        Entry("twice/", DIR), Entry("twice/f", REG), Entry("twice", REG, size=3), Entry("l", SYMLINK, linkname="kept"),
+        Entry("kept/", DIR, 0o755), Entry("l/new", REG, size=3), Entry("kept/lower", LINK, linkname="kept/f"),
+    ]  # fmt: skip
+    out: list[bytes] = []
+    writer = TarWriter(out.append)
+    for entry in members:
+        writer.add(entry, [b"abc"] if entry.size else ())
+    writer.close()
+    ref = manager.get_by_blob(registry.stored(b"".join(out)), manager.get_by_blob(below, None))
+    ref.unlazy()
+    assert manager.check.damage(verify=True) == []
+    snapshot = manager.layout.path("snapshots", ref.record.snapshot, "fs")
+    Path(snapshot, "gone").touch()
+    assert [p.split(" is ")[0] for p in manager.check.damage(verify=True)] == [f"record {ref.id}: /gone"]

@@ -20,7 +20,7 @@ ALL = PrunePolicy(all=True)
 
 def line(name="x", **changes):
     values = {
-        "id": name, "parents": (), "size": 1, "mutable": False, "in_use": False, "created_at": 0.0, "last_used_at": 1.0,
+        "id": name, "parents": (), "size": 1, "mutable": False, "in_use": False, "created_at_ns": 0, "last_used_at_ns": 1,
         "usage_count": 1, "description": "", "record_type": "regular", "shared": False,
     }  # fmt: skip
     return UsageRecord(**(values | changes))
@@ -33,7 +33,7 @@ def records(manager):
 def set_used(manager, ref, ago, count=1):
     """As if the record had been used ``count`` times, last ``ago`` seconds ago."""
     manager.collector.disk_usage()
-    change(manager.database, RECORDS, {"id": ref.id}, last_used=time.time() - ago, usage_count=count)
+    change(manager.database, RECORDS, {"id": ref.id}, last_used_ns=time.time_ns() - ago * 10**9, usage_count=count)
 
 
 # ------------------------------------------------------------------------------------------------------------- pruning
@@ -91,7 +91,7 @@ def test_keep_duration_spares_what_was_used_lately(manager, step):
     old.release()
     new.release()
     set_used(manager, old, ago=7200)
-    assert [x.id for x in manager.collector.prune([PrunePolicy(keep_duration=3600)])] == [old.id]
+    assert [x.id for x in manager.collector.prune([PrunePolicy(keep_duration_ns=3600 * 10**9)])] == [old.id]
 
 
 def test_filters_choose(manager, step):
@@ -174,9 +174,10 @@ def test_how_much_may_stay(policy, total, free, keep):
 
 
 def test_old_and_seldom_used_go_first():
-    ranks = order([line("old", last_used_at=1), line("new", last_used_at=9), line("seldom", last_used_at=9, usage_count=1)])
+    three = line("old", last_used_at_ns=1), line("new", last_used_at_ns=9), line("seldom", last_used_at_ns=9, usage_count=1)
+    ranks = order(three)
     assert ranks["old"] < ranks["new"] == ranks["seldom"]
-    lines = [line("often", last_used_at=5, usage_count=9), line("once", last_used_at=5), line("never", last_used_at=None)]
+    lines = [line("often", last_used_at_ns=5, usage_count=9), line("once", last_used_at_ns=5), line("never", last_used_at_ns=None)]
     ranks = order(lines)
     assert ranks["never"] < ranks["once"] < ranks["often"]
 
@@ -200,7 +201,7 @@ def test_a_record_shows_its_parents_use_and_description(manager, step):
     top.release()
     usage = records(manager)[top.id]
     assert (usage.parents, usage.description, usage.usage_count, usage.in_use) == ((base.id,), "two", 1, False)
-    assert usage.last_used_at is not None
+    assert usage.last_used_at_ns is not None
 
 
 # -------------------------------------------------------------------------------------------------------------- filters

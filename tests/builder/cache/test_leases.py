@@ -62,7 +62,7 @@ for n in range(10_000):
     base.release()
     lower.release()
     if n % 4 == 3:
-        manager.collector.prune([PrunePolicy(keep_duration=0)])
+        manager.collector.prune([PrunePolicy(keep_duration_ns=0)])
 """
 
 
@@ -139,7 +139,7 @@ def test_a_lazy_layer_that_one_process_can_not_get_stays_for_another_that_can(ma
 def test_a_lease_without_its_file_is_dead(manager, step):
     step(manager, None, {"a": "1"}).release()
     with manager.database.transaction() as c:
-        manager.database.put(c, LEASES, [("gone", 1.0)])
+        manager.database.put(c, LEASES, [("gone", 1)])
         manager.database.put(c, LEASE_RECORDS, [(record_id, "gone") for record_id in manager.records.ids()])
     assert len(manager.collector.prune([ALL])) == 1
 
@@ -168,7 +168,7 @@ def test_held_blobs_stay_and_others_go(manager, opened):
     for digest in (held, orphan):
         os.utime(manager.content.path(digest), (long_ago, long_ago))
     manager.hold_blobs([held])
-    change(manager.database, LEASES, {}, started=time.time())
+    change(manager.database, LEASES, {}, started_ns=time.time_ns())
     opened().collector.prune([ALL])
     assert manager.content.has(held)
     assert not manager.content.has(orphan)
@@ -252,7 +252,14 @@ class FullDisk:
 
 def test_files_go_before_their_row_where_the_disk_is_full(manager: CacheManager, monkeypatch: pytest.MonkeyPatch) -> None:
     work = manager.new(None)
-    FullDisk(manager, monkeypatch, failures=1)
+    snapshot, delete = work.record.snapshot, manager.records.delete
+
+    def full(*args: Any) -> Any:
+        if manager.snapshotter.exists(snapshot):
+            raise StoreError("database or disk is full")
+        return delete(*args)
+
+    monkeypatch.setattr(manager.records, "delete", full)
     work.release()
     assert list(manager.snapshotter.keys()) == []
     assert manager.records.get(work.id) is None

@@ -69,7 +69,8 @@ def test_reasons_without_differences(reason: Reason, text: str) -> None:
 
 
 def test_the_time_of_the_record_is_told() -> None:
-    miss = Miss(StepRecord("exec", "s", "RUN x", name="RUN x"), "gone", since=time.mktime((2026, 1, 2, 3, 4, 5, 0, 0, -1)))
+    at = int(time.mktime((2026, 1, 2, 3, 4, 5, 0, 0, -1)))
+    miss = Miss(StepRecord("exec", "s", "RUN x", name="RUN x"), "gone", since_ns=at * 10**9)
     assert "(record of 2026-01-02 03:04:05)" in misses_text([(miss, "ran")])
 
 
@@ -83,7 +84,7 @@ def test_names_can_not_command_the_terminal() -> None:
 
 
 def test_json_has_everything() -> None:
-    miss = Miss(StepRecord("exec", "s", "RUN x", name="n"), "different", (Difference("changed", "arg", "A", "1", "2"),), 5.0)
+    miss = Miss(StepRecord("exec", "s", "RUN x", name="n"), "different", (Difference("changed", "arg", "A", "1", "2"),), 5 * 10**9)
     assert misses_json([(miss, "ran")]) == [
         {
             "name": "n",

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from builder.content.store import CHUNK, ContentStore
-from builder.errors import IntegrityError, NotFoundError, SourceError
+from builder.errors import DamagedBlobError, IntegrityError, NotFoundError, SourceError
 from builder.oci.descriptor import Descriptor
 from builder.oci.digest import Digest
 from builder.state.layout import Layout
@@ -88,6 +88,17 @@ def test_a_damaged_blob_is_not_read(store: ContentStore) -> None:
         file.write(b"evil")
     with pytest.raises(IntegrityError, match="damaged"):
         store.read(digest)
+
+
+def test_a_blob_that_was_damaged_is_not_handed_out_as_whole(store: ContentStore) -> None:
+    digest = store.put(b"good")
+    other = ContentStore(store.layout)  # another process: what this one stored itself it need not doubt
+    os.chmod(other.path(digest), 0o600)
+    with open(other.path(digest), "wb") as file:
+        file.write(b"evil")
+    with pytest.raises(DamagedBlobError, match="damaged"):
+        list(other.checked(digest))
+    assert not other.has(digest)
 
 
 def test_a_document_over_the_limit_is_not_read(store: ContentStore) -> None:
@@ -212,8 +223,8 @@ def test_sweep_takes_what_nobody_holds(store: ContentStore) -> None:
         store.fetch(descriptor(), Provider(until=500_000))
     with store.writer() as held:
         held.write(b"x" * 2 * CHUNK)
-        store.sweep(now=os.stat(ingest).st_mtime + 60)
+        store.sweep(os.stat(ingest).st_mtime_ns + 60 * 10**9)
         assert len(left_over(store)) == 2
         assert held.commit()[1] == 2 * CHUNK
-    store.sweep(now=os.stat(ingest).st_mtime + 30 * 24 * 3600)
+    store.sweep(os.stat(ingest).st_mtime_ns + 30 * 24 * 3600 * 10**9)
     assert left_over(store) == []

@@ -6,10 +6,11 @@ import base64
 import json
 import os
 import stat
+from collections.abc import Iterator
 
 import pytest
 
-from builder.errors import AuthError, UsageError
+from builder.errors import AuthError, SourceError, UsageError
 from builder.net.auth import NONE, Credentials, DockerConfig, parse_challenges
 from builder.net.transport import Request
 from builder.oci.digest import Digest
@@ -211,3 +212,26 @@ def test_a_malformed_token_answer_is_an_error(world: World, body: bytes) -> None
     world.transport.on("GET", REALM, Answer(200, {}, body))
     with pytest.raises(SourceError):
         world.client().resolve(REF)
+
+
+@pytest.mark.parametrize("realm", ["file:///etc/passwd", "ftp://tokens.example/", "https://me@tokens.example/", "tokens.example"])
+def test_a_token_service_that_is_no_http_address_is_refused(world: World, realm: str) -> None:
+    world.transport.on("HEAD", MANIFEST_URL, Answer(401, {"WWW-Authenticate": f'Bearer realm="{realm}"'}))
+    with pytest.raises(AuthError, match="is no http address"):
+        world.client(credentials=ME).resolve(REF)
+    assert {r.url for r in world.transport.asked} == {MANIFEST_URL}
+
+
+def test_a_token_without_end_is_an_error(world: World) -> None:
+    taken: list[int] = []
+
+    def endless() -> Iterator[bytes]:
+        while len(taken) < 1000:
+            taken.append(1)
+            yield b" " * (1 << 16)
+
+    world.transport.on("HEAD", MANIFEST_URL, Answer(401, {"WWW-Authenticate": BEARER}))
+    world.transport.on("GET", REALM, Answer(200, {}, endless))
+    with pytest.raises(SourceError, match="malformed"):
+        world.client().resolve(REF)
+    assert len(taken) < 100

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from builder.errors import IntegrityError, NotFoundError, SourceError
+from builder.net.auth import Credentials
 from builder.net.transport import Request, TransportError
 from builder.oci import manifest as manifests
 from builder.oci.descriptor import Descriptor
@@ -310,3 +311,39 @@ def test_a_manifest_that_is_there_is_not_put_again(world: World) -> None:
     digest = world.manifest(manifest)
     assert world.client().push_manifest(REF, manifest, "application/vnd.oci.image.manifest.v1+json").digest == digest
     assert asked(world, "PUT") == []
+
+
+def test_a_document_by_digest_is_read_one_byte_beyond_its_size(world: World) -> None:
+    taken: list[int] = []
+    descriptor = Descriptor(OCI, Digest.of(MANIFEST), len(MANIFEST))
+    url = f"https://{HOST}/v2/team/app/manifests/{descriptor.digest}"
+    world.transport.on("GET", url, Answer(200, {}, lambda: endless(taken)))
+    with pytest.raises(IntegrityError, match="more than the"):
+        world.client().fetch_manifest(REF, descriptor)
+    assert len(taken) == 1
+
+
+def test_a_manifest_that_an_index_calls_huge_is_never_asked_for(world: World) -> None:
+    with pytest.raises(IntegrityError, match="rejecting 1073741824 bytes"):
+        world.client().fetch_manifest(REF, Descriptor(OCI, Digest.of(b""), 1 << 30))
+    assert world.transport.asked == []
+
+
+CERTIFICATE = f'[registry."{HOST}"]\nkeypair = [{{ key = "/k", cert = "/c" }}]\n'
+
+
+@pytest.mark.parametrize("place", ["https://storage.example/upload", f"http://{HOST}/upload", f"https://{HOST}:444/upload"])
+def test_an_upload_that_lies_elsewhere_gets_no_credentials(world: World, place: str) -> None:
+    data = b"layer"
+    descriptor = Descriptor("", Digest.of(data), len(data))
+    url = f"https://{HOST}/v2/team/app/blobs/uploads/"
+    challenge = Answer(401, {"WWW-Authenticate": 'Basic realm="x"'})
+    world.transport.on("HEAD", f"https://{HOST}/v2/team/app/blobs/{descriptor.digest}", challenge, Answer(404))
+    world.transport.on("POST", url, Answer(202, {"Location": place}))
+    world.transport.on("PUT", place, Answer(201))
+    client = world.client(CERTIFICATE, Credentials("me", "secret"))
+    assert client.push_blob(REF, descriptor, lambda: [data])
+    put = world.transport.asked[-1]
+    assert (put.method, put.headers.get("Authorization"), put.tls.keypairs) == ("PUT", None, ())
+    assert world.transport.asked[-2].tls.keypairs == (("/k", "/c"),)
+    assert "Authorization" in world.transport.asked[-2].headers

@@ -13,7 +13,7 @@ from builder.graph.vertex import Edge
 from builder.oci.descriptor import OCI_LAYER_GZIP, Descriptor
 from builder.oci.digest import Digest
 from builder.remotecache.chains import Chains, marshal
-from builder.remotecache.config import CacheConfig, CacheInput, CacheLayer, CacheRecord, CacheResult, ChainedResult, parse
+from builder.remotecache.config import CacheConfig, CacheInput, CacheLayer, CacheResult, ChainedResult, ConfigRecord, parse
 from builder.remotecache.imported import ImportedResults, key_cache
 from builder.remotecache.types import RemoteLayer
 from builder.solver.exporter import ExportedRecord, ExportedResult, Mode, export_chains
@@ -26,8 +26,8 @@ def layer(name: str) -> RemoteLayer:
     return RemoteLayer(Layer(Descriptor(OCI_LAYER_GZIP, digest, 1), digest))
 
 
-def exported(digest: str, *inputs: Sequence[tuple[int, str]], result: str = "", created: float = 0) -> ExportedRecord:
-    results = (ExportedResult(result, created, "v", 0, True),) if result else ()
+def exported(digest: str, *inputs: Sequence[tuple[int, str]], result: str = "", created_ns: int = 0) -> ExportedRecord:
+    results = (ExportedResult(result, created_ns, "v", 0, True),) if result else ()
     return ExportedRecord(digest, tuple(tuple(i) for i in inputs), results)
 
 
@@ -230,7 +230,7 @@ def read(config: CacheConfig, known: Sequence[RemoteLayer]) -> KeyCache:
 
 def test_a_result_whose_layers_are_not_all_there_is_none() -> None:
     a, b = layer("a"), layer("b")
-    record = CacheRecord(X, (), (CacheResult(1),), (ChainedResult((1,)), ChainedResult((0, 1))))
+    record = ConfigRecord(X, (), (CacheResult(1),), (ChainedResult((1,)), ChainedResult((0, 1))))
     config = CacheConfig((CacheLayer(a.digest), CacheLayer(b.digest, 0)), (record,))
     assert len(read(config, [a, b]).keys.results(X)) == 3
     assert len(read(config, [b]).keys.results(X)) == 1, "the chain of b alone"
@@ -239,7 +239,7 @@ def test_a_result_whose_layers_are_not_all_there_is_none() -> None:
 
 def test_chains_are_loaded_in_their_order() -> None:
     a, b = layer("a"), layer("b")
-    config = CacheConfig((CacheLayer(a.digest), CacheLayer(b.digest, 0)), (CacheRecord(X, (), (), (ChainedResult((1, 0)),)),))
+    config = CacheConfig((CacheLayer(a.digest), CacheLayer(b.digest, 0)), (ConfigRecord(X, (), (), (ChainedResult((1, 0)),)),))
     cache = read(config, [a, b])
     (stored,) = cache.keys.results(X)
     assert isinstance(cache.results, ImportedResults)
@@ -249,7 +249,7 @@ def test_chains_are_loaded_in_their_order() -> None:
 
 def test_an_empty_chain_is_no_result() -> None:
     a = layer("a")
-    config = CacheConfig((CacheLayer(a.digest),), (CacheRecord(X, (), (), (ChainedResult(()),)),))
+    config = CacheConfig((CacheLayer(a.digest),), (ConfigRecord(X, (), (), (ChainedResult(()),)),))
     assert read(config, [a]).keys.results(X) == []
 
 
@@ -258,4 +258,4 @@ def test_circles_are_refused() -> None:
     with pytest.raises(IntegrityError, match="looping layer"):
         read(CacheConfig((CacheLayer(a.digest, 0),)), [a])
     with pytest.raises(IntegrityError, match="looping record"):
-        read(CacheConfig((), (CacheRecord(X, ((CacheInput(0),),)),)), [])
+        read(CacheConfig((), (ConfigRecord(X, ((CacheInput(0),),)),)), [])

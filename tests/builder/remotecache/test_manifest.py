@@ -12,7 +12,7 @@ from builder.content.types import Layer
 from builder.errors import IntegrityError
 from builder.oci.descriptor import DOCKER_LAYER_GZIP, OCI_LAYER_GZIP, Descriptor
 from builder.oci.digest import Digest
-from builder.remotecache.config import MEDIA_TYPE, CacheConfig, CacheLayer, CacheRecord, CacheResult
+from builder.remotecache.config import MEDIA_TYPE, CacheConfig, CacheLayer, CacheResult, ConfigRecord
 from builder.remotecache.manifest import CacheManifest, ImageIndex, InlineImage, inline_cache, read, remote_layers, write
 from builder.remotecache.types import RemoteLayer
 
@@ -75,7 +75,7 @@ IMAGE = InlineImage(CONFIG, (Descriptor(DOCKER_LAYER_GZIP, BLOB, 4),))
 
 
 def image_config(**changes: Any) -> bytes:
-    records = CacheConfig(records=(CacheRecord(DIFF, (), (CacheResult(0),)),)).records_json()
+    records = CacheConfig(records=(ConfigRecord(DIFF, (), (CacheResult(0),)),)).records_json()
     document = {
         "rootfs": {"diff_ids": [DIFF]},
         "history": [{"empty_layer": True}, {"created": "2026-08-21T15:29:35.123456789Z", "created_by": "RUN x"}],

@@ -9,14 +9,14 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from builder.errors import LayerError, PybuildError
+from builder.errors import LayerError, PybuildError, StoreError
 from builder.files.apply import clean, unpack, write_marks
 from builder.files.tar import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry, Limits
 from builder.files.tar import pax as records
@@ -55,6 +55,11 @@ def pax(entry: Entry, *pairs: tuple[bytes, bytes], content: bytes = b"") -> byte
     return bytes(block) + data + bytes(-len(data) % 512) + header(entry) + content + bytes(-len(content) % 512)
 
 
+def long_name(name: bytes, kind: bytes = b"L") -> bytes:
+    """GNU's way to give the next member a name, or with ``K`` a link."""
+    return raw_block(b"././@LongLink", kind, size=b"%o" % len(name)) + name + bytes(-len(name) % 512)
+
+
 def number(text: str, offset: int, value: bytes) -> bytes:
     """The header of a file with one field replaced."""
     block = bytearray(header(Entry(text, REG)))
@@ -89,6 +94,11 @@ REFUSED: dict[str, tuple[object, ...] | list[bytes]] = {
     "a group beyond 32 bits": [pax(Entry("x/", DIR), (b"gid", b"9" * 18))],
     "a negative owner": [pax(Entry("x", SYMLINK, linkname="y"), (b"uid", b"-2"))],
     "a global header that names a sparse file in no words": [pax(Entry("x"), (b"GNU.sparse.\xff", b"1")).replace(b"x", b"g", 1)],
+    "a GNU long name that the PAX header contradicts": [long_name(b"secret"), pax(Entry("x"), (b"path", b"other"))],
+    "a GNU long link that the PAX header contradicts": [
+        long_name(b"secret", b"K"), pax(Entry("x", SYMLINK, linkname="y"), (b"linkpath", b"other")),
+    ],
+    "a zero block between members": [header(Entry("x")), bytes(512), header(Entry("y")), END],
     "a name longer than a file name": (("n" * 256, b""),),
     "a path longer than a path": (("n/" * 2500 + "x", b""),),
     "a symbolic link to nothing": (Entry("x", SYMLINK, linkname=""),),
@@ -187,7 +197,7 @@ def test_devices_and_fifos_are_made_and_not_opened(outside: str, layer: Layer, r
 @pytest.mark.parametrize(
     ("limits", "text"),
     [
-        (Limits(entries=9), "more than 9 entries"),
+        (Limits(entries=19), "more than 19 entries"),
         (Limits(total=999), "more than 999 bytes"),
         (Limits(depth=1), "more than 1 folders deep"),
         (Limits(name=4), "more than 4 bytes"),
@@ -199,6 +209,39 @@ def test_bombs(limits: Limits, text: str, outside: str, layer: Layer, root_only:
     chunks = layer(*[(Entry(f"a/b/{n}", REG, xattrs={"user.x": b"1234"}), b"x" * 100) for n in range(10)])
     with pytest.raises(LayerError, match=text):
         unpack(chunks, f"{outside}/layer", bottom=True, limits=limits)
+
+
+def test_members_count_and_so_do_headers_without_one(outside: str, layer: Layer, root_only: None) -> None:
+    headers = [long_name(b"x") for _ in range(10)]
+    for chunks in (layer(*[(f"f{n}", b"") for n in range(10)]), [*headers, header(Entry("y")), END]):
+        with pytest.raises(LayerError, match="more than 9 entries"):
+            unpack(chunks, f"{outside}/layer", bottom=True, limits=Limits(entries=9))
+
+
+def test_what_follows_the_end_has_an_end(outside: str, root_only: None) -> None:
+    taken = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal taken
+        yield header(Entry("x")) + END
+        while taken < 1000:
+            taken += 1
+            yield bytes(1000)
+
+    with pytest.raises(LayerError, match="more than 5000 bytes behind its end"):
+        unpack(endless(), f"{outside}/layer", bottom=True, limits=Limits(total=5000))
+    assert taken == 6
+
+
+def test_a_file_larger_than_the_disk_is_refused_before_it_is_written(outside: str, root_only: None) -> None:
+    free = os.statvfs(outside)
+    size = min(free.f_bavail * free.f_frsize + (1 << 30), (1 << 33) - 1)
+    if size <= free.f_bavail * free.f_frsize:
+        size = 200 << 30
+    chunks = [pax(Entry("x", size=0 if size >= 1 << 33 else size), (b"size", str(size).encode())), bytes(1 << 20)]
+    with pytest.raises(StoreError, match=f"can't unpack x: no space left on device: it has {size} bytes, .* are free"):
+        unpack(chunks, f"{outside}/layer", bottom=True)
+    assert os.stat(f"{outside}/layer/x").st_size == 0
 
 
 def test_a_sparse_bomb_counts_with_its_holes(outside: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
 import pytest
 
@@ -11,10 +11,12 @@ from builder.graph.vertex import Edge, VertexMeta
 from builder.oci.digest import Digest
 from builder.solver import steplog
 from builder.solver.errors import SolveError
-from builder.solver.explain import Difference, InputRecord, Past, StepRecord, differences, explain, nearest
+from builder.solver.explain import Difference, Explanations, InputRecord, Past, StepRecord, differences, explain, nearest
 from builder.solver.steplog import KEPT, StepLog, decode_step, encode_step
+from builder.solver.types import OpContext
 from builder.state.database import Database
 from builder.state.schema import SOLVER_STEPS
+from tests.builder.solver.world import World
 from tests.support.rows import change
 
 
@@ -26,8 +28,8 @@ def text(d: Difference) -> str:
     return " ".join(x for x in (d.change, d.kind, d.name, d.old, d.new) if x)
 
 
-def past(*steps: StepRecord, **options: Any) -> list[Past]:
-    return [Past(s, 100.0 - i, **options) for i, s in enumerate(steps)]
+def past(*steps: StepRecord, failed: bool = False, here: bool = True) -> list[Past]:
+    return [Past(s, 100 - i, failed, here) for i, s in enumerate(steps)]
 
 
 def step(title: str = "RUN make", stage: str = "build", *inputs: InputRecord, **parts: str) -> StepRecord:
@@ -136,20 +138,20 @@ def test_records_survive_storing() -> None:
 
 
 @pytest.fixture
-def database(tmp_path: Any) -> Database:
+def database(tmp_path: Path) -> Database:
     return Database(str(tmp_path / "db"))
 
 
-def run(world: Any, database: Database, a: str, top: str, **options: Any) -> dict[str, tuple[str, list[str]]]:
+def run(world: World, database: Database, a: str, top: str, *, ignore_cache: bool = False) -> dict[str, tuple[str, list[str]]]:
     """A build; why each of its steps ran."""
     log = StepLog(database, f"build {next(world._ids)}", "scope")
-    meta = VertexMeta(name="top", stage="s", instruction="RUN top", **options)
+    meta = VertexMeta(name="top", stage="s", instruction="RUN top", ignore_cache=ignore_cache)
     vertex = world.vertex("top", world.vertex("a", key=a, value=a), key=top, slow={0: lambda v: v}, meta=meta)
     world.build(vertex, explanations=lambda: log)
     return {m.step.title: (m.reason, [text(d) for d in m.differences]) for m in log.misses()}
 
 
-def test_misses_of_builds(world: Any, database: Database) -> None:
+def test_misses_of_builds(world: World, database: Database) -> None:
     """First build, nothing changed, the instruction changed, the content below changed, the result pruned, the cache ignored."""
     assert run(world, database, "a1", "t1") == {"a": ("first", []), "RUN top": ("first", [])}
     assert run(world, database, "a1", "t1") == {}
@@ -163,10 +165,10 @@ def test_misses_of_builds(world: Any, database: Database) -> None:
     assert run(world, database, "a2", "t2", ignore_cache=True) == {"RUN top": ("ignored", [])}
 
 
-def test_nothing_is_asked_for_when_nothing_runs(world: Any, database: Database) -> None:
+def test_nothing_is_asked_for_when_nothing_runs(world: World, database: Database) -> None:
     """A cached build does not even make the tables."""
 
-    def refuse() -> Any:
+    def refuse() -> Explanations:
         raise AssertionError("nothing ran")
 
     run(world, database, "a1", "t1")
@@ -174,8 +176,8 @@ def test_nothing_is_asked_for_when_nothing_runs(world: Any, database: Database) 
     world.build(vertex, explanations=refuse)
 
 
-def test_a_failed_step_is_told_when_it_runs_again(world: Any, database: Database) -> None:
-    def fail(_: Any) -> None:
+def test_a_failed_step_is_told_when_it_runs_again(world: World, database: Database) -> None:
+    def fail(_: OpContext) -> None:
         raise StepError("exit code 1")
 
     def build() -> list[tuple[str, bool]]:
@@ -188,13 +190,13 @@ def test_a_failed_step_is_told_when_it_runs_again(world: Any, database: Database
     assert build() == [("failed", True)]
 
 
-def test_internal_steps_are_not_recorded(world: Any, database: Database) -> None:
+def test_internal_steps_are_not_recorded(world: World, database: Database) -> None:
     log = StepLog(database, "b", "scope")
     world.build(world.vertex("a", meta=VertexMeta(name="[internal] a", internal=True)), explanations=lambda: log)
     assert log.misses() == []
 
 
-def test_a_plan_explains_too(world: Any, database: Database) -> None:
+def test_a_plan_explains_too(world: World, database: Database) -> None:
     """Without recording anything."""
     run(world, database, "a1", "t1")
     log = StepLog(database, "plan", "scope")
@@ -207,7 +209,7 @@ def test_a_plan_explains_too(world: Any, database: Database) -> None:
     assert log.misses() == []
 
 
-def test_credentials_of_urls_are_masked(world: Any, database: Database) -> None:
+def test_credentials_of_urls_are_masked(world: World, database: Database) -> None:
     log = StepLog(database, "b", "scope")
     url = "https://user:hunter2@host/x"
     meta = VertexMeta(name=f"ADD {url}", instruction=f"ADD {url} /")
@@ -216,7 +218,7 @@ def test_credentials_of_urls_are_masked(world: Any, database: Database) -> None:
     assert "host/x" in repr(log.misses())
 
 
-def test_the_last_build_is_the_last_that_ran_something(world: Any, database: Database) -> None:
+def test_the_last_build_is_the_last_that_ran_something(world: World, database: Database) -> None:
     assert StepLog(database, "", "").last() is None
     run(world, database, "a1", "t1")
     run(world, database, "a1", "t2")
@@ -246,7 +248,7 @@ def test_trimming_takes_the_old_and_the_oldest_of_too_many(database: Database, m
     log = StepLog(database, "b", "scope")
     for i in range(3):
         log.ran(Digest.of(b"v"), step(f"RUN {i}"), ignored=False, failed=False)
-    change(database, SOLVER_STEPS, {"title": "RUN 1"}, created=0.0)
+    change(database, SOLVER_STEPS, {"title": "RUN 1"}, created_ns=0)
     log.trim()
     assert [m.step.title for m in log.misses()] == ["RUN 0", "RUN 2"]
     monkeypatch.setattr(steplog, "_BYTES", len(encode_step(step("RUN 2"))))

@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builder.graph.vertex import Vertex
 from builder.oci.digest import framed
 from builder.solver.cachekey import CacheKey, ExportableKey, KeyWithSelector, Link, StoredResult, root_key
+from builder.solver.edge import ActiveEdge
 from builder.solver.index import EdgeIndex
 from builder.solver.keycache import KeyCache
 from builder.solver.keystore import KeyStore, MemoryKeyStore, SqliteKeyStore, release_unreferenced
 from builder.state.database import Database
+from tests.builder.solver.world import World
+
+
+class Named:
+    """A result that is its name and nothing else."""
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+
+    def clone(self) -> Named:
+        return self
+
+    def release(self) -> None:
+        pass
 
 
 class Store:
@@ -23,19 +40,19 @@ class Store:
     def __init__(self) -> None:
         self.ids: set[str] = set()
 
-    def save(self, result: Any) -> str:
-        self.ids.add(result)
-        return str(result)
+    def save(self, result: Named) -> str:
+        self.ids.add(result.id)
+        return result.id
 
-    def load(self, result_id: str) -> Any:
-        return result_id if result_id in self.ids else None
+    def load(self, result_id: str) -> Named | None:
+        return Named(result_id) if result_id in self.ids else None
 
     def exists(self, result_id: str) -> bool:
         return result_id in self.ids
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Any) -> KeyStore:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> KeyStore:
     return MemoryKeyStore() if request.param == "memory" else SqliteKeyStore(Database(str(tmp_path / "db")))
 
 
@@ -97,7 +114,7 @@ def test_a_key_is_ephemeral_when_one_of_its_inputs_is() -> None:
 def test_a_key_is_found_by_its_inputs(cache: KeyCache) -> None:
     """By the same digest on the same keys, and by nothing else."""
     a, b = root("a"), root("b")
-    cache.save([on("x", [a], [b])], "result")  # type: ignore[arg-type]
+    cache.save([on("x", [a], [b])], Named("result"))
     assert found(cache, "x", [root("a")], [root("b")]) == {"result"}
     assert found(cache, "y", [root("a")], [root("b")]) == set()
     assert found(cache, "x", [root("b")], [root("a")]) == set()
@@ -106,7 +123,7 @@ def test_a_key_is_found_by_its_inputs(cache: KeyCache) -> None:
 
 def test_any_alternative_of_an_input_leads_to_the_key(cache: KeyCache) -> None:
     a, slow = root("a"), root("slow", -1)
-    cache.save([on("x", [(a, "sel"), slow])], "result")  # type: ignore[arg-type]
+    cache.save([on("x", [(a, "sel"), slow])], Named("result"))
     assert found(cache, "x", [(root("a"), "sel")]) == {"result"}
     assert found(cache, "x", [root("slow", -1)]) == {"result"}
     assert found(cache, "x", [root("a")]) == set()
@@ -114,7 +131,7 @@ def test_any_alternative_of_an_input_leads_to_the_key(cache: KeyCache) -> None:
 
 def test_asking_with_several_keys_ties_them_together(cache: KeyCache) -> None:
     """A new definition came with content that was known: from then on the definition alone leads there."""
-    cache.save([on("x", [root("old"), root("slow", -1)])], "result")  # type: ignore[arg-type]
+    cache.save([on("x", [root("old"), root("slow", -1)])], Named("result"))
     assert found(cache, "x", [root("new")]) == set()
     assert found(cache, "x", [root("new"), root("slow", -1)]) == {"result"}
     assert found(cache, "x", [root("new")]) == {"result"}
@@ -122,8 +139,8 @@ def test_asking_with_several_keys_ties_them_together(cache: KeyCache) -> None:
 
 def test_a_result_saved_again_by_other_alternatives_is_under_one_key(cache: KeyCache) -> None:
     """Saved on (a, slow), then on (b, slow): one key, two results, found by any of the three."""
-    cache.save([on("x", [root("a"), root("slow", -1)])], "r1")  # type: ignore[arg-type]
-    cache.save([on("x", [root("b"), root("slow", -1)])], "r2")  # type: ignore[arg-type]
+    cache.save([on("x", [root("a"), root("slow", -1)])], Named("r1"))
+    cache.save([on("x", [root("b"), root("slow", -1)])], Named("r2"))
     for name, output in (("a", 0), ("b", 0), ("slow", -1)):
         assert found(cache, "x", [root(name, output)]) == {"r1", "r2"}
 
@@ -131,15 +148,15 @@ def test_a_result_saved_again_by_other_alternatives_is_under_one_key(cache: KeyC
 def test_levels_lead_on(cache: KeyCache) -> None:
     """A key on a key on a root, looked for from the root upwards."""
     middle = on("m", [root("a")])
-    cache.save([on("top", [middle])], "result")  # type: ignore[arg-type]
+    cache.save([on("top", [middle])], Named("result"))
     (m,) = cache.query([KeyWithSelector(ExportableKey(root("a")))], 0, "m", 0)
     assert found(cache, "top", [m]) == {"result"}
 
 
 def test_ephemeral_keys_leave_no_trace(cache: KeyCache) -> None:
-    cache.save([root("random:1"), on("x", [root("random:1")])], "r1")  # type: ignore[arg-type]
+    cache.save([root("random:1"), on("x", [root("random:1")])], Named("r1"))
     assert cache.keys.result_ids() == []
-    cache.save([on("x", [root("random:1"), root("slow", -1)])], "r2")  # type: ignore[arg-type]
+    cache.save([on("x", [root("random:1"), root("slow", -1)])], Named("r2"))
     assert found(cache, "x", [root("slow", -1)]) == {"r2"}
     assert not cache.keys.exists("random:1")
 
@@ -149,7 +166,7 @@ def test_a_long_chain_needs_no_stack(cache: KeyCache) -> None:
     key = root("a")
     for i in range(2000):
         key = on(f"x{i}", [key])
-    cache.save([key], "result")  # type: ignore[arg-type]
+    cache.save([key], Named("result"))
     assert cache.keys.exists(root_key("a", 0))
 
 
@@ -159,7 +176,7 @@ LINK = Link(0, 0, "d", "")
 
 def test_a_released_result_takes_its_branch_along(store: KeyStore) -> None:
     """a -> b -> c with results on b and c: without c's result the link b -> c goes; without b's everything goes."""
-    store.write([("b", StoredResult("rb", 1.0)), ("c", StoredResult("rc", 2.0))], [("a", LINK, "b"), ("b", LINK, "c")])
+    store.write([("b", StoredResult("rb", 1)), ("c", StoredResult("rc", 2))], [("a", LINK, "b"), ("b", LINK, "c")])
     store.release("rc")
     assert store.targets("b", LINK) == []
     assert store.targets("a", LINK) == ["b"]
@@ -170,7 +187,7 @@ def test_a_released_result_takes_its_branch_along(store: KeyStore) -> None:
 
 def test_a_key_between_results_stays(store: KeyStore) -> None:
     """The result of the middle is released; the key is still the way to the one above."""
-    store.write([("b", StoredResult("rb", 1.0)), ("c", StoredResult("rc", 2.0))], [("a", LINK, "b"), ("b", LINK, "c")])
+    store.write([("b", StoredResult("rb", 1)), ("c", StoredResult("rc", 2))], [("a", LINK, "b"), ("b", LINK, "c")])
     store.release("rb")
     assert store.targets("a", LINK) == ["b"]
     assert store.targets("b", LINK) == ["c"]
@@ -178,7 +195,7 @@ def test_a_key_between_results_stays(store: KeyStore) -> None:
 
 def test_backlinks_and_holders(store: KeyStore) -> None:
     other = Link(1, 0, "d", "sel")
-    store.write([("t", StoredResult("r", 1.0)), ("u", StoredResult("r", 1.0))], [("a", LINK, "t"), ("b", other, "t")])
+    store.write([("t", StoredResult("r", 1)), ("u", StoredResult("r", 1))], [("a", LINK, "t"), ("b", other, "t")])
     assert store.backlinks("t") == [("a", LINK), ("b", other)]
     assert [store.results(key)[0].id for key in "tu"] == ["r", "r"]
     assert store.has_link("b", other, "t")
@@ -187,23 +204,23 @@ def test_backlinks_and_holders(store: KeyStore) -> None:
 
 def test_writing_twice_is_writing_once(store: KeyStore) -> None:
     for _ in range(2):
-        store.write([("t", StoredResult("r", 1.0))], [("a", LINK, "t")])
-    assert store.results("t") == [StoredResult("r", 1.0)]
+        store.write([("t", StoredResult("r", 1))], [("a", LINK, "t")])
+    assert store.results("t") == [StoredResult("r", 1)]
     assert store.targets("a", LINK) == ["t"]
 
 
 def test_what_was_pruned_is_forgotten(store: KeyStore) -> None:
-    store.write([("t", StoredResult("r1", 1.0)), ("t", StoredResult("r2", 1.0))])
+    store.write([("t", StoredResult("r1", 1)), ("t", StoredResult("r2", 1))])
     assert release_unreferenced(store, lambda: ["r2"]) == 1
     assert store.result_ids() == ["r2"]
 
 
 def test_what_is_added_meanwhile_is_not_forgotten(store: KeyStore) -> None:
     """Whoever adds a key has kept its result before: looked at last, what is alive has it; looked at first, the ids don't."""
-    store.write([("t", StoredResult("gone", 1.0))])
+    store.write([("t", StoredResult("gone", 1))])
 
     def alive() -> list[str]:
-        store.write([("u", StoredResult("new", 1.0))])
+        store.write([("u", StoredResult("new", 1))])
         return []
 
     assert release_unreferenced(store, alive) == 1
@@ -221,16 +238,16 @@ def test_a_result_comes_with_the_link_that_leads_to_it() -> None:
 
     cache = KeyCache(Raced(), Store())
     for result in ("old", "new"):
-        cache.save([on("top", [root("a")])], result)  # type: ignore[arg-type]
+        cache.save([on("top", [root("a")])], Named(result))
     assert found(cache, "top", [root("a")]) == {"new"}
 
 
-def test_few_statements_for_a_cached_vertex(tmp_path: Any, world: Any) -> None:
+def test_few_statements_for_a_cached_vertex(tmp_path: Path, world: World) -> None:
     """A cached chain costs a handful of reads for each vertex, and no write at all."""
     database = Database(str(tmp_path / "db"))
     world.keys = SqliteKeyStore(database)
 
-    def chain() -> Any:
+    def chain() -> Vertex:
         v = world.vertex("0")
         for i in range(50):
             v = world.vertex(f"v{i}", v)
@@ -248,15 +265,16 @@ def test_few_statements_for_a_cached_vertex(tmp_path: Any, world: Any) -> None:
 
 # ------------------------------------------------------------------------------------------------ index
 class FakeEdge:
-    ignore_cache = False
+    def __init__(self, ignore_cache: bool) -> None:
+        self.ignore_cache = ignore_cache
 
 
 @pytest.fixture
-def edges() -> Callable[[], Any]:
-    return lambda: FakeEdge()
+def edges() -> Callable[..., ActiveEdge]:
+    return lambda *, ignore_cache=False: cast("ActiveEdge", FakeEdge(ignore_cache))
 
 
-def test_the_index_finds_edges_by_any_alternative(edges: Callable[[], Any]) -> None:
+def test_the_index_finds_edges_by_any_alternative(edges: Callable[..., ActiveEdge]) -> None:
     """An edge is known by (f0, s0); then by s1 for the second input too; then it is found by s1 alone."""
     index, first, second = EdgeIndex(), edges(), edges()
     f, s0, s1 = root("f"), root("s0"), root("s1")
@@ -267,7 +285,7 @@ def test_the_index_finds_edges_by_any_alternative(edges: Callable[[], Any]) -> N
     assert index.load_or_store(on("x", [root("f")], [root("s1")]), edges()) is first
 
 
-def test_the_index_sees_through_levels(edges: Callable[[], Any]) -> None:
+def test_the_index_sees_through_levels(edges: Callable[..., ActiveEdge]) -> None:
     """Keys that were made separately on equal keys are equal."""
     index, first = EdgeIndex(), edges()
     assert index.load_or_store(on("top", [on("m", [root("a")])]), first) is None
@@ -275,7 +293,7 @@ def test_the_index_sees_through_levels(edges: Callable[[], Any]) -> None:
     assert index.load_or_store(on("top", [on("m", [root("b")])]), edges()) is None
 
 
-def test_a_released_edge_is_not_found(edges: Callable[[], Any]) -> None:
+def test_a_released_edge_is_not_found(edges: Callable[..., ActiveEdge]) -> None:
     """And nothing of it is kept."""
     index, edge = EdgeIndex(), edges()
     index.load_or_store(on("x", [root("a")]), edge)
@@ -284,10 +302,9 @@ def test_a_released_edge_is_not_found(edges: Callable[[], Any]) -> None:
     assert index.load_or_store(on("x", [root("a")]), edges()) is None
 
 
-def test_an_ignoring_edge_takes_the_place(edges: Callable[[], Any]) -> None:
+def test_an_ignoring_edge_takes_the_place(edges: Callable[..., ActiveEdge]) -> None:
     """What is forced to run gives the newer result: it isn't replaced by what isn't forced."""
-    index, plain, forced = EdgeIndex(), edges(), edges()
-    forced.ignore_cache = True
+    index, plain, forced = EdgeIndex(), edges(), edges(ignore_cache=True)
     assert index.load_or_store(root("a"), plain) is None
     assert index.load_or_store(root("a"), forced) is None
     assert index.load_or_store(root("a"), edges()) is forced

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from builder.graph.vertex import Vertex
 from tests.builder.solver.world import World
 
 Shape = list[tuple[list[int], int, int, bool, int]]
@@ -30,15 +29,15 @@ def shapes(draw: st.DrawFn) -> Shape:
     return out
 
 
-def graph(world: World, shape: Shape) -> tuple[list[Any], list[Any]]:
+def graph(world: World, shape: Shape) -> tuple[list[Vertex], list[str]]:
     """Vertices and their expected values. The value is a function of the key and the inputs' values, as an honest op's is; the
     key of half of the vertices doesn't tell their place, so that equal ones turn up."""
-    vertices: list[Any] = []
-    values: list[Any] = []
+    vertices: list[Vertex] = []
+    values: list[str] = []
     for inputs, variant, slow, ignore, content in shape:
         key = f"{variant}{content}{slow}{len(inputs)}"
 
-        def value(given: list[Any], content: int = content, key: str = key) -> Any:
+        def value(given: list[str], content: int = content, key: str = key) -> str:
             # Half of the vertices give the same content whatever they are given: what makes content keys worth having.
             return "same" if content else f"{key}({','.join(given)})"
 

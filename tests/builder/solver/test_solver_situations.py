@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from builder.errors import CancelledError, StepError
-from builder.graph.vertex import Edge
+from builder.graph.vertex import Edge, Vertex
 from builder.progress.events import VertexCompleted
 from builder.solver.errors import SolveError
 from builder.solver.exporter import ExportedRecord, export_chains
+from builder.solver.types import OpContext
+from tests.builder.solver.world import Options, World
 
 TIMEOUT = 20.0
 
 
-def same(value: Any) -> Any:
+def same(value: str) -> str:
     return value
 
 
-def loaded(world: Any, *targets: Any) -> int:
+def loaded(world: World, *targets: Vertex | Edge) -> int:
     """How many results a build of ``targets`` loads."""
     before = world.results.loads
     world.build(*targets)
@@ -28,10 +31,10 @@ def loaded(world: Any, *targets: Any) -> int:
 
 
 # ------------------------------------------------------------------------------------------------ the least data
-def test_an_input_that_counts_by_definition_is_not_loaded_for_the_content_of_another(world: Any) -> None:
+def test_an_input_that_counts_by_definition_is_not_loaded_for_the_content_of_another(world: World) -> None:
     """The second input changed and gives the content of before. The first is as it was, and nobody needs its files."""
 
-    def top(b: str) -> Any:
+    def top(b: str) -> Vertex:
         return world.vertex("top", world.vertex("a"), world.vertex("b", key=b, value="same"), slow={1: same})
 
     world.build(top("b1"))
@@ -39,10 +42,10 @@ def test_an_input_that_counts_by_definition_is_not_loaded_for_the_content_of_ano
     assert world.executed == {"b": 1}
 
 
-def test_two_changed_inputs_are_both_hashed_and_hit(world: Any) -> None:
+def test_two_changed_inputs_are_both_hashed_and_hit(world: World) -> None:
     """Neither definition leads anywhere; both contents do."""
 
-    def top(n: str) -> Any:
+    def top(n: str) -> Vertex:
         inputs = [world.vertex(name, key=name + n, value="same " + name) for name in "ab"]
         return world.vertex("top", *inputs, slow={0: same, 1: same})
 
@@ -52,8 +55,8 @@ def test_two_changed_inputs_are_both_hashed_and_hit(world: Any) -> None:
     assert world.hashed == {"top": 2}
 
 
-def test_of_two_changed_inputs_one_with_other_content_is_enough_to_run(world: Any) -> None:
-    def top(n: str, b: str) -> Any:
+def test_of_two_changed_inputs_one_with_other_content_is_enough_to_run(world: World) -> None:
+    def top(n: str, b: str) -> Vertex:
         a = world.vertex("a", key="a" + n, value="same")
         return world.vertex("top", a, world.vertex("b", key="b" + n, value=b), slow={0: same, 1: same})
 
@@ -62,11 +65,11 @@ def test_of_two_changed_inputs_one_with_other_content_is_enough_to_run(world: An
     assert world.executed == {"a": 1, "b": 1, "top": 1}
 
 
-def test_content_below_a_hit_is_not_looked_at_however_late_the_hit_is_known(world: Any) -> None:
+def test_content_below_a_hit_is_not_looked_at_however_late_the_hit_is_known(world: World) -> None:
     """The step at the top gives its key only when everything below it is at rest; what is below could have been hashed by then."""
 
-    def top(middle_done: threading.Event) -> Any:
-        def late(_: Any) -> None:
+    def top(middle_done: threading.Event) -> Vertex:
+        def late(_: OpContext) -> None:
             assert middle_done.wait(TIMEOUT)
 
         middle = world.vertex(
@@ -79,11 +82,11 @@ def test_content_below_a_hit_is_not_looked_at_however_late_the_hit_is_known(worl
     assert (world.executed, world.hashed) == ({}, {})
 
 
-def test_content_of_a_match_waits_until_the_others_have_keys(world: Any) -> None:
+def test_content_of_a_match_waits_until_the_others_have_keys(world: World) -> None:
     """A step copies from two stages. One was rebuilt at its bottom and comes out the same. The other matches by its definition: it
     is not loaded to be hashed while the first one is still at work."""
 
-    def top(seed: str) -> Any:
+    def top(seed: str) -> Vertex:
         first = world.vertex("first", world.vertex("bottom", key=seed, value="same"), slow={0: same})
         step = world.vertex("step", first, world.vertex("second"), slow={1: same})
         return world.vertex("top", step)
@@ -94,11 +97,11 @@ def test_content_of_a_match_waits_until_the_others_have_keys(world: Any) -> None
     assert world.hashed == {"first": 1}
 
 
-def test_inputs_known_from_different_builds_do_not_stop_the_solver(world: Any) -> None:
+def test_inputs_known_from_different_builds_do_not_stop_the_solver(world: World) -> None:
     """Both inputs have led to a key, but never to the same one; of one the content counts now, of which nothing is known."""
 
-    def top(n: str, a: str, b: str, **more: Any) -> Any:
-        return world.vertex("top", world.vertex("a", key=a), world.vertex("b", key=b), key=n, **more)
+    def top(n: str, a: str, b: str, slow: dict[int, Callable[..., str]] | None = None) -> Vertex:
+        return world.vertex("top", world.vertex("a", key=a), world.vertex("b", key=b), key=n, slow=slow)
 
     world.build(top("t1", "a1", "b1"))
     world.build(top("t2", "a2", "b2"))
@@ -106,11 +109,11 @@ def test_inputs_known_from_different_builds_do_not_stop_the_solver(world: Any) -
     assert world.executed == {"top": 1}
 
 
-def test_a_step_used_at_two_depths_is_one(world: Any) -> None:
+def test_a_step_used_at_two_depths_is_one(world: World) -> None:
     """Equal vertices with different definitions meet at different levels of one graph, and more than once."""
     for _ in range(5):
 
-        def two() -> Any:
+        def two() -> Vertex:
             return world.vertex("two", world.vertex("const", key="2", value=2), key="sum", value=lambda i: i[0] + 2)
 
         left = world.vertex("left", two(), world.vertex("zero", value=0), value=sum)
@@ -120,10 +123,10 @@ def test_a_step_used_at_two_depths_is_one(world: Any) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ one build after another
-def test_builds_of_one_solver_find_each_others_equal_vertices(world: Any) -> None:
+def test_builds_of_one_solver_find_each_others_equal_vertices(world: World) -> None:
     """Three builds with different definitions and equal keys: one execution, also when results of the first are given back."""
 
-    def top(n: int) -> Any:
+    def top(n: int) -> Vertex:
         return world.vertex(f"top{n}", world.vertex(f"in{n}", key="in"), key="top", value="t")
 
     with world.solver() as solver:
@@ -132,15 +135,15 @@ def test_builds_of_one_solver_find_each_others_equal_vertices(world: Any) -> Non
     assert sum(world.executed.values()) == 2
 
 
-def test_nothing_is_merged_into_what_a_failed_build_left(world: Any) -> None:
+def test_nothing_is_merged_into_what_a_failed_build_left(world: World) -> None:
     """The solver goes on after a failure: an equal vertex is solved anew, not by the edge that was given up."""
     broken = [True]
 
-    def maybe(_: Any) -> None:
+    def maybe(_: OpContext) -> None:
         if broken:
             raise StepError("exit code: 1")
 
-    def top(n: int) -> Any:
+    def top(n: int) -> Vertex:
         return world.vertex("top", world.vertex("in", key="in", seed=str(n)), key="top", seed=str(n), on_exec=maybe)
 
     with world.solver() as solver:
@@ -151,7 +154,7 @@ def test_nothing_is_merged_into_what_a_failed_build_left(world: Any) -> None:
     assert world.executed == {"in": 1, "top": 2}
 
 
-def test_what_an_ignoring_vertex_gave_is_what_the_next_build_finds(world: Any) -> None:
+def test_what_an_ignoring_vertex_gave_is_what_the_next_build_finds(world: World) -> None:
     """Three builds in a row ignore the cache; each runs once, and the record of the last one counts."""
     for n in range(3):
         assert world.build(world.vertex("top", world.vertex("a", value=f"v{n}", ignore_cache=True), value=same)) == [[f"v{n}"]]
@@ -161,11 +164,11 @@ def test_what_an_ignoring_vertex_gave_is_what_the_next_build_finds(world: Any) -
 
 
 # ------------------------------------------------------------------------------------------------ who waits for a step
-def test_a_step_that_two_wait_for_goes_on_when_one_has_what_it_needs(world: Any) -> None:
+def test_a_step_that_two_wait_for_goes_on_when_one_has_what_it_needs(world: World) -> None:
     """Two outputs of one vertex are wanted while it runs; each asker gets its own of the one execution."""
     both = threading.Event()
 
-    def slow(_: Any) -> None:
+    def slow(_: OpContext) -> None:
         assert both.wait(TIMEOUT)
 
     v = world.vertex("v", outputs=2, value="x", on_exec=slow)
@@ -175,17 +178,17 @@ def test_a_step_that_two_wait_for_goes_on_when_one_has_what_it_needs(world: Any)
     assert world.executed["v"] == 1
 
 
-def test_an_error_does_not_wait_for_keys_that_are_asked_for_elsewhere(world: Any) -> None:
+def test_an_error_does_not_wait_for_keys_that_are_asked_for_elsewhere(world: World) -> None:
     """A source never answers, and is told to stop as soon as another has failed; the error is the other's."""
     asked, stopped = threading.Event(), threading.Event()
 
-    def silent(context: Any) -> None:
+    def silent(context: OpContext) -> None:
         asked.set()
         assert context.cancelled.wait(TIMEOUT)
         stopped.set()
         raise CancelledError("stopped")
 
-    def fail(_: Any) -> None:
+    def fail(_: OpContext) -> None:
         assert asked.wait(TIMEOUT)
         raise StepError("no such tag")
 
@@ -196,10 +199,10 @@ def test_an_error_does_not_wait_for_keys_that_are_asked_for_elsewhere(world: Any
     assert {e.name: e.cancelled for e in world.events if isinstance(e, VertexCompleted)} == {"silent": True, "broken": False}
 
 
-def test_a_failing_content_key_gives_back_what_it_was_made_of(world: Any) -> None:
+def test_a_failing_content_key_gives_back_what_it_was_made_of(world: World) -> None:
     """Of two consumers of one result one can't hash it. (That nothing is left held is checked after every test.)"""
 
-    def missing(_: Any) -> str:
+    def missing(_: str) -> str:
         raise StepError("not found")
 
     a = world.vertex("a")
@@ -210,18 +213,18 @@ def test_a_failing_content_key_gives_back_what_it_was_made_of(world: Any) -> Non
 
 
 # ------------------------------------------------------------------------------------------------ what is exported
-def exported(world: Any, target: Any) -> tuple[ExportedRecord, ...]:
+def exported(world: World, target: Vertex) -> tuple[ExportedRecord, ...]:
     with world.solver() as solver:
         (result,) = solver.build([Edge(target)])
         result.release()
         return export_chains([result], "max")
 
 
-def test_a_selected_input_is_exported_by_definition_by_content_and_by_what_it_was_before(world: Any) -> None:
+def test_a_selected_input_is_exported_by_definition_by_content_and_by_what_it_was_before(world: World) -> None:
     """A step takes a part of its input. Built: a way in by the definition with the selector, and one by content without. Cached:
     the same. Rebuilt below with the same content: one more way. And all of them stay below a step that is put on top."""
 
-    def step(seed: str) -> Any:
+    def step(seed: str) -> Vertex:
         return world.vertex("step", world.vertex("in", key=seed, value="files"), selectors={0: "part"}, slow={0: same})
 
     def ways(records: tuple[ExportedRecord, ...], at: int) -> list[str]:
@@ -244,15 +247,15 @@ def test_a_selected_input_is_exported_by_definition_by_content_and_by_what_it_wa
 
 # ------------------------------------------------------------------------------------------------ other results than before
 @pytest.fixture(params=["alone", "among processes"])
-def locks(request: Any, tmp_path: Any) -> dict[str, str]:
+def locks(request: pytest.FixtureRequest, tmp_path: Path) -> Options:
     """Options of a build: with locks between processes, and without."""
     return {} if request.param == "alone" else {"locks": str(tmp_path)}
 
 
-def test_everything_on_a_forced_step_runs(world: Any, locks: dict[str, str]) -> None:
+def test_everything_on_a_forced_step_runs(world: World, locks: Options) -> None:
     """Nothing above it counts by content, so all of it is made of what the forced step gave, however high."""
 
-    def top(value: str, ignore: bool) -> Any:
+    def top(value: str, ignore: bool) -> Vertex:
         a = world.vertex("a", value=value, ignore_cache=ignore)
         return world.vertex("top", world.vertex("middle", a, value=same), value=same)
 
@@ -263,8 +266,8 @@ def test_everything_on_a_forced_step_runs(world: Any, locks: dict[str, str]) -> 
     assert world.executed == {}
 
 
-def test_other_content_of_a_forced_step_runs_its_consumers(world: Any, locks: dict[str, str]) -> None:
-    def top(value: str, ignore: bool) -> Any:
+def test_other_content_of_a_forced_step_runs_its_consumers(world: World, locks: Options) -> None:
+    def top(value: str, ignore: bool) -> Vertex:
         copy = world.vertex("copy", world.vertex("a", value=value, ignore_cache=ignore), value=same, slow={0: same})
         return world.vertex("top", copy, value=same)
 
@@ -275,11 +278,11 @@ def test_other_content_of_a_forced_step_runs_its_consumers(world: Any, locks: di
     assert world.executed == {}
 
 
-def test_content_leads_to_what_was_made_of_it_and_of_nothing_else(world: Any, locks: dict[str, str]) -> None:
+def test_content_leads_to_what_was_made_of_it_and_of_nothing_else(world: World, locks: Options) -> None:
     """One definition gave two contents. Another definition that gives the first one gets what was made of the first one, and what
     stands on that is told apart as well."""
 
-    def top(key: str, value: str, ignore: bool = False) -> Any:
+    def top(key: str, value: str, ignore: bool = False) -> Vertex:
         copy = world.vertex("copy", world.vertex("a", key=key, value=value, ignore_cache=ignore), value=same, slow={0: same})
         return world.vertex("top", copy, value=same)
 
@@ -290,14 +293,14 @@ def test_content_leads_to_what_was_made_of_it_and_of_nothing_else(world: Any, lo
         assert world.executed == {"a": 1}
 
 
-def test_a_step_that_was_pruned_and_gives_something_else_does_not_pass_for_the_old(world: Any, locks: dict[str, str]) -> None:
+def test_a_step_that_was_pruned_and_gives_something_else_does_not_pass_for_the_old(world: World, locks: Options) -> None:
     """The result of a step is gone, what was made of it is not. A new consumer makes the step run again, and it gives other
     content than the first time: content of both is still told apart."""
 
-    def a(value: str, key: str = "k") -> Any:
+    def a(value: str, key: str = "k") -> Vertex:
         return world.vertex("a", key=key, value=value)
 
-    def copy(source: Any) -> Any:
+    def copy(source: Vertex) -> Vertex:
         return world.vertex("copy", source, value=same, slow={0: same})
 
     world.build(copy(a("one")), **locks)

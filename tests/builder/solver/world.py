@@ -6,17 +6,27 @@ import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar, TypedDict, Unpack, cast
 
+from builder.graph.ops import Op
 from builder.graph.vertex import Edge, Vertex, VertexMeta
 from builder.oci.digest import Digest
 from builder.progress.events import Event
+from builder.solver.explain import Explanations
 from builder.solver.keycache import KeyCache
-from builder.solver.keystore import MemoryKeyStore
+from builder.solver.keystore import KeyStore, MemoryKeyStore
 from builder.solver.result import CachedResult
 from builder.solver.solver import Solver
 from builder.solver.types import CacheMap, CacheMapDep, OpContext, UnknownContentError
 from builder.values import dataclass, field
+
+
+class Options(TypedDict, total=False):
+    """See ``Solver``."""
+
+    parallelism: int | None
+    locks: str | None
+    explanations: Callable[[], Explanations] | None
 
 
 def digest(text: str) -> Digest:
@@ -32,7 +42,7 @@ class Fake:
 class Value:
     """A counted result."""
 
-    def __init__(self, world: World, value: Any, id: str) -> None:
+    def __init__(self, world: World, value: object, id: str) -> None:
         self.world, self.value, self.id = world, value, id
         self.released = False
         with world.lock:
@@ -54,13 +64,13 @@ class Results:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.values: dict[str, Any] = {}
+        self.values: dict[str, object] = {}
         self.broken: set[str] = set()
         self.loads = 0
 
-    def save(self, result: Any) -> str:
+    def save(self, result: Value) -> str:
         self.values[result.id] = result.value
-        return str(result.id)
+        return result.id
 
     def load(self, result_id: str) -> Value | None:
         self.loads += 1
@@ -80,12 +90,12 @@ class Results:
 class Behaviour:
     name: str
     keys: tuple[str, ...]
-    value: Any
+    value: object
     selectors: dict[int, str]
-    slow: dict[int, Callable[[Any], str]]
+    slow: dict[int, Callable[..., str]]
     outputs: int
-    on_map: Callable[[OpContext], None]
-    on_exec: Callable[[OpContext], None]
+    on_map: Callable[[OpContext], object]
+    on_exec: Callable[[OpContext], object]
     ephemeral: bool
     costly_content: bool
 
@@ -101,7 +111,7 @@ class FakeOp:
     def __init__(self, world: World, behaviour: Behaviour, vertex: Vertex) -> None:
         self.world, self.b, self.vertex = world, behaviour, vertex
 
-    def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap, bool]:
+    def cache_map(self, context: OpContext, index: int) -> tuple[CacheMap[Value], bool]:
         with self.world.lock:
             self.world.counts.maps[self.b.name] += 1
         self.b.on_map(context)
@@ -109,12 +119,12 @@ class FakeOp:
         parts = (("instruction", self.vertex.meta.instruction), ("seed", self.b.keys[index]))
         return CacheMap(digest(self.b.keys[index]), deps, parts, self.b.ephemeral), index == len(self.b.keys) - 1
 
-    def _content(self, index: int) -> Callable[[Any, OpContext], Digest] | None:
+    def _content(self, index: int) -> Callable[[Value, OpContext], Digest] | None:
         function = self.b.slow.get(index)
         if function is None:
             return None
 
-        def content(result: Any, context: OpContext) -> Digest:
+        def content(result: Value, context: OpContext) -> Digest:
             if context.planning and self.b.costly_content:
                 raise UnknownContentError("its content costs work")
             with self.world.lock:
@@ -123,7 +133,7 @@ class FakeOp:
 
         return content
 
-    def exec(self, context: OpContext, inputs: Sequence[Any]) -> Sequence[Value]:
+    def exec(self, context: OpContext, inputs: Sequence[Value]) -> Sequence[Value]:
         with self.world.lock:
             self.world.counts.execs[self.b.name] += 1
         self.b.on_exec(context)
@@ -142,14 +152,14 @@ class World:
         self.lock = threading.RLock()
         self.alive: Counter[str] = Counter()
         self.counts = Counts()
-        self.keys = MemoryKeyStore()
+        self.keys: KeyStore = MemoryKeyStore()
         self.results = Results(self)
         self.behaviours: dict[Digest, Behaviour] = {}
         self.events: list[Event] = []
         self.imported: list[KeyCache] = []
         self._ids = itertools.count()
 
-    def new_value(self, value: Any) -> Value:
+    def new_value(self, value: object) -> Value:
         with self.lock:
             return Value(self, value, f"result-{next(self._ids)}")
 
@@ -158,12 +168,12 @@ class World:
         name: str,
         *inputs: Vertex | Edge,
         key: str | Sequence[str] | None = None,
-        value: Any = None,
+        value: object = None,
         selectors: dict[int, str] | None = None,
-        slow: dict[int, Callable[[Any], str]] | None = None,
+        slow: dict[int, Callable[..., str]] | None = None,
         outputs: int = 1,
-        on_map: Callable[[OpContext], None] = nothing,
-        on_exec: Callable[[OpContext], None] = nothing,
+        on_map: Callable[[OpContext], object] = nothing,
+        on_exec: Callable[[OpContext], object] = nothing,
         ignore_cache: bool = False,
         ephemeral: bool = False,
         costly_content: bool = False,
@@ -175,7 +185,7 @@ class World:
         content."""
         edges = tuple(i if isinstance(i, Edge) else Edge(i) for i in inputs)
         tag = seed if seed is not None else str(next(self._ids))
-        vertex = Vertex(Fake(f"{name}/{tag}"), edges, meta=meta or VertexMeta(name=name, ignore_cache=ignore_cache))
+        vertex = Vertex(cast("Op", Fake(f"{name}/{tag}")), edges, meta=meta or VertexMeta(name=name, ignore_cache=ignore_cache))
         keys = (key,) if isinstance(key, str) else tuple(key or (f"key of {name}",))
         self.behaviours[vertex.digest] = Behaviour(
             name,
@@ -194,26 +204,26 @@ class World:
     def resolve(self, vertex: Vertex) -> FakeOp:
         return FakeOp(self, self.behaviours[vertex.digest], vertex)
 
-    def solver(self, **options: Any) -> Solver:
+    def solver(self, **options: Unpack[Options]) -> Solver[Value]:
         return Solver(self.resolve, self.results, self.keys, self._sink, imported=self.imported, **options)
 
     def _sink(self, event: Event) -> None:
         with self.lock:
             self.events.append(event)
 
-    def build(self, *targets: Vertex | Edge, **options: Any) -> list[Any]:
+    def build(self, *targets: Vertex | Edge, **options: Unpack[Options]) -> list[object]:
         """The values of the targets. Counters and events start anew; afterwards nothing may be held any more."""
         self.counts = Counts()
         self.events = []
         with self.solver(**options) as solver:
             return self.finish(solver, *targets)
 
-    def finish(self, solver: Solver, *targets: Vertex | Edge) -> list[Any]:
+    def finish(self, solver: Solver[Value], *targets: Vertex | Edge) -> list[object]:
         results = solver.build([t if isinstance(t, Edge) else Edge(t) for t in targets])
         return [self._take(r) for r in results]
 
-    def _take(self, result: CachedResult) -> Any:
-        value = result.result.value  # type: ignore[attr-defined]
+    def _take(self, result: CachedResult[Value]) -> object:
+        value = result.result.value
         result.release()
         return value
 

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from builder.errors import AuthError, CancelledError, IntegrityError, NotFoundEr
 from builder.graph.ops import GitSource
 from builder.session import Session
 from builder.sources.git import GitFetcher
+from builder.sources.gitcli import Git
 from builder.state.cancel import Token, scope
 from builder.values import replace
 from builder.worker import Worker
@@ -252,9 +254,12 @@ def test_of_a_subdir_the_content_becomes_the_root(worker: Worker, daemon: str, r
     assert content(worker, replace(source, subdir="../..")) == {"a": "one", "sub/deep/b": "two", "sub/deep/deep/c": "three"}
 
 
-def test_a_subdir_leads_through_no_link(worker: Worker, daemon: str, repository: Repository) -> None:
+def test_a_subdir_leads_through_no_link(worker: Worker, daemon: str, repository: Repository, tmp_path: Path) -> None:
+    """The folder outside is the test's own: without the guard all that is in it is moved away."""
+    outside = tmp_path / "outside"
+    (outside / "ssl").mkdir(parents=True)
     repository.commit(real__a="one")
-    os.symlink("/etc", f"{repository.folder}/out")
+    os.symlink(outside, f"{repository.folder}/out")
     os.symlink("real", f"{repository.folder}/in")
     repository.commit()
     source = GitSource(remote(daemon, repository))
@@ -264,6 +269,7 @@ def test_a_subdir_leads_through_no_link(worker: Worker, daemon: str, repository:
     with pytest.raises(NotFoundError, match='failed to lstat "nowhere"'):
         content(worker, replace(source, subdir="nowhere"))
     assert content(worker, replace(source, subdir="real")) == {"a": "one"}
+    assert os.listdir(outside) == ["ssl"]
 
 
 # ------------------------------------------------------------------------------------------------ submodules
@@ -340,6 +346,40 @@ def test_hooks_configuration_and_environment_of_the_host_do_not_count(
     assert not os.path.exists(f"{tmp_path}/ran")
 
 
+def test_nothing_that_a_repository_names_is_executed(tmp_path: Path, area: str) -> None:
+    """Hooks, a monitor of files, helpers for credentials and for protocols: all are programs that its folder may name."""
+    repository = Repository(f"{area}/programs")
+    commit = repository.commit(a="one")
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\necho $0 >> {tmp_path}/ran\n")
+    program.chmod(0o755)
+    for name in ("post-checkout", "post-index-change"):
+        os.makedirs(f"{repository.folder}/.git/hooks", exist_ok=True)
+        os.symlink(program, f"{repository.folder}/.git/hooks/{name}")
+    git(repository.folder, "config", "core.fsmonitor", str(program))
+    git(repository.folder, "config", "credential.helper", str(program))
+    ours = Git(git_dir=f"{repository.folder}/.git", work_tree=repository.folder)
+    ours.run("checkout", "--quiet", commit, "--")
+    ours.run("status")
+    with pytest.raises(SourceError, match="transport 'ext' not allowed"):
+        ours.with_(config={"protocol.ext.allow": "always"}).run("ls-remote", "--", f"ext::{program}")
+    # An empty name forgets all helpers before it.
+    assert ours.run("config", "--get-all", "credential.helper") == f"{program}\n\n"
+    assert not (tmp_path / "ran").exists()
+    git(repository.folder, "status")
+    assert (tmp_path / "ran").exists(), "the program would be found"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("GIT_CONFIG_NOSYSTEM", "1"), ("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_ATTR_NOSYSTEM", "1"), ("HOME", "/dev/null"),
+     ("GIT_TERMINAL_PROMPT", "0"), ("GIT_SSH", None), ("GIT_PROXY_COMMAND", None), ("LD_PRELOAD", None)],
+)  # fmt: skip
+def test_git_sees_nothing_of_the_host_s_settings(name: str, value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "of the host")
+    assert Git()._environment().get(name) == value
+
+
 def test_credentials_of_an_address_are_shown_and_kept_nowhere(worker: Worker, dumb: str, repository: Repository) -> None:
     repository.commit(a="one")
     logged: list[bytes] = []
@@ -352,6 +392,19 @@ def test_credentials_of_an_address_are_shown_and_kept_nowhere(worker: Worker, du
     with pytest.raises(SourceError) as e:
         GitFetcher(worker, Session(), GitSource(url + "/nowhere.git"), log=logged.append).resolve()
     assert "s3cret" not in str(e.value) + str(e.value.hint) + repr(logged)
+
+
+def test_whatever_git_prints_is_masked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A helper of git's, or a server, may say what git itself would not."""
+    program = tmp_path / "git"
+    program.write_text("#!/bin/sh\necho 'fatal: t0ken of http://me:s3cret@host/x' >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    logged: list[bytes] = []
+    with pytest.raises(SourceError) as e:
+        Git(secrets=("t0ken",), log=logged.append).run("fetch")
+    assert str(e.value) == "git fetch: fatal: xxxxx of http://xxxxx:xxxxx@host/x"
+    assert b"".join(logged) == b"fatal: xxxxx of http://xxxxx:xxxxx@host/x\n"
 
 
 def test_a_token_is_sent_as_a_header_to_its_remote_only(worker: Worker, dumb: str, area: str) -> None:

@@ -108,7 +108,7 @@ def grow_old(worker: Worker, seconds: float) -> None:
     """What the registry said of REF was said so long ago."""
     target = ImageStore(worker.database, worker.content).recall(REF)
     assert target is not None
-    ImageStore(worker.database, worker.content, clock=lambda: time.time() - seconds).remember(REF, target)
+    ImageStore(worker.database, worker.content, clock=lambda: time.time_ns() - int(seconds * 10**9)).remember(REF, target)
 
 
 def test_how_old_the_answer_is_that_is_used(worker: Worker, world: World) -> None:
@@ -324,14 +324,14 @@ def test_the_op_gives_an_empty_root_for_an_image_without_layers(worker: Worker, 
 
 # ------------------------------------------------------------------------------------------------ the store
 def test_the_store_lists_and_removes(worker: Worker) -> None:
-    store = ImageStore(worker.database, worker.content, clock=lambda: 5.0)
+    store = ImageStore(worker.database, worker.content, clock=lambda: 5)
     config = config_for(UPPER)
     worker.content.put(config)
     manifest = image_manifest(config, [UPPER])
     target = Descriptor(manifests.OCI_MANIFEST, worker.content.put(manifest), len(manifest))
     store.put(Reference.parse("app"), target)
     (image,) = store.list()
-    assert (image.ref.familiar, image.created, image.stored_at) == ("app:latest", "2024-01-01T00:00:00Z", 5.0)
+    assert (image.ref.familiar, image.created, image.stored_at_ns) == ("app:latest", "2024-01-01T00:00:00Z", 5)
     assert image.size == len(config) + len(UPPER)
     assert store.gc_roots() == {target.digest, Digest.of(config), Digest.of(UPPER)}
     assert store.get(Reference.parse("app@" + Digest.of(b"other"))) is None

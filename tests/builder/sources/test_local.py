@@ -361,3 +361,16 @@ def test_a_walk_ends_between_two_files_when_it_is_called_off(tmp_path: Any) -> N
     with scope(token), Tree(str(tmp_path), Slow(["x"])) as tree, pytest.raises(CancelledError):
         tree.children(tree.root)
     assert asked == ["a"]
+
+
+def test_a_folder_that_became_a_link_is_not_looked_into(tmp_path: Any) -> None:
+    """Not even whether a file is there, and how large, is told of the host."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "file").touch()
+    folder = tmp_path / "context" / "folder"
+    folder.mkdir(parents=True)
+    with Tree(str(tmp_path / "context")) as tree:
+        assert tree.lookup("folder", follow_last=False)[1] is not None
+        folder.rmdir()
+        folder.symlink_to(tmp_path / "outside")
+        assert tree.lookup("folder/file", follow_last=False)[1] is None

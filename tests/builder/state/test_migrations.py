@@ -22,7 +22,8 @@ from builder.state.locks import try_lock
 from builder.state.recovery import is_damaged
 from builder.state.salvage import unsound
 
-DUMP = Path(__file__).parents[3] / "testdata" / "schema" / "1.sql"
+DUMPS = Path(__file__).parents[3] / "testdata" / "schema"
+DUMP = DUMPS / "1.sql"
 
 
 @pytest.fixture
@@ -62,7 +63,15 @@ def test_the_dump_has_rows_of_every_table(old: sqlite3.Connection) -> None:
 @pytest.mark.parametrize("table", migrations._KEPT, ids=lambda t: t.name)
 def test_rows_keep_what_they_say(layout: Layout, old: sqlite3.Connection, table: schema.Table) -> None:
     database = migrated(layout)
-    assert sorted(database.select(table)) == sorted(old.execute(f"SELECT {', '.join(table.columns)} FROM {table.name}"))
+    assert sorted(database.select(table)) == sorted(as_of_before(old, table))
+
+
+def as_of_before(old: sqlite3.Connection, table: schema.Table) -> list[tuple[object, ...]]:
+    """The rows of an older version, with their times in nanoseconds."""
+    columns = [column.removesuffix("_ns") for column in table.columns]
+    times = [n for n, column in enumerate(table.columns) if column.endswith("_ns")]
+    rows = old.execute(f"SELECT {', '.join(columns)} FROM {table.name}").fetchall()
+    return [tuple(int(v * 1e9) if n in times and v is not None else v for n, v in enumerate(row)) for row in rows]
 
 
 def test_records_name_their_parents_and_blobs(layout: Layout, old: sqlite3.Connection) -> None:
@@ -75,11 +84,11 @@ def test_records_name_their_parents_and_blobs(layout: Layout, old: sqlite3.Conne
         assert [(p,) for p in record.parents] == old.execute(query.format("parent", "parents", "child"), (record.id,)).fetchall()
         blobs = [(b.descriptor.digest, b.descriptor.media_type, b.descriptor.size, b.source) for b in record.blobs]
         assert blobs == old.execute(query.format("digest, media_type, size, source", "blobs", "record"), (record.id,)).fetchall()
-        columns = "kind, state, snapshot, retained, diff_id, chain_id, blob_chain_id, created_at, last_used, usage_count"
+        columns = "kind, state, snapshot, retained, diff_id, chain_id, blob_chain_id, usage_count"
         values = old.execute(f"SELECT {columns}, description, mount_key FROM records WHERE id = ?", (record.id,)).fetchone()
         assert values == (
             record.kind, record.state, record.snapshot, record.retained, record.diff_id, record.chain_id, record.blob_chain_id,
-            record.created_at, record.last_used, record.usage_count, record.description, record.mount_key,
+            record.usage_count, record.description, record.mount_key,
         )  # fmt: skip
         assert contradiction(record, records.get(record.parent or "")) == ""
 
@@ -130,7 +139,7 @@ def test_a_root_of_before_that_lacks_tables_and_columns_is_taken_as_far_as_it_go
         c.execute("CREATE TABLE images (name TEXT PRIMARY KEY, digest TEXT)")
         c.execute("CREATE TABLE resolutions (name TEXT, media_type TEXT, digest TEXT, size INTEGER, resolved_at REAL)")
         c.execute("INSERT INTO resolutions VALUES ('a', 'b', 'c', 1, 1.5)")
-    assert migrated(layout).select(schema.RESOLUTIONS) == [("a", "b", "c", 1, 1.5)]
+    assert migrated(layout).select(schema.RESOLUTIONS) == [("a", "b", "c", 1, 1_500_000_000)]
 
 
 @pytest.mark.parametrize("failing", ["_mark_snapshots", "_records_of_1", "create"])
@@ -172,6 +181,106 @@ def test_an_old_database_that_can_not_be_read_is_started_anew(
     assert entered.database.select(schema.RECORDS) == []
     assert capsys.readouterr().err.startswith(f"warning: the metadata database {layout.database} is damaged: moved to ")
     os.close(entered.lock)
+
+
+# ------------------------------------------------------------------------------------------------------------ 2 to 3
+@pytest.fixture
+def second(layout: Layout) -> sqlite3.Connection:
+    """A root as version 2 has left it, and a connection to a copy of its database for questions about it."""
+    with sqlite3.connect(layout.database) as c:
+        c.executescript((DUMPS / "2.sql").read_text(encoding="utf-8"))
+        c.execute("PRAGMA journal_mode=WAL")
+    c.close()
+    memory = sqlite3.connect(":memory:")
+    memory.executescript((DUMPS / "2.sql").read_text(encoding="utf-8"))
+    return memory
+
+
+LASTING = [table for table in schema.TABLES if table.lasting]
+
+
+def test_the_dump_of_version_2_has_rows_of_every_table(second: sqlite3.Connection) -> None:
+    assert migrations.version_of(second) == 2
+    assert all(second.execute(f"SELECT count(*) FROM {table.name}").fetchone()[0] for table in schema.TABLES)
+
+
+@pytest.mark.parametrize("table", LASTING, ids=lambda t: t.name)
+def test_rows_of_version_2_keep_what_they_say(layout: Layout, second: sqlite3.Connection, table: schema.Table) -> None:
+    database = migrated(layout)
+    assert sorted(database.select(table)) == sorted(as_of_before(second, table))
+
+
+def test_every_time_is_whole_nanoseconds_of_this_century(layout: Layout, second: sqlite3.Connection) -> None:
+    database = migrated(layout)
+    seen = 0
+    for table in schema.TABLES:
+        for row in database.select(table):
+            for column, value in zip(table.columns, row, strict=True):
+                assert not isinstance(value, float), (table.name, column)
+                if column.endswith("_ns") and value is not None:
+                    assert 1_000_000_000 * 10**9 < value < 4_000_000_000 * 10**9, (table.name, column)
+                    seen += 1
+    assert seen > 20
+
+
+def test_a_file_of_version_2_is_as_one_that_was_made_by_this_version(
+    layout: Layout, second: sqlite3.Connection, tmp_path: Path
+) -> None:
+    database = migrated(layout)
+    fresh = Database(str(tmp_path / "fresh"))
+    query = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY name"
+    assert database.rows(query) == fresh.rows(query)
+    assert unsound(layout.database) == ""
+    assert database.select(schema.LEASES) == []
+
+
+def test_a_row_of_version_2_that_does_not_fit_its_seal_is_left_behind(layout: Layout, second: sqlite3.Connection) -> None:
+    with sqlite3.connect(layout.database) as c:
+        (spoilt,) = c.execute("SELECT id FROM records LIMIT 1").fetchone()
+        c.execute("UPDATE records SET snapshot = 'of another' WHERE id = ?", (spoilt,))
+    c.close()
+    entered = recovery.enter(layout)
+    ids = {row[0] for row in entered.database.select(schema.RECORDS)}
+    assert ids == {id for (id,) in second.execute("SELECT id FROM records")} - {spoilt}
+    assert entered.look_over
+    os.close(entered.lock)
+
+
+def test_a_root_of_version_2_with_damaged_rows_is_migrated_with_the_others(layout: Layout, second: sqlite3.Connection) -> None:
+    """Its last process has noticed damage, and left the mark that asks for a database that is written anew."""
+    with sqlite3.connect(layout.database) as c:
+        c.execute("UPDATE git_snapshots SET ref = 'another'")
+    c.close()
+    recovery.mark(layout.database, recovery.Mark(recovery.inode(layout.database), alone=False, told=True))
+    entered = recovery.enter(layout)
+    assert len(entered.database.select(schema.RECORDS)) == second.execute("SELECT count(*) FROM records").fetchone()[0]
+    os.close(entered.lock)
+
+
+def test_a_root_of_version_2_with_damaged_pages_is_written_anew_with_its_rows(layout: Layout, second: sqlite3.Connection) -> None:
+    recovery.mark(layout.database, recovery.Mark(recovery.inode(layout.database), alone=True, told=True))
+    entered = recovery.enter(layout)
+    for table in LASTING:
+        assert sorted(entered.database.select(table)) == sorted(as_of_before(second, table))
+    assert unsound(layout.database) == ""
+    os.close(entered.lock)
+
+
+@pytest.mark.parametrize("failing", ["create", "_drop"])
+def test_a_migration_from_2_that_breaks_off_leaves_it_as_it_was(
+    layout: Layout, second: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    with monkeypatch.context() as m:
+
+        def fail(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        m.setattr(migrations, failing, fail)
+        with pytest.raises(KeyboardInterrupt):
+            migrations.migrate(layout.database)
+    with sqlite3.connect(layout.database) as c:
+        assert list(c.iterdump()) == list(second.iterdump())
+    migrated(layout)
 
 
 # ------------------------------------------------------------------------------------------------------- other versions

@@ -13,7 +13,7 @@ from builder.graph.vertex import Edge, Graph
 from builder.oci.digest import Digest
 from builder.oci.platform import Platform
 from builder.values import dataclass, field, fields, is_value
-from frontend.convert import Converted, ConvertOptions, ResolvedImage, ResolveError, convert
+from frontend.convert import Converted, ConvertOptions, ResolvedImageConfig, ResolveError, convert
 
 AMD64 = Platform("linux", "amd64")
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -40,15 +40,15 @@ class World:
             "history": history,
         }
 
-    def image_config(self, ref: str, platform: Platform, mode: str) -> ResolvedImage:
+    def image_config(self, ref: str, platform: Platform, mode: str) -> ResolvedImageConfig:
         self.asked.append(ref)
         if ref not in self.images:
             raise ResolveError(f"failed to resolve source metadata for {ref}: {ref}: not found")
-        return ResolvedImage(f"{ref}@{short_digest(ref)}", json.dumps(self.images[ref]).encode())
+        return ResolvedImageConfig(f"{ref}@{short_digest(ref)}", json.dumps(self.images[ref]).encode())
 
-    def oci_layout_config(self, name: str, ref: str, platform: Platform) -> ResolvedImage:
+    def oci_layout_config(self, name: str, ref: str, platform: Platform) -> ResolvedImageConfig:
         self.asked.append(f"{name}:{ref}")
-        return ResolvedImage(f"{name}@{short_digest(name)}", json.dumps(self.images["oci"]).encode())
+        return ResolvedImageConfig(f"{name}@{short_digest(name)}", json.dumps(self.images["oci"]).encode())
 
     def read_ignore(self, name: str) -> bytes | None:
         return self.ignores.get(name)

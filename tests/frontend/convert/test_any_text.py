@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from builder import Failure
 from builder.cli.report import failure_text
 from builder.graph.vertex import Graph
-from frontend.convert import ConvertOptions, ResolvedImage, convert
+from frontend.convert import ConvertOptions, ResolvedImageConfig, convert
 from frontend.errors import FrontendError
 from frontend.excerpt import excerpt
 from frontend.requests import check, list_targets, outline
@@ -48,8 +48,8 @@ _FILES = st.lists(lines(), max_size=7).map(lambda found: "\n".join(["FROM busybo
 class AnyImage(World):
     """Has every image."""
 
-    def image_config(self, ref: str, platform: object, mode: str) -> ResolvedImage:
-        return ResolvedImage(f"{ref.partition('@')[0]}@sha256:{'0' * 64}", b'{"os":"linux","architecture":"amd64"}')
+    def image_config(self, ref: str, platform: object, mode: str) -> ResolvedImageConfig:
+        return ResolvedImageConfig(f"{ref.partition('@')[0]}@sha256:{'0' * 64}", b'{"os":"linux","architecture":"amd64"}')
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -103,8 +103,8 @@ class OneImage(AnyImage):
         super().__init__()
         self.config = config
 
-    def image_config(self, ref: str, platform: object, mode: str) -> ResolvedImage:
-        return ResolvedImage(f"{ref.partition('@')[0]}@sha256:{'0' * 64}", self.config)
+    def image_config(self, ref: str, platform: object, mode: str) -> ResolvedImageConfig:
+        return ResolvedImageConfig(f"{ref.partition('@')[0]}@sha256:{'0' * 64}", self.config)
 
 
 @settings(max_examples=200, deadline=None)

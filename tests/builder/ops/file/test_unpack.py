@@ -209,6 +209,15 @@ def test_nothing_outside_the_destination_is_touched(kit: Any, tmp_path: Any, mem
     assert os.stat(outside).st_ctime_ns == folder.st_ctime_ns
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="sets trusted attributes")
+def test_overlay_s_own_attributes_can_t_be_planted(kit: Any) -> None:
+    names = ("trusted.overlay.opaque", "trusted.overlay.redirect", "user.overlay.opaque", "trusted.x", "user.mine")
+    planted = {"pax_headers": {f"SCHILY.xattr.{name}": "y" for name in names}}
+    run(kit, tar(("d", {"type": DIR, **planted}), ("f", planted, b"F"), ("l", {"type": SYM, "linkname": "x", **planted})))
+    root = f"{kit.worker.cache.base}/ref0/x"
+    assert [os.listxattr(f"{root}/{n}", follow_symlinks=False) for n in "dfl"] == [["user.mine"], ["user.mine"], []]
+
+
 def test_damage_behind_the_first_header_is_an_error(kit: Any) -> None:
     with pytest.raises(StepError, match="failed to unpack /a"):
         run(kit, tar(("f", {}, bytes(5000)))[:2000])
