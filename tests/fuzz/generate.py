@@ -394,6 +394,8 @@ class _Generator:
         old_file = self.r.choice(s.files) if s.files else None
         old_folder = self.r.choice([f for f in s.folders if f not in ("/", "/etc", "/tmp")] or ["/nothing"])
         root = s.user in ("", "root", "0")
+        # overlayfs renames no folder of a lower layer and mv copies it, with other times of links than a rename leaves.
+        timed = "find {} -exec touch -h -d @1234567890 {{}} +"
         made_file = f"mkdir -p {q(parent)} && echo {word} > {q(new)}"
         forms: list[Callable[[], str]] = []
 
@@ -425,7 +427,8 @@ class _Generator:
             folder=new,
             link=f"{new}/abs",
         )
-        form(f"mkdir -p {q(new)} && echo {word} > {q(new)}/h1 && ln {q(new)}/h1 {q(new)}/h2", file=f"{new}/h2", folder=new)
+        # Nothing later is told of these: overlayfs parts the names of a lower file when one of them changes, native does not.
+        form(f"mkdir -p {q(new)} && echo {word} > {q(new)}/h1 && ln {q(new)}/h1 {q(new)}/h2")
         form(f"mkdir -p {q(parent)} && truncate -s 50000 {q(new)} && echo {word} >> {q(new)}", file=new)
         form(f"mkdir -p {q(parent)} && echo {word} > {q(new)} && touch -d @1234567890 {q(new)} && chmod 4711 {q(new)}", file=new)
         if self.has("fifo"):
@@ -460,12 +463,20 @@ class _Generator:
                 weight=2,
             )
             form(f"rm -rf {d} && mkdir -p {q(os.path.dirname(old_folder))} && echo {word} > {d}", gone=old_folder, file=old_folder)
-            form(f"mkdir -p {q(parent)} && mv {d} {q(new)}.moved", gone=old_folder, folder=f"{new}.moved")
+            form(
+                f"mkdir -p {q(parent)} && mv {d} {q(new)}.moved && {timed.format(q(new) + '.moved')}",
+                gone=old_folder,
+                folder=f"{new}.moved",
+            )
             form(f"chmod 2750 {d}")
             form(f"chown -R 1000:1001 {d}")
             form(f"rm -rf {d} && ln -s /etc {d}", gone=old_folder, link=old_folder)
             form(f"mkdir -p {d} && rm -rf {d}/* && echo {word} > {d}/only", folder=old_folder, file=f"{old_folder}/only")
-            form(f"mv {d} {d}.aside && mkdir {d} && mv {d}.aside {d}/in", gone=old_folder, folder=f"{old_folder}/in")
+            form(
+                f"mv {d} {d}.aside && mkdir {d} && mv {d}.aside {d}/in && {timed.format(d)}",
+                gone=old_folder,
+                folder=f"{old_folder}/in",
+            )
         if self.chance(0.02):
             return "echo it fails; exit 3"
         return self.r.choice(forms)()

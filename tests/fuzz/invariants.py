@@ -137,7 +137,7 @@ def _same(
 
 def _loose(message: str) -> str:
     """Without names: of several files that are missing, one of those that are looked for side by side is named."""
-    return re.sub(r"/\S*/case-\w+(/m\d+)?|\blocal-[0-9a-f]+|\"[^\"]*\"", "", message)
+    return re.sub(r"/\S*/case-\w+(/m\d+)?|\bref [\w-]+|\"[^\"]*\"", "", message)
 
 
 def image_differences(left: str, right: str, *, times: bool = True) -> list[str]:
