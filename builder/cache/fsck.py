@@ -111,6 +111,7 @@ class StoreCheck:
         """Layers whose files are not those of their blobs any more. Only what has a sound blob here can be told."""
         from builder.cache.reading import verified
         from builder.cache.verify import difference
+        from builder.snapshots.overlay import MAX_LAYERS
 
         out: list[str] = []
         records = self._store.records.all()
@@ -119,8 +120,11 @@ class StoreCheck:
             return record is not None and record.state not in (LAZY, MUTABLE) and self._store.snapshotter.exists(record.snapshot)
 
         def is_mountable(record: CacheRecord | None) -> bool:
-            """Layers are unpacked side by side: one may be there while one below it is not yet."""
-            while has_files(record):
+            """Layers are unpacked side by side: one may be there while one below it is not yet. And what a COPY --link put on top of
+            all the layers that fit is never mounted."""
+            for _ in range(MAX_LAYERS):
+                if not has_files(record):
+                    return False
                 assert record is not None
                 if record.parent is None:
                     return True

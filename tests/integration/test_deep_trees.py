@@ -7,11 +7,11 @@ import os
 import shutil
 import tarfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from builder.values import dataclass
 from tests.support.cli import Pybuild, assert_refused
 from tests.support.deep import depth_of, make_deep
 
