@@ -120,8 +120,8 @@ class StoreCheck:
             return record is not None and record.state not in (LAZY, MUTABLE) and self._store.snapshotter.exists(record.snapshot)
 
         def is_mountable(record: CacheRecord | None) -> bool:
-            """Layers are unpacked side by side: one may be there while one below it is not yet. And what a COPY --link put on top of
-            all the layers that fit is never mounted."""
+            """Layers are unpacked side by side: one may be there while one below it is not yet. And what a COPY --link put on top
+            of all the layers that fit is never mounted."""
             for _ in range(MAX_LAYERS):
                 if not has_files(record):
                     return False

@@ -266,8 +266,8 @@ def test_a_missing_runtime_is_told_at_the_first_run(pybuild: Pybuild, context: C
     run = context({"Dockerfile": f"FROM {busybox}\nRUN true\n"})
     assert without_programs(pybuild, ("runc", "crun", "bwrap"), "--runtime", "runc", copy).code == 0
     assert_refused(without_programs(pybuild, ("runc", "crun", "bwrap"), "--runtime", "runc", run), "runc", "hint: apt install runc")
-    assert without_programs(pybuild, ("runc", "crun", "bwrap"), run).code == 0
     assert_refused(without_programs(pybuild, ("crun",), "--runtime", "crun", run), "crun")
+    assert without_programs(pybuild, ("runc", "crun", "bwrap"), run).code == 0
     pybuild.fsck()
 
 
