@@ -143,7 +143,8 @@ def merge(states: Sequence[State]) -> State:
     inputs = tuple(s.edge for s in states if s.edge is not None)
     if not inputs:
         raise ValueError("nothing to merge")
-    return states[-1] if len(inputs) == 1 else replace(states[-1], edge=Edge(Vertex(Merge(), inputs, meta=VertexMeta("merge"))))
+    edge = inputs[0] if len(inputs) == 1 else Edge(Vertex(Merge(), inputs, meta=VertexMeta("merge")))
+    return replace(states[-1], edge=edge)
 
 
 def diff(lower: State, upper: State) -> State:
