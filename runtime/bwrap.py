@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 import stat
-from functools import cached_property
 from typing import TYPE_CHECKING
 
-from runtime import facts as facts_module
 from runtime import launch, netfiles, oci, seccomp, trampoline, trial
+from runtime.base import JobExecutor
 from runtime.errors import RuntimeFault
 from runtime.executor import require_program
 from runtime.job import STATUS_FD, Job, TreeMount
@@ -21,10 +20,7 @@ from runtime.linux.namespaces import has_capability
 from runtime.spec import DEFAULT_HOSTNAME, BindMount, TmpfsMount
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from runtime.facts import Facts
-    from runtime.spec import Cancelled, ExitStatus, Process, Sandbox
+    from runtime.spec import Sandbox
 
 _CAP_SYS_ADMIN = 21
 _TRAMPOLINE_FD, _SECCOMP_FD = 10, 11
@@ -33,14 +29,10 @@ _DEFAULT_SHM = 64 << 20
 _OWN_FOLDERS = ("dev", "proc", "sys")
 
 
-class BubblewrapExecutor:
+class BubblewrapExecutor(JobExecutor):
     """See Executor."""
 
     name = "bwrap"
-
-    @cached_property
-    def _facts(self) -> Facts:
-        return facts_module.probe()
 
     def check(self) -> None:
         """See Executor."""
@@ -56,18 +48,6 @@ class BubblewrapExecutor:
         launch.check_options(sandbox, self._facts)
         if sandbox.cgroup_parent:
             raise RuntimeFault("bwrap can't honour --cgroup-parent", hint="use --runtime runc")
-
-    def run(
-        self,
-        sandbox: Sandbox,
-        process: Process,
-        on_output: Callable[[int, bytes], None],
-        cancelled: Cancelled,
-    ) -> ExitStatus:
-        """See Executor."""
-        self.admit(sandbox)
-        request = launch.check(sandbox, process, self._facts)
-        return launch.run("bwrap", request, self._job(request, launch.scratch_folder(request)), on_output, cancelled)
 
     def _job(self, request: launch.Request, scratch: str) -> Job:
         program = require_program("bwrap", "bubblewrap", "runc")

@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING
 
-from runtime import facts as facts_module
 from runtime import launch, netfiles, oci, seccomp, trial
-from runtime.cgroups import parent_of, sweep
+from runtime.base import GroupedExecutor
 from runtime.errors import RuntimeFault
 from runtime.executor import require_program
 from runtime.job import Job
 from runtime.linux.namespaces import has_capability
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from runtime.facts import Facts
-    from runtime.spec import Cancelled, ExitStatus, Process, Sandbox
 
 _CAP_SYS_ADMIN = 21
 _OTHER = {"runc": "bwrap", "crun": "runc or bwrap"}
 
 
-class OciExecutor:
+class OciExecutor(GroupedExecutor):
     """``name`` is "runc" or "crun": they differ in a few options only."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._swept = False
-
-    @cached_property
-    def _facts(self) -> Facts:
-        return facts_module.probe()
 
     def check(self) -> None:
         """See Executor."""
@@ -50,24 +40,6 @@ class OciExecutor:
         # namespace, much may be refused that only shows when it is tried.
         if facts.user_namespace or facts.cgroups.kind == "none" or (self.name, facts.cgroups.kind) == ("crun", "v2"):
             trial.run(self.name, facts, self._job, _OTHER[self.name])
-
-    def admit(self, sandbox: Sandbox) -> None:
-        """See Executor."""
-        facts = self._facts
-        launch.check_options(sandbox, facts)
-        launch.check_cgroup_parent(sandbox, facts)
-
-    def run(
-        self,
-        sandbox: Sandbox,
-        process: Process,
-        on_output: Callable[[int, bytes], None],
-        cancelled: Cancelled,
-    ) -> ExitStatus:
-        """See Executor."""
-        self.admit(sandbox)
-        request = launch.check(sandbox, process, self._facts)
-        return launch.run(self.name, request, self._job(request, launch.scratch_folder(request)), on_output, cancelled)
 
     def _job(self, request: launch.Request, scratch: str) -> Job:
         import json
@@ -125,20 +97,6 @@ class OciExecutor:
         granted = frozenset(oci.granted_capabilities(request.sandbox, facts))
         data = b64encode(seccomp.compile_policy(facts.architecture, granted)).decode()
         return {"annotations": {"run.oci.seccomp_bpf_data": data}}
-
-    def _groups(self, request: launch.Request, identity: str) -> tuple[str, ...]:
-        """(the sandbox's group, our group around it), or none where cgroups can't be used.
-
-        The runtime removes its own at exit; the one around it keeps the figures until they are read.
-        """
-        cgroups = request.facts.cgroups
-        if cgroups.kind == "none" or request.facts.user_namespace:
-            return ()
-        parent = parent_of(request.sandbox.cgroup_parent)
-        if not self._swept:
-            self._swept = True
-            sweep(parent, cgroups.folders)
-        return (f"{parent}/{identity}/run", f"{parent}/{identity}")
 
     def _options(self, scratch: str, grouped: bool) -> list[str]:
         # Without a file for its log crun writes JSON to standard error, and nothing else.

@@ -227,16 +227,15 @@ def unmount(target: str, *, lazy: bool = False) -> None:
         raise MountError(f"cannot unmount {target}: {error.strerror}", code=error.errno or 0) from None
 
 
-def set_attributes(target: str | int, attributes: int) -> None:
-    """Add MOUNT_ATTR_* to the one mount on ``target`` (a path, or a descriptor of its top folder)."""
-    name = f"/proc/self/fd/{target}" if isinstance(target, int) else target
+def set_attributes(target: str, attributes: int) -> None:
+    """Add MOUNT_ATTR_* to the one mount on ``target``."""
     try:
-        syscalls.mount_setattr(syscalls.AT_FDCWD, name, 0, attributes)
+        syscalls.mount_setattr(syscalls.AT_FDCWD, target, 0, attributes)
     except OSError as error:
         if error.errno != errno.ENOSYS:
-            raise MountError(f"cannot change the mount {name}: {error.strerror}", code=error.errno or 0) from None
-        kept = os.statvfs(name).f_flag & 0xF
-        syscalls.mount(None, name, None, syscalls.MS_BIND | syscalls.MS_REMOUNT | kept | attributes)
+            raise MountError(f"cannot change the mount {target}: {error.strerror}", code=error.errno or 0) from None
+        kept = os.statvfs(target).f_flag & 0xF
+        syscalls.mount(None, target, None, syscalls.MS_BIND | syscalls.MS_REMOUNT | kept | attributes)
 
 
 def clear_attributes(target: str, attributes: int) -> None:

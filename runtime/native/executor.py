@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 import json
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from runtime import cgroups, launch, netfiles, oci, seccomp, trial
-from runtime import facts as facts_module
+from runtime.base import GroupedExecutor
 from runtime.errors import RuntimeFault
 from runtime.job import Job
 from runtime.linux.namespaces import has_capability
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from runtime.facts import Facts
-    from runtime.spec import Cancelled, ExitStatus, Process, Sandbox
+    pass
 
 _CAP_SYS_ADMIN = 21
 _CONFIG, _FILTER = "bundle/config.json", "seccomp"
 
 
-class NativeExecutor:
+class NativeExecutor(GroupedExecutor):
     """See Executor. Needs nothing but the kernel."""
 
     name = "native"
-
-    def __init__(self) -> None:
-        self._swept = False
-
-    @cached_property
-    def _facts(self) -> Facts:
-        return facts_module.probe()
 
     def check(self) -> None:
         """See Executor."""
@@ -47,28 +36,10 @@ class NativeExecutor:
         if facts.user_namespace or facts.cgroups.kind == "none":
             trial.run(self.name, facts, self._job, "runc")
 
-    def admit(self, sandbox: Sandbox) -> None:
-        """See Executor."""
-        facts = self._facts
-        launch.check_options(sandbox, facts)
-        launch.check_cgroup_parent(sandbox, facts)
-
-    def run(
-        self,
-        sandbox: Sandbox,
-        process: Process,
-        on_output: Callable[[int, bytes], None],
-        cancelled: Cancelled,
-    ) -> ExitStatus:
-        """See Executor."""
-        self.admit(sandbox)
-        request = launch.check(sandbox, process, self._facts)
-        return launch.run(self.name, request, self._job(request, launch.scratch_folder(request)), on_output, cancelled)
-
     def _job(self, request: launch.Request, scratch: str) -> Job:
         sandbox, facts = request.sandbox, request.facts
         insecure = sandbox.security == "insecure"
-        groups = self._groups(request)
+        groups = self._groups(request, launch.run_id())
         own_network = sandbox.network == "none"
         config = oci.config(
             sandbox,
@@ -103,15 +74,3 @@ class NativeExecutor:
             group_kind=facts.cgroups.kind,
             group_folders=cgroups.wanted(facts.cgroups, all_of_them=bool(sandbox.cgroup_parent)) if groups else (),
         )
-
-    def _groups(self, request: launch.Request) -> tuple[str, ...]:
-        """(the sandbox's group, our group around it), or none where cgroups can't be used."""
-        found = request.facts.cgroups
-        if found.kind == "none" or request.facts.user_namespace:
-            return ()
-        parent = cgroups.parent_of(request.sandbox.cgroup_parent)
-        if not self._swept:
-            self._swept = True
-            cgroups.sweep(parent, found.folders)
-        identity = launch.run_id()
-        return (f"{parent}/{identity}/run", f"{parent}/{identity}")
