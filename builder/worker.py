@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from builder.state.layout import Layout
     from builder.state.scratch import Scratch
     from runtime.executor import Executor
+    from runtime.linux.namespaces import Entered
 
 
 @dataclass(slots=True)
@@ -33,6 +34,7 @@ class Worker:
     cache: CacheManager
     config: Config
     runtime: str | None = None
+    entered: Entered | None = None
     _executor: Executor | None = None
     _registry: RegistryClient | None = None
     _scratch: Scratch | None = None
@@ -45,7 +47,7 @@ class Worker:
             if self._executor is None:
                 from runtime.executor import select
 
-                self._executor = select(self.runtime)
+                self._executor = select(self.runtime, self.entered)
             return self._executor
 
     @property
@@ -86,7 +88,8 @@ def open_worker(root: str | None, config: Config, runtime: str | None = None, *,
     """Open the state root (None: the default one), making it where it is missing.
 
     Enters a private mount namespace (and, when the caller is not root, a user namespace) first: every mount is then the process's
-    own and gone with it, also after SIGKILL. Then forks the zygote that starts sandboxes. Both work before the first thread only.
+    own and gone with it, also after SIGKILL. That works before the first thread only. Where the host allows no namespace, all but
+    RUN works: snapshots are plain folders then.
     ``repair`` False: what a copy of the root lost stays as it is, and is not to be used. StoreError if the root can't be used.
     """
     from builder.cache.manager import CacheManager
@@ -94,19 +97,17 @@ def open_worker(root: str | None, config: Config, runtime: str | None = None, *,
     from builder.snapshots.select import open_snapshotter
     from builder.state import recovery, reserve, scratch
     from builder.state.layout import Layout, default_root
+    from runtime.linux import namespaces
 
     root = root or default_root()  # of the account that we have now: in a user namespace everybody is root
-    _enter_namespaces()
-    from runtime import zygote
-
-    zygote.start()
+    entered = namespaces.enter()
     layout = Layout(root)
     layout.create()
     reserve.keep(layout)
     own = scratch.enter(layout)
     layout = own.layout
-    entered = recovery.enter(layout)
-    database = entered.database
+    recovered = recovery.enter(layout)
+    database = recovered.database
     content = ContentStore(layout)
     snapshotter = open_snapshotter(layout, database, config.snapshotter)
 
@@ -115,23 +116,14 @@ def open_worker(root: str | None, config: Config, runtime: str | None = None, *,
 
         return ImageStore(database, content).gc_roots()
 
-    if entered.look_over:
+    if recovered.look_over:
         from builder.images.store import ImageStore
 
         ImageStore(database, content).restore()
-    cache = CacheManager(layout, database, content, snapshotter, roots=[image_roots], look_over=entered.look_over)
+    cache = CacheManager(layout, database, content, snapshotter, roots=[image_roots], look_over=recovered.look_over)
     cache.use_snapshots(repair=repair)
-    if entered.look_over:
+    if recovered.look_over:
         recovery.done(layout)
-    return Worker(layout, database, content, snapshotter, cache, config, runtime, _scratch=own, _database_lock=entered.lock)
-
-
-def _enter_namespaces() -> None:
-    import os
-
-    from runtime.linux.namespaces import enter_private_mount_namespace, enter_user_namespace
-
-    if os.geteuid() == 0:
-        enter_private_mount_namespace()
-    else:
-        enter_user_namespace()
+    return Worker(
+        layout, database, content, snapshotter, cache, config, runtime, entered, _scratch=own, _database_lock=recovered.lock
+    )

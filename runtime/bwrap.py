@@ -16,7 +16,7 @@ from runtime.errors import RuntimeFault
 from runtime.executor import require_program
 from runtime.job import STATUS_FD, Job, TreeMount
 from runtime.linux import syscalls
-from runtime.linux.namespaces import has_capability
+from runtime.linux.userns import has_capability
 from runtime.spec import DEFAULT_HOSTNAME, BindMount, TmpfsMount
 
 if TYPE_CHECKING:

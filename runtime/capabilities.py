@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runtime.linux.namespaces import effective_capabilities
+from runtime.linux.userns import effective_capabilities
 
 _NAMES = """
     CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE

@@ -10,6 +10,7 @@ from runtime.errors import RuntimeFault
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from runtime.linux.namespaces import Entered
     from runtime.spec import Cancelled, ExitStatus, Process, Sandbox
 
 NAMES = ("native", "runc", "crun", "bwrap")
@@ -53,11 +54,14 @@ def find_program(name: str) -> str | None:
     return None
 
 
-def select(name: str | None = None) -> Executor:
+def select(name: str | None = None, entered: Entered | None = None) -> Executor:
     """The executor called ``name``; with None the first of NAMES that is installed and can work.
 
-    RuntimeFault: unknown name, the named one is missing, or none can work.
+    ``entered``: where the process is; where it could get nowhere, that is the reason told. RuntimeFault: unknown name, the named
+    one is missing, or none can work.
     """
+    if entered is not None and entered.kind == "none":
+        raise RuntimeFault(f"no sandbox can be had here: {'; '.join(entered.reasons)}", hint=entered.hint)
     if name is not None:
         executor = _make(name)
         executor.check()

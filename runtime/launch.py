@@ -15,7 +15,7 @@ from runtime.capabilities import SYS_RESOURCE
 from runtime.complaints import Complaint
 from runtime.errors import RuntimeFault
 from runtime.job import GONE, Job, Report
-from runtime.linux.namespaces import has_capability
+from runtime.linux.userns import has_capability
 from runtime.oci import absolute
 from runtime.spec import ULIMIT_NAMES, BindMount, ExitStatus, Process, Sandbox, TmpfsMount
 from runtime.stubs import Stubs

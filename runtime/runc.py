@@ -9,7 +9,7 @@ from runtime.base import GroupedExecutor
 from runtime.errors import RuntimeFault
 from runtime.executor import require_program
 from runtime.job import Job
-from runtime.linux.namespaces import has_capability
+from runtime.linux.userns import has_capability
 
 if TYPE_CHECKING:
     from runtime.facts import Facts

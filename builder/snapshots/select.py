@@ -21,7 +21,7 @@ def open_snapshotter(layout: Layout, database: Database, forced: str | None = No
     The process must be in its own mount namespace already if it is to mount. What was found out is remembered beside the root
     and tried again when the kernel or the file system differs. StoreError where ``overlay`` is forced but can't be had.
     """
-    from runtime.linux.namespaces import has_capability
+    from runtime.linux.userns import has_capability
 
     may_mount = has_capability(_CAP_SYS_ADMIN)
     if forced not in (None, "", "auto", "overlay", "overlayfs", "native"):

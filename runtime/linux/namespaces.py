@@ -1,49 +1,60 @@
-"""Entering a mount or user namespace with the whole (still single-threaded) process."""
+"""Leaving the host's namespaces with the whole (still single-threaded) process, as far as the host lets us."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Literal, NoReturn
 
 from runtime.errors import RuntimeFault
-from runtime.linux import syscalls
+from runtime.linux import idmaps, syscalls
+from runtime.linux.idmaps import IdMaps
+from runtime.linux.userns import has_capability
 
-_CAP_SETGID, _CAP_SETUID = 6, 7
-
-
-@dataclass(frozen=True, slots=True)
-class IdRange:
-    """``count`` ids from ``inside`` on are the ids from ``outside`` on of the parent namespace."""
-
-    inside: int
-    outside: int
-    count: int
+_CAP_SYS_ADMIN = 21
 
 
 @dataclass(frozen=True, slots=True)
-class UserNamespace:
-    """The map that was set up. ``single``: only id 0 exists inside, chown to anything else gives EINVAL."""
+class Entered:
+    """Where ``enter`` has brought this process.
 
-    uids: tuple[IdRange, ...]
-    gids: tuple[IdRange, ...]
+    ``kind``    "mounts": a mount namespace of its own, "user": a user and a mount namespace, "none": nowhere
+    ``maps``    the ids of the user namespace
+    ``reasons`` why nothing better could be had, a line each; ``hint``: what would mend the last of them
+    """
 
-    @property
-    def single(self) -> bool:
-        return sum(part.count for part in self.uids) == 1 or sum(part.count for part in self.gids) == 1
-
-
-def effective_capabilities() -> int:
-    """Bit set of the effective capabilities of this process."""
-    with open("/proc/self/status", "rb") as file:
-        for line in file:
-            if line.startswith(b"CapEff:"):
-                return int(line.split()[1], 16)
-    return 0
+    kind: Literal["mounts", "user", "none"]
+    maps: IdMaps | None = None
+    reasons: tuple[str, ...] = ()
+    hint: str = ""
 
 
-def has_capability(number: int) -> bool:
-    """Is capability ``number`` (of linux/capability.h) effective?"""
-    return bool(effective_capabilities() >> number & 1)
+def enter() -> Entered:
+    """The best of: a mount namespace, a user namespace with all ids, with our subordinate ids, with our own id alone, nothing.
+
+    A root without CAP_SYS_ADMIN (a container's) makes a user namespace too. Nothing is entered that does not let us mount; a child
+    tries that first, since there is no way back. RuntimeFault if the process has threads: unshare(2) would move one of them.
+    """
+    _single_threaded("a namespace")
+    reasons: list[str] = []
+    hint = ""
+    if os.geteuid() == 0 and has_capability(_CAP_SYS_ADMIN):
+        try:
+            enter_private_mount_namespace()
+            return Entered("mounts")
+        except RuntimeFault as fault:
+            reasons.append(str(fault))
+    for maps in idmaps.possible(os.geteuid(), os.getegid()):
+        try:
+            _join(maps)
+        except _MapRefusedError as refused:
+            reasons.append(str(refused))
+            hint = _MAP_HINT
+        except RuntimeFault as fault:
+            return Entered("none", reasons=(*reasons, str(fault)), hint=fault.hint)
+        else:
+            return Entered("user", maps, tuple(reasons), hint)
+    return Entered("none", reasons=tuple(reasons), hint=hint)
 
 
 def enter_private_mount_namespace() -> None:
@@ -60,7 +71,29 @@ def enter_private_mount_namespace() -> None:
         raise RuntimeFault(f"cannot enter a mount namespace: {error.strerror}", hint=_MOUNT_HINT) from None
 
 
+def enter_user_namespace() -> IdMaps:
+    """Become uid 0 of a new user and mount namespace (private mounts), with as many ids as the system grants.
+
+    Single-threaded processes only; RuntimeFault with a hint where the kernel refuses.
+    """
+    _single_threaded("a user namespace")
+    refusal: RuntimeFault | None = None
+    for maps in idmaps.possible(os.geteuid(), os.getegid()):
+        try:
+            _join(maps)
+        except _MapRefusedError as refused:
+            refusal = refused
+        else:
+            return maps
+    raise refusal or RuntimeFault("cannot map user ids")
+
+
 _MOUNT_HINT = "run as root, or let unprivileged users make user namespaces"
+_MAP_HINT = "check /etc/subuid and /etc/subgid, and that newuidmap has its set-uid bit or capability"
+
+
+class _MapRefusedError(RuntimeFault):
+    """The ids can't be had; fewer might."""
 
 
 def _single_threaded(what: str) -> None:
@@ -68,165 +101,67 @@ def _single_threaded(what: str) -> None:
         raise RuntimeFault(f"cannot enter {what}: the process has threads already")
 
 
-def subid_ranges(kind: str, *, uid: int | None = None, folder: str = "/etc") -> list[tuple[int, int]]:
-    """(start, count) pairs that /etc/subuid or /etc/subgid (``kind`` is "subuid" or "subgid") grants to the user.
-
-    Lines name the user or the number (subuid(5)). Missing file, or no line: an empty list.
-    """
-    if uid is None:
-        uid = os.getuid()
-    names = {str(uid)}
-    try:
-        import pwd
-
-        names.add(pwd.getpwuid(uid).pw_name)
-    except KeyError:
-        pass
-    ranges: list[tuple[int, int]] = []
-    try:
-        with open(f"{folder}/{kind}", encoding="utf-8", errors="replace") as file:
-            lines = file.readlines()
-    except OSError:
-        return []
-    for line in lines:
-        fields = line.strip().split(":")
-        if len(fields) == 3 and fields[0] in names and fields[1].isdecimal() and fields[2].isdecimal():
-            start, count = int(fields[1]), int(fields[2])
-            if count > 0:
-                ranges.append((start, count))
-    return ranges
-
-
-def enter_user_namespace() -> UserNamespace:
-    """Become uid 0 of a new user and mount namespace (private mounts), with as many ids as the system grants.
-
-    Three ways, best first: with CAP_SETUID the same ids again; with subordinate ids by newuidmap/newgidmap; else
-    our one id. Single-threaded processes only; RuntimeFault with a hint where the kernel refuses.
-    """
-    _single_threaded("a user namespace")
-    uid, gid = os.geteuid(), os.getegid()
-    # A process that changed its uid is "undumpable": its files in /proc belong to root and it could not write its own map.
+def _join(maps: IdMaps) -> None:
+    """A child makes the namespace and shows that mounting works in it; then we join. RuntimeFault: nothing has changed."""
+    # A process that changed its uid is "undumpable": its files in /proc belong to root and nobody else could write its map.
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)
-    plan = _plan(uid, gid)
-    if plan is None:
-        namespace = UserNamespace((IdRange(0, uid, 1),), (IdRange(0, gid, 1),))
-        _unshare_user()
-        _write("/proc/self/setgroups", "deny")
-        _write("/proc/self/uid_map", f"0 {uid} 1")
-        _write("/proc/self/gid_map", f"0 {gid} 1")
-    else:
-        namespace, by_helper = plan
-        _unshare_with_mapper(namespace, by_helper=by_helper)
-    os.setresgid(0, 0, 0)
-    os.setresuid(0, 0, 0)
-    if plan is not None:
-        os.setgroups([])
-    try:
-        syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
-    except OSError as error:
-        raise RuntimeFault(f"cannot make mounts private in the user namespace: {error.strerror}") from None
-    return namespace
-
-
-def _plan(uid: int, gid: int) -> tuple[UserNamespace, bool] | None:
-    """The widest map on offer and whether the set-uid helpers must write it; None if only our own id can be mapped."""
-    wanted = 1 << _CAP_SETUID | 1 << _CAP_SETGID
-    if effective_capabilities() & wanted == wanted:
-        return UserNamespace(_identity("uid_map"), _identity("gid_map")), False
-    uids, gids = subid_ranges("subuid", uid=uid), subid_ranges("subgid", uid=uid)
-    if not uids or not gids or _which("newuidmap") is None or _which("newgidmap") is None:
-        return None
-    return UserNamespace(_after_own(uid, uids), _after_own(gid, gids)), True
-
-
-def _identity(name: str) -> tuple[IdRange, ...]:
-    with open(f"/proc/self/{name}", encoding="utf-8") as file:
-        extents = [line.split() for line in file]
-    return tuple(IdRange(int(inside), int(inside), int(count)) for inside, _, count in extents)
-
-
-def _after_own(own: int, ranges: list[tuple[int, int]]) -> tuple[IdRange, ...]:
-    parts = [IdRange(0, own, 1)]
-    inside = 1
-    for start, count in ranges:
-        parts.append(IdRange(inside, start, count))
-        inside += count
-    return tuple(parts)
-
-
-def _which(program: str) -> str | None:
-    for folder in os.environ.get("PATH", "/usr/bin:/bin").split(":"):
-        candidate = os.path.join(folder, program)
-        if folder and os.access(candidate, os.X_OK):
-            return candidate
-    return None
-
-
-def _unshare_user() -> None:
-    try:
-        syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
-    except OSError as error:
-        raise RuntimeFault(f"cannot make a user namespace: {error.strerror}", hint=_user_namespace_hint()) from None
-
-
-def _unshare_with_mapper(namespace: UserNamespace, *, by_helper: bool) -> None:
-    """The map must be written from outside: a child that stays in the parent namespace writes it after unshare."""
-    target = os.getpid()
     go_read, go_write = os.pipe()
-    why_read, why_write = os.pipe()
+    said_read, said_write = os.pipe()
     child = os.fork()
     if child == 0:
-        status = 1
-        try:
-            os.close(go_write)
-            if os.read(go_read, 1):
-                for kind, ranges in (("uid", namespace.uids), ("gid", namespace.gids)):
-                    _write_map(target, kind, ranges, by_helper=by_helper)
-            status = 0
-        except BaseException as error:
-            os.write(why_write, str(error).encode()[:4000])
-        finally:
-            os._exit(status)
+        os.close(go_write)
+        os.close(said_read)
+        _pioneer(go_read, said_write)
     os.close(go_read)
-    os.close(why_write)
+    os.close(said_write)
     try:
-        _unshare_user()
-        os.write(go_write, b"x")
+        _await_line(said_read, "cannot make a user namespace")
+        namespace = os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            try:
+                idmaps.write(child, maps)
+            except OSError as error:
+                raise _MapRefusedError(f"cannot map user ids: {error.strerror}", hint=_MAP_HINT) from None
+            os.write(go_write, b"x")
+            _await_line(said_read, "cannot mount in a user namespace")
+            syscalls.setns(namespace, syscalls.CLONE_NEWUSER)
+        except OSError as error:
+            raise RuntimeFault(f"cannot join a user namespace: {error.strerror}", hint=_user_namespace_hint()) from None
+        finally:
+            os.close(namespace)
     finally:
         os.close(go_write)
-        reason = b""
-        while chunk := os.read(why_read, 4096):
-            reason += chunk
-        os.close(why_read)
-        _, status = os.waitpid(child, 0)
-    if status != 0:
-        text = reason.decode("utf-8", "replace") or "the helper died"
-        raise RuntimeFault(f"cannot map user ids: {text}", hint="check /etc/subuid and /etc/subgid, or install uidmap")
+        os.close(said_read)
+        os.waitpid(child, 0)
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    if not maps.single:
+        os.setgroups([])
+    enter_private_mount_namespace()
 
 
-def _write_map(target: int, kind: str, ranges: tuple[IdRange, ...], *, by_helper: bool) -> None:
-    if not by_helper:
-        text = "".join(f"{part.inside} {part.outside} {part.count}\n" for part in ranges)
-        _write(f"/proc/{target}/{kind}_map", text)
-        return
-    program = _which(f"new{kind}map")
-    if program is None:
-        raise FileNotFoundError(f"new{kind}map not found")
-    arguments = [program, str(target)]
-    for part in ranges:
-        arguments += [str(part.inside), str(part.outside), str(part.count)]
-    code = os.waitstatus_to_exitcode(os.waitpid(os.posix_spawn(program, arguments, os.environ), 0)[1])
-    if code != 0:
-        raise OSError(f"new{kind}map gave exit code {code}")
+def _pioneer(go: int, said: int) -> NoReturn:
+    """The child of ``_join``: an empty line when its namespace is made, another when it could mount there, else the reason.
 
-
-def _write(path: str, text: str) -> None:
-    # One write: the kernel takes a map in a single call only.
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    It lives until the parent has joined, or is dead: its end of ``go`` is closed then.
+    """
     try:
-        os.write(fd, text.encode())
+        syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
+        os.write(said, b"\n")
+        if os.read(go, 1):
+            syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+            os.write(said, b"\n")
+            os.read(go, 1)
+    except OSError as error:
+        os.write(said, f"{error.strerror}\n".encode())
     finally:
-        os.close(fd)
+        os._exit(0)
+
+
+def _await_line(said: int, what: str) -> None:
+    line = os.read(said, 4096).decode("utf-8", "replace")
+    if line != "\n":
+        raise RuntimeFault(f"{what}: {line.strip() or 'the process that tries it died'}", hint=_user_namespace_hint())
 
 
 def _sysctl(name: str) -> str:

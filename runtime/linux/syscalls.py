@@ -191,6 +191,11 @@ def unshare(flags: int) -> None:
     _get("unshare", None, "i")(flags)
 
 
+def setns(fd: int, kind: int) -> None:
+    """``setns(2)``; ``kind`` is the CLONE_NEW* of the namespace that ``fd`` is."""
+    _get("setns", None, "ii")(fd, kind)
+
+
 def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 0) -> int:
     """``prctl(2)`` with numeric arguments."""
     return _get("prctl", None, "iUUUU")(option, arg2, arg3, arg4, arg5)

@@ -1,4 +1,4 @@
-"""Where are we?"""
+"""Where are we, and what may we do?"""
 
 from __future__ import annotations
 
@@ -20,3 +20,17 @@ def in_user_namespace() -> bool:
         return os.stat("/proc/self/ns/user").st_ino != _FIRST
     except OSError:
         return False
+
+
+def effective_capabilities() -> int:
+    """Bit set of the effective capabilities of this process."""
+    with open("/proc/self/status", "rb") as file:
+        for line in file:
+            if line.startswith(b"CapEff:"):
+                return int(line.split()[1], 16)
+    return 0
+
+
+def has_capability(number: int) -> bool:
+    """Is capability ``number`` (of linux/capability.h) effective?"""
+    return bool(effective_capabilities() >> number & 1)

@@ -9,7 +9,7 @@ from runtime import cgroups, launch, netfiles, oci, seccomp, trial
 from runtime.base import GroupedExecutor
 from runtime.errors import RuntimeFault
 from runtime.job import Job
-from runtime.linux.namespaces import has_capability
+from runtime.linux.userns import has_capability
 
 if TYPE_CHECKING:
     pass

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from runtime import executor
-from runtime.linux import namespaces
+from runtime.linux import idmaps
 from tests.runtime.conftest import make_rootfs
 
 pytestmark = pytest.mark.integration
@@ -217,5 +217,5 @@ except RuntimeFault as fault: print(fault, "|", fault.hint)
 def test_subid_ranges_are_found_by_name_and_number(tmp_path: object) -> None:
     with open(f"{tmp_path}/subuid", "w") as file:
         file.write("root:100:10\n0:500:20\nother:1:1\n# comment\nroot:x:5\nroot:7:0\n")
-    assert namespaces.subid_ranges("subuid", uid=0, folder=f"{tmp_path}") == [(100, 10), (500, 20)]
-    assert namespaces.subid_ranges("subgid", uid=0, folder=f"{tmp_path}") == []
+    assert idmaps.subid_ranges("subuid", uid=0, folder=f"{tmp_path}") == [(100, 10), (500, 20)]
+    assert idmaps.subid_ranges("subgid", uid=0, folder=f"{tmp_path}") == []
