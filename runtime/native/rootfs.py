@@ -90,6 +90,8 @@ def _mount(root: int, mount: dict[str, Any]) -> None:
                 nodev="nodev" in options,
                 noexec="noexec" in options,
             )
+        elif kind == "proc":
+            _mount_proc(source, target, options)
         elif kind == "cgroup":
             _mount_cgroups(root, mount["destination"], target, options)
         else:
@@ -98,6 +100,15 @@ def _mount(root: int, mount: dict[str, Any]) -> None:
         raise RuntimeFault(f"cannot mount {kind} on {mount['destination']}: {error.strerror}") from None
     finally:
         os.close(target)
+
+
+def _mount_proc(source: str, target: int, options: list[str]) -> None:
+    """A new one, or ours where a container around us hides parts of its own: the kernel then lets nobody make one that shows them
+    (mount_too_revealing). The step sees the container's processes there, and can do nothing to them."""
+    try:
+        _mount_new("proc", source, target, options)
+    except PermissionError:
+        mounts.bind("/proc", target, readonly=False)
 
 
 def _mount_new(kind: str, source: str, target: int, options: list[str]) -> None:
