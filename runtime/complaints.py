@@ -7,8 +7,9 @@ failure with exit code 1, as under runc, and the words are its output. Or the sa
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from runtime.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable

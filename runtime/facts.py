@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
 
 from runtime import capabilities, cgroups, devices
 from runtime.linux.userns import in_user_namespace
+from runtime.values import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from runtime.values import asdict, dataclass, field
 
 # Messages on the control socket (SOCK_SEQPACKET): one Report, then one GONE when all of the sandbox is dead. The builder
 # shuts its writing side down to have the sandbox killed.

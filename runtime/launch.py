@@ -6,7 +6,6 @@ import itertools
 import os
 import select
 import socket
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from runtime import complaints, limits, places, zygote
@@ -20,6 +19,7 @@ from runtime.oci import absolute
 from runtime.spec import ULIMIT_NAMES, BindMount, ExitStatus, Process, Sandbox, TmpfsMount
 from runtime.stubs import Stubs
 from runtime.user import User
+from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

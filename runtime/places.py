@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from runtime import mountpoints
@@ -12,6 +11,7 @@ from runtime.errors import RuntimeFault, UnsafePathError
 from runtime.linux.safepath import open_in_root, resolve_in_root
 from runtime.oci import absolute
 from runtime.spec import BindMount, Sandbox, TmpfsMount
+from runtime.values import replace
 
 if TYPE_CHECKING:
     from runtime.user import User

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import functools
 import struct
-from dataclasses import dataclass
 
 from runtime import syscall_numbers
 from runtime.errors import RuntimeFault
 from runtime.seccomp_policy import Argument, Rule, rules
+from runtime.values import dataclass
 
 # linux/audit.h. The native mode first.
 _ARCHITECTURES = {

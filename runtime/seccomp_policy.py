@@ -6,7 +6,7 @@ fails with EPERM. A rule can depend on an architecture or on a capability in the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from runtime.values import dataclass
 
 _EVERYBODY = """
     accept accept4 access adjtimex alarm bind brk cachestat capget capset chdir chmod chown chown32

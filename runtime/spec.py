@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
+
+from runtime.values import dataclass
 
 # The names of setrlimit(2) without the prefix, as `docker build --ulimit` takes them.
 ULIMIT_NAMES = (

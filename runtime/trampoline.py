@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import errno
 import struct
-from dataclasses import dataclass
 
 from runtime import capabilities
 from runtime.errors import RuntimeFault
+from runtime.values import dataclass
 
 _NUMBERS = {
     "x86_64": {

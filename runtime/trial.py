@@ -5,13 +5,13 @@ All of it lies on the supervisor's private tmpfs: the root file system is one pr
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from runtime import launch, trampoline
 from runtime.errors import RuntimeFault
 from runtime.spec import NEVER, Process, Sandbox
 from runtime.user import User
+from runtime.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from runtime.errors import RuntimeFault, UnsafePathError
 from runtime.linux.safepath import open_in_root, read_regular
+from runtime.values import dataclass
 
 _LIMIT = 10 << 20
 _MAX_ID = (1 << 31) - 1

@@ -16,10 +16,11 @@ BASE = WORDS | {"builder.progress.events", "builder.state", "runtime.linux", "ru
 FILES = BASE | {"builder.files"}
 STORAGE = FILES | {"builder.content", "builder.snapshots", "builder.cache.types", "builder.solver.types"}
 ALLOWED = {
+    "runtime.values": set(),
     "runtime": set(),
     # The vocabulary: pure data and text.
     "builder.errors": set(),
-    "builder.values": set(),
+    "builder.values": {"runtime.values"},
     "builder.text": {"builder.errors", "builder.values"},
     "builder.oci": {"builder.errors", "builder.values", "builder.text"},
     "builder.graph": {"builder.errors", "builder.values", "builder.text", "builder.oci"},

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from runtime.linux.userns import effective_capabilities
+from runtime.values import dataclass
 
 _CAP_SETGID, _CAP_SETUID = 6, 7
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import Literal, NoReturn
 
 from runtime.errors import RuntimeFault
 from runtime.linux import idmaps, syscalls
 from runtime.linux.idmaps import IdMaps
 from runtime.linux.userns import has_capability
+from runtime.values import dataclass
 
 _CAP_SYS_ADMIN = 21
 

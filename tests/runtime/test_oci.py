@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from runtime import oci
@@ -11,6 +10,7 @@ from runtime.cgroups import Cgroups
 from runtime.facts import Facts
 from runtime.spec import BindMount, Process, Sandbox, TmpfsMount
 from runtime.user import User
+from runtime.values import replace
 
 EVERYTHING = ((0, (1 << 32) - 1),)
 FACTS = Facts("x86_64", False, EVERYTHING, EVERYTHING, True, NAMES, Cgroups("v1", ("/sys/fs/cgroup/memory",)), False, 2)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import struct
 import subprocess
-from dataclasses import replace
 
 import pytest
 
 from runtime.capabilities import DEFAULT, NAMES
 from runtime.errors import RuntimeFault
 from runtime.trampoline import Command, _arm64_skip_unless, build, candidates, idle
+from runtime.values import replace
 
 PLAIN = Command(("/bin/busybox", "true"), (), 0, 0, None, DEFAULT, (), True, ())
 
