@@ -8,36 +8,38 @@ result = build.result()
 
 from __future__ import annotations
 
-import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
-from builder.build.pipeline import Pipeline
-from builder.build.result import BuildError, BuildResult
+from builder.build import work
 from builder.errors import UsageError
-from builder.files.trees import remove_tree
 from builder.progress.events import Event, Sink, ignore
-from builder.state.cancel import Token, checkpoint, current, scope
+from builder.state.cancel import Token, current, scope
 
 if TYPE_CHECKING:
     import queue
 
     from builder.build.answer import Answer
+    from builder.build.engine import Engine
     from builder.build.request import BuildRequest
+    from builder.build.result import BuildResult
+    from builder.build.work import Outcome
     from builder.graph.vertex import Graph
     from builder.solver.explain import Miss
     from builder.solver.plan import Plan
     from builder.worker import Worker
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 
 class Build:
     """A build is used once: ``run``, ``events``, ``plan``, ``graph`` or ``reading``. ``cancel`` may be called from any thread."""
 
-    def __init__(self, worker: Worker, request: BuildRequest) -> None:
-        self._worker, self.request = worker, request
-        self._pipeline: Pipeline | None = None
+    def __init__(self, engine: Engine, request: BuildRequest) -> None:
+        self._engine, self.request = engine, request
+        self._used = False
         self._token = Token(current())
         self._result: BuildResult | None = None
         self._error: BaseException | None = None
@@ -52,8 +54,7 @@ class Build:
 
         BuildError once the Dockerfile was read, any other PybuildError before; CancelledError (as the cause) after ``cancel``.
         """
-        with self._opened(sink) as pipeline:
-            self._result = pipeline.run()
+        self._result = self._do(work.run, sink, self.request, self.explained)
         return self._result
 
     def events(self) -> Iterator[Event]:
@@ -85,30 +86,21 @@ class Build:
     def cancel(self) -> None:
         """End the build: what runs is stopped, ``run`` raises. What was finished stays in the cache. Also for signal handlers."""
         self._token.set()
-        pipeline = self._pipeline
-        if pipeline is not None:
-            pipeline.cancel()
 
     def plan(self, sink: Sink = ignore) -> tuple[Plan, dict[str, Miss]]:
         """What ``run`` would execute, and by vertex digest why. Nothing is executed."""
-        with self._opened(sink) as pipeline:
-            plan = pipeline.plan()
-            return plan, {str(digest): miss for digest, miss in pipeline.log.planned.items()}
+        return self._do(work.plan, sink, self.request)
 
     def graph(self, sink: Sink = ignore) -> Graph:
         """The graph that ``run`` would solve."""
-        from builder.graph.vertex import Graph
-
-        with self._opened(sink) as pipeline:
-            return Graph(tuple(t.edge for t in pipeline.convert().targets if t.edge is not None))
+        return self._do(work.graph, sink, self.request)
 
     def answer(self, method: str, sink: Sink = ignore) -> Answer:
         """What ``--call=METHOD`` asks about the Dockerfile: ``check``, ``outline`` or ``targets``. Nothing is built."""
-        from builder.build.answer import answer, check_method
+        from builder.build.answer import check_method
 
         check_method(method)
-        with self._opened(sink) as pipeline:
-            return answer(method, pipeline.read().dockerfile, pipeline.options(), pipeline.resolver())
+        return self._do(work.answer, sink, self.request, method)
 
     def _run_for(self, waiting: queue.SimpleQueue[Event | None]) -> None:
         try:
@@ -118,29 +110,18 @@ class Build:
         finally:
             waiting.put(None)
 
-    @contextmanager
-    def _opened(self, sink: Sink) -> Iterator[Pipeline]:
-        """A scratch folder around the work; errors get the Dockerfile they happened in."""
-        if self._pipeline is not None:
+    def _do(
+        self,
+        what: Callable[Concatenate[Worker, Sink, P], Outcome[T]],
+        sink: Sink,
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        if self._used:
             raise UsageError("a build is used once: make another one")
-        scratch = tempfile.mkdtemp(prefix="build-", dir=self._worker.layout.tmp)
+        self._used = True
         with scope(self._token):
-            pipeline = self._pipeline = Pipeline(self._worker, self.request, sink, scratch)
-        try:
-            with scope(self._token):
-                checkpoint()
-                yield pipeline
-        except (Exception, KeyboardInterrupt) as e:
-            pipeline.cancel()
-            if isinstance(e, KeyboardInterrupt) or pipeline.inputs is None:
-                raise
-            raise BuildError(e, pipeline.inputs.name, pipeline.inputs.dockerfile) from e
-        finally:
-            self._tell(pipeline)
-            pipeline.close()
-            remove_tree(scratch, ignore_errors=True)
-
-    def _tell(self, pipeline: Pipeline) -> None:
-        self.warnings = pipeline.warnings()
-        if self.explained:
-            self.misses = pipeline.misses()
+            outcome = self._engine.tell(what, sink, *args, **kwargs)
+        self.warnings, self.misses = outcome.remarks.warnings, outcome.remarks.misses
+        return outcome.result()

@@ -154,7 +154,7 @@ def diff(lower: State, upper: State) -> State:
     return replace(upper, edge=Edge(Vertex(Diff(below, above), tuple(inputs), meta=VertexMeta("diff"))))
 
 
-def solve(worker: Worker, states: Sequence[State], session: Session | None, sink: Sink) -> tuple[str, ...]:
+def solve(worker: Worker, sink: Sink, states: Sequence[State], session: Session | None) -> tuple[str, ...]:
     """See ``Root.solve``."""
     from builder.ops import resolve
     from builder.solver.keystore import SqliteKeyStore

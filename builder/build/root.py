@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from builder.errors import NotFoundError
 from builder.progress.events import Sink, ignore
 
 if TYPE_CHECKING:
     from builder.build.build import Build
+    from builder.build.engine import Engine
     from builder.build.llb import State
     from builder.build.request import BuildRequest
     from builder.cache.types import PrunePolicy, UsageRecord
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from builder.session import Session
     from builder.solver.explain import Miss
     from builder.solver.steplog import LoggedBuild
-    from builder.worker import Worker
 
 
 class Root:
@@ -36,8 +35,8 @@ class Root:
     Several processes, and several roots of one process, may have the same folder open.
     """
 
-    def __init__(self, worker: Worker) -> None:
-        self.worker = worker
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
 
     @classmethod
     def open(
@@ -48,36 +47,35 @@ class Root:
         runtime: str | None = None,
         repair: bool = True,
         to_prune: bool = False,
+        in_process: bool = False,
     ) -> Root:
         """Open ``path`` (None: PYBUILD_ROOT or the default one), made where it is missing.
 
         ``config`` is a Config, or a file in buildkitd.toml's form (None: PYBUILD_CONFIG, or the defaults). ``runtime`` names the
-        sandbox of steps; None: the best that works here. To be called before the process starts threads: it enters a mount
-        namespace of its own. ``repair`` False is for ``check``: what a copy of the folder lost is told then, and not made good.
-        ``to_prune``: what was set aside for a disk without a free byte is freed first. StoreError, UsageError.
+        sandbox of steps; None: the best that works here. ``repair`` False is for ``check``: what a copy of the folder lost is told
+        then, and not made good. ``to_prune``: what was set aside for a disk without a free byte is freed first.
+
+        Mounting needs namespaces that nobody leaves again: the work is done in a process of its own, which ends with this one, and
+        knows the working folder and environment of now. ``in_process`` True is for a program that is nothing but a builder, and has
+        no threads yet: it enters them itself. StoreError, UsageError.
         """
-        from builder.config import Config
-        from builder.sources.providers import connect
-        from builder.worker import open_worker
+        where = os.path.abspath(path) if path else None
+        if in_process:
+            from builder.build.engine import open_here
 
-        if to_prune:
-            from builder.state.layout import Layout, default_root
-            from builder.state.reserve import spend
+            return cls(open_here(where, config, runtime, repair=repair, to_prune=to_prune))
+        from builder.build.remote import open_beside
 
-            spend(Layout(os.path.abspath(path) if path else default_root()))
-        settings = config if isinstance(config, Config) else Config.load(config or None)
-        worker = open_worker(os.path.abspath(path) if path else None, settings, runtime, repair=repair)
-        connect(worker)
-        return cls(worker)
+        return cls(open_beside(where, config, runtime, repair=repair, to_prune=to_prune))
 
     @property
     def ignored_settings(self) -> tuple[str, ...]:
         """Keys of the configuration that are a daemon's, and mean nothing here."""
-        return self.worker.config.ignored
+        return self._engine.ignored_settings
 
     def close(self) -> None:
         """Let go of everything: refs of this root are worthless afterwards."""
-        self.worker.close()
+        self._engine.close()
 
     def __enter__(self) -> Root:
         return self
@@ -90,7 +88,7 @@ class Root:
         """A build of a Dockerfile, not begun yet."""
         from builder.build.build import Build
 
-        return Build(self.worker, request)
+        return Build(self._engine, request)
 
     def solve(self, states: Sequence[State], session: Session | None = None, sink: Sink = ignore) -> tuple[str, ...]:
         """Build graphs made by hand (``builder.build.llb``); the ids of their records, for ``mount``.
@@ -99,32 +97,28 @@ class Root:
         """
         from builder.build.llb import solve
 
-        return solve(self.worker, states, session, sink)
+        return self._engine.tell(solve, sink, states, session)
 
     @contextmanager
     def mount(self, record: str) -> Iterator[str]:
         """The files of a result as a read-only folder, for as long as the context lasts. NotFoundError if it was pruned."""
-        ref = self.worker.cache.load(record)
-        if ref is None:
-            raise NotFoundError(f"no record {record} in the cache", hint="it was pruned: build again")
-        try:
-            with ref.mount() as folder:
-                yield folder
-        finally:
-            ref.release()
+        from builder.build.work import mounted
+
+        with self._engine.hold(mounted, record) as folder:
+            yield self._engine.outside(folder)
 
     # ------------------------------------------------------------------------------------------------ the store
     def images(self) -> Sequence[StoredImage]:
         """The named images, by name."""
         from builder.build.store import list_images
 
-        return list_images(self.worker)
+        return self._engine.do(list_images)
 
     def remove_image(self, name: Reference) -> bool:
         """Take a name away; False if there is none of it."""
         from builder.build.store import remove_image
 
-        return remove_image(self.worker, name)
+        return self._engine.do(remove_image, name)
 
     def save_image(self, name: Reference, dest: str | Callable[[bytes], object], *, form: str = "docker") -> None:
         """A named image as an archive (``form`` docker or oci): to the file ``dest``, whole or not at all (``-``: standard output),
@@ -132,36 +126,36 @@ class Root:
         from builder.build.store import save_image
 
         if not isinstance(dest, str):
-            save_image(self.worker, name, form, dest)
+            self._engine.tell(save_image, dest, name, form)
             return
         from builder.exporters.sink import output_file
 
         with output_file(dest, form) as write:
-            save_image(self.worker, name, form, write)
+            self._engine.tell(save_image, write, name, form)
 
     def usage(self, filters: Sequence[str] = ()) -> list[UsageRecord]:
         """What the cache holds, oldest first; filters as buildkitd's (``type==regular``)."""
-        return self.worker.cache.collector.disk_usage(filters)
+        from builder.build.store import usage
+
+        return self._engine.do(usage, filters)
 
     def prune(self, policy: PrunePolicy) -> list[UsageRecord]:
         """Remove what the policy doesn't keep and nobody uses; what was removed."""
         from builder.build.store import prune
 
-        return prune(self.worker, policy)
+        return self._engine.do(prune, policy)
 
     def check(self, *, verify: bool = False) -> tuple[list[str], list[str]]:
         """(problems, garbage), a line each; nothing is changed. ``verify``: every blob is read."""
         from builder.build.store import check
 
-        return check(self.worker, verify=verify)
+        return self._engine.do(check, verify=verify)
 
     def last_build(self) -> tuple[LoggedBuild, Sequence[Miss]] | None:
         """The last build that ran anything, and why its steps ran."""
-        from builder.solver.steplog import StepLog
+        from builder.build.work import last_build
 
-        log = StepLog(self.worker.database, "", "")
-        last = log.last()
-        return None if last is None else (last, log.misses(last))
+        return self._engine.do(last_build)
 
 
 def default_root() -> str:

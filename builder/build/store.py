@@ -31,7 +31,7 @@ def remove_image(worker: Worker, name: Reference) -> bool:
     return removed
 
 
-def save_image(worker: Worker, name: Reference, form: str, write: Callable[[bytes], object]) -> None:
+def save_image(worker: Worker, write: Callable[[bytes], object], name: Reference, form: str) -> None:
     """A stored image as an archive, ``form`` docker or oci. NotFoundError if there is none of that name."""
     from builder.exporters.archive import dated, write_docker_tar, write_oci_tar
     from builder.exporters.store import stored_image
@@ -40,6 +40,11 @@ def save_image(worker: Worker, name: Reference, form: str, write: Callable[[byte
     stored, image = stored_image(worker, name)
     image = dated(image, stored.created or format_rfc3339(0))
     (write_docker_tar if form == "docker" else write_oci_tar)(worker.content, image, [name], write)
+
+
+def usage(worker: Worker, filters: Sequence[str]) -> list[UsageRecord]:
+    """What the cache holds, oldest first."""
+    return worker.cache.collector.disk_usage(filters)
 
 
 def prune(worker: Worker, policy: PrunePolicy) -> list[UsageRecord]:

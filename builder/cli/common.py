@@ -24,7 +24,7 @@ def open_root(flags: dict[str, Any], *, repair: bool = True, to_prune: bool = Fa
     from builder import Root
 
     where, config = flags["root"] or None, flags["config"] or None
-    root = Root.open(where, config=config, runtime=flags["runtime"], repair=repair, to_prune=to_prune)
+    root = Root.open(where, config=config, runtime=flags["runtime"], repair=repair, to_prune=to_prune, in_process=True)
     if ignored := root.ignored_settings:
         sys.stderr.write(f"[Warning] the configuration's keys of a daemon mean nothing here: {', '.join(ignored)}\n")
     return root
