@@ -299,7 +299,7 @@ def test_neither_root_nor_user_namespaces(context: Context) -> None:
     """Uid 1000 in a user namespace of its own, whose root has set the limit of further ones to 0."""
     home = tempfile.mkdtemp(prefix="pybuild-user-", dir="/tmp")
     try:
-        folder = shutil.copytree(context({"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"}), f"{home}/context")
+        folder = shutil.copytree(context({"Dockerfile": "FROM scratch\nRUN [\"/d\"]\n"}), f"{home}/context")
         shutil.chown(home, 1000, 1000)
         os.chmod(folder, 0o755)
         # The capability to read every file stays: Python and the package may lie in root's home. None to mount is left.
