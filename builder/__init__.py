@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from builder.cache.types import PrunePolicy as PrunePolicy
     from builder.cache.types import UsageRecord as UsageRecord
     from builder.config import Config as Config
+    from builder.doctor import Finding as Finding
     from builder.errors import CancelledError as CancelledError
     from builder.errors import NotFoundError as NotFoundError
     from builder.errors import PybuildError as PybuildError
@@ -75,6 +76,7 @@ _HOME = {
     "builder.build.userfile": ("read_user_file",),
     "builder.cache.types": ("PrunePolicy", "UsageRecord"),
     "builder.config": ("Config",),
+    "builder.doctor": ("Finding",),
     "builder.errors": ("CancelledError", "NotFoundError", "PybuildError", "UnsupportedError", "UsageError"),
     "builder.exporters.types": ("IMAGE_TYPES", "OutputSpec"),
     "builder.graph.vertex": ("Graph",),

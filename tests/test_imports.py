@@ -49,6 +49,7 @@ ALLOWED = {
     | {"builder.cache", "builder.net", "builder.images", "builder.sources", "builder.worker", "builder.config"},
     "builder.remotecache": STORAGE
     | {"builder.cache", "builder.net", "builder.sources", "builder.exporters", "builder.worker", "builder.solver"},
+    "builder.doctor": STORAGE | {"builder.worker", "runtime"},
     # The library, and the two that stand on it.
     "builder.build": {"builder", "frontend", "runtime.linux", "runtime.errors"},
     # Of the library its public names alone ("from builder import Root"); besides them displays, and what any text needs.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from builder.build.request import BuildRequest
     from builder.cache.types import PrunePolicy, UsageRecord
     from builder.config import Config
+    from builder.doctor import Finding
     from builder.images.store import StoredImage
     from builder.oci.reference import Reference
     from builder.session import Session
@@ -150,6 +151,12 @@ class Root:
         from builder.build.store import check
 
         return self._engine.do(check, verify=verify)
+
+    def diagnose(self, uid: int | None = None) -> list[Finding]:
+        """What works on this machine and what does not. ``uid``: who started this process (None: as it is now)."""
+        from builder.build.work import diagnose
+
+        return self._engine.do(diagnose, os.getuid() if uid is None else uid)
 
     def last_build(self) -> tuple[LoggedBuild, Sequence[Miss]] | None:
         """The last build that ran anything, and why its steps ran."""

@@ -21,6 +21,7 @@ _COMMANDS = {
     "graph": "builder.cli.build_command",
     "plan": "builder.cli.plan_command",
     "why": "builder.cli.plan_command",
+    "doctor": "builder.cli.doctor_command",
     "compare": "builder.compare.command",
 }
 
@@ -157,7 +158,8 @@ def _overview() -> None:
         "  save     write an image of the own store to an archive\n"
         "  du       show what the cache holds\n"
         "  prune    remove cache that is not in use\n"
-        "  fsck     check the state folder\n\n"
+        "  fsck     check the state folder\n"
+        "  doctor   say what works on this machine, and what is missing\n\n"
         "`pybuild COMMAND --help` shows a command's options."
     )
 

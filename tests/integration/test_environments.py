@@ -171,8 +171,26 @@ def test_a_step_that_can_not_run_says_so_before_anything_is_pulled(place: Callab
 
 def test_subordinate_ids_that_can_not_be_mapped_leave_ones_own(place: Callable[[Container], Place]) -> None:
     """No new privileges: newuidmap is there, the ranges are granted, and it has no right to write them."""
-    ranges = {"/etc/subuid": "1000:100000:65536\n", "/etc/subgid": "1000:100000:65536\n"}
+    ranges = {"/etc/subuid": "43210:100000:65536\n", "/etc/subgid": "43210:100000:65536\n"}
     here = place(replace(RESTRICTED, seccomp=False, files=ranges))
     done = here.build("FROM base\nRUN id -u\n", "--progress=plain", "-t", "app")
     assert done.returncode == 0, done.stderr
     assert re.search(r"^#\d+ [\d.]+ 0$", done.stderr, re.MULTILINE), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("container", "code", "said"),
+    [
+        (DOCKER, 1, "missing  namespaces .*cannot make a user namespace"),
+        (KUBERNETES, 0, "limited  /proc .*parts of it are hidden(.|\n)*ok +runtime native +works, and is taken"),
+        (KUBERNETES_USER, 0, "limited  ids .*one id: 43210 has no range(.|\n)*usermod --add-subuids"),
+    ],
+    ids=["docker", "kubernetes", "kubernetes-user"],
+)
+def test_the_doctor_names_what_is_missing(place: Callable[[Container], Place], container: Container, code: int, said: str) -> None:
+    here = place(container)
+    done = here.pybuild("doctor")
+    assert done.returncode == code, done.stdout + done.stderr
+    assert re.search(said, done.stdout), done.stdout
+    as_json = json.loads(here.pybuild("doctor", "--json").stdout)
+    assert {"name", "state", "found", "cost", "mend"} == as_json[0].keys()

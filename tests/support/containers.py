@@ -33,10 +33,10 @@ class Container:
 
 
 DOCKER = Container()
-DOCKER_USER = Container(uid=1000)
+DOCKER_USER = Container(uid=43210)
 KUBERNETES = Container(seccomp=False)
-KUBERNETES_USER = Container(uid=1000, seccomp=False)
-RESTRICTED = Container(uid=1000, capabilities=(), new_privileges=False)
+KUBERNETES_USER = Container(uid=43210, seccomp=False)
+RESTRICTED = Container(uid=43210, capabilities=(), new_privileges=False)
 """Kubernetes' restricted pod security standard."""
 
 
