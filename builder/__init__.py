@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from builder.build.build import Build as Build
     from builder.build.failure import Failure as Failure
     from builder.build.failure import describe as describe
+    from builder.build.process import enter_namespaces as enter_namespaces
+    from builder.build.process import reset_root as reset_root
     from builder.build.request import BuildRequest as BuildRequest
     from builder.build.request import SecretSpec as SecretSpec
     from builder.build.result import BuildError as BuildError
@@ -70,6 +72,7 @@ _HOME = {
     "builder.build.answer": ("Answer",),
     "builder.build.build": ("Build",),
     "builder.build.failure": ("Failure", "describe"),
+    "builder.build.process": ("enter_namespaces", "reset_root"),
     "builder.build.request": ("BuildRequest", "SecretSpec"),
     "builder.build.result": ("BuildError", "BuildResult", "BuiltTarget"),
     "builder.build.root": ("Root", "default_root", "restart_after"),

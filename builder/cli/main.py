@@ -22,6 +22,8 @@ _COMMANDS = {
     "plan": "builder.cli.plan_command",
     "why": "builder.cli.plan_command",
     "doctor": "builder.cli.doctor_command",
+    "unshare": "builder.cli.process_commands",
+    "reset": "builder.cli.process_commands",
     "compare": "builder.compare.command",
 }
 
@@ -159,7 +161,9 @@ def _overview() -> None:
         "  du       show what the cache holds\n"
         "  prune    remove cache that is not in use\n"
         "  fsck     check the state folder\n"
-        "  doctor   say what works on this machine, and what is missing\n\n"
+        "  doctor   say what works on this machine, and what is missing\n"
+        "  unshare  run a command in the namespaces of builds\n"
+        "  reset    remove the state folder\n\n"
         "`pybuild COMMAND --help` shows a command's options."
     )
 
