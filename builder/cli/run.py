@@ -12,7 +12,9 @@ from builder.text import gojson
 from builder.text.redact import redact_text
 
 if TYPE_CHECKING:
-    from builder import Build, BuildRequest, BuildResult
+    from collections.abc import Callable, Sequence
+
+    from builder import Build, BuildRequest, BuildResult, Event
 
 
 def build(request: BuildRequest, flags: dict[str, Any]) -> int:
@@ -28,15 +30,14 @@ def build(request: BuildRequest, flags: dict[str, Any]) -> int:
             _write_files(result, flags)
         except (Exception, KeyboardInterrupt):
             display.close()
+            _warn(job.warnings, display, flags)
             _explain(job, failed=True)
             raise
         display.close()
         _explain(job, failed=False)
-    if is_for_programs(flags["progress"]):
-        for text in result.warnings:
-            display(Warned(text))
-    elif not flags["quiet"]:
-        _warn(result)
+    _warn(result.warnings, display, flags)
+    if not flags["quiet"] and not is_for_programs(flags["progress"]):
+        _show_findings(result.findings)
         if not request.outputs:
             hint = "name an image with -t, push it with --push, or write it with --output"
             sys.stderr.write(f"[Warning] No output specified: the build result only remains in the build cache; {hint}\n")
@@ -60,10 +61,12 @@ def call(request: BuildRequest, method: str, form: str, flags: dict[str, Any]) -
     as_json = _format(form)
     with open_root(flags) as root:
         display = open_display(flags["progress"], quiet=flags["quiet"])
+        job = root.build(request)
         try:
-            answer = root.build(request).answer(method, display)
+            answer = job.answer(method, display)
         finally:
             display.close()
+            _warn(job.warnings, display, flags)
     # The JSON forms repeat the Dockerfile as it is, for programs; people are shown no credentials.
     sys.stdout.write(gojson.text(answer.document, indent=2) if as_json else redact_text(answer.text))
     sys.stdout.flush()
@@ -121,14 +124,14 @@ def _forget(path: str) -> None:
 
 
 def _write_files(result: BuildResult, flags: dict[str, Any]) -> None:
-    if not result.images:
-        return
+    """As buildx: of a build that made no image too, with nothing in them."""
+    identity = str(result.image_id or "")
     if flags["iidfile"]:
-        _write(flags["iidfile"], str(result.image_id).encode())
+        _write(flags["iidfile"], identity.encode())
     if flags["metadata_file"]:
         _write(flags["metadata_file"], result.metadata())
     if flags["quiet"]:
-        print(result.image_id)
+        print(identity)
 
 
 def _write(path: str, data: bytes) -> None:
@@ -138,10 +141,17 @@ def _write(path: str, data: bytes) -> None:
         write(data)
 
 
-def _warn(result: BuildResult) -> None:
-    """Lint findings and unused build args, after the display."""
-    for text in result.warnings:
-        sys.stderr.write(f"[Warning] {text}\n")
-    if result.findings:
-        count = f"{len(result.findings)} warning{'s' if len(result.findings) > 1 else ''} found (use --debug to expand):"
-        sys.stderr.write(f"\n {count}\n" + "".join(f" - {line}\n" for line in result.findings))
+def _warn(texts: Sequence[str], display: Callable[[Event], object], flags: dict[str, Any]) -> None:
+    """After the display: also of a build that failed, since what it did not know may be why."""
+    for text in texts:
+        if is_for_programs(flags["progress"]):
+            display(Warned(text))
+        elif not flags["quiet"]:
+            sys.stderr.write(f"[Warning] {text}\n")
+
+
+def _show_findings(findings: Sequence[str]) -> None:
+    """The linter's."""
+    if findings:
+        count = f"{len(findings)} warning{'s' if len(findings) > 1 else ''} found (use --debug to expand):"
+        sys.stderr.write(f"\n {count}\n" + "".join(f" - {line}\n" for line in findings))

@@ -438,6 +438,17 @@ def test_a_dockerfile_goes_before_a_containerfile(pybuild: Pybuild, context: Con
     assert "ontainerfile" not in done.err
 
 
+@pytest.mark.parametrize("flags", [["--check"], ["--call=outline"], ["--call=targets"], ["-o", "type=cacheonly"]])
+def test_the_word_about_a_containerfile_is_said_whatever_comes_of_it(
+    pybuild: Pybuild, context: Context, flags: list[str]
+) -> None:
+    """Of a question, and of a build that fails: that another file was read than one thinks may be why."""
+    folder = context({"Containerfile": "FROM scratch\nCOPY missing /\n"})
+    done = pybuild(*flags, folder)
+    assert done.code == (1 if "-o" in flags else 0)
+    assert done.err.count("there is no Dockerfile: Containerfile is built") == 1
+
+
 def test_a_containerfile_is_found_in_an_archive(pybuild: Pybuild, out: Path) -> None:
     done = pybuild.ok("-o", f"type=local,dest={out}", "-", input=archive({"Containerfile": "FROM scratch\nCOPY f /\n", "f": ""}))
     assert contents(out) == {"f"}

@@ -84,3 +84,17 @@ def test_a_folder_that_is_no_layout_is_not_added_to(pybuild: Pybuild, folder: st
     done = pybuild("build", "-o", f"type=oci,tar=false,dest={tmp_path}/layout", folder)
     assert_refused(done, "index.json that is not one of an OCI layout")
     assert (tmp_path / "layout" / "index.json").read_text() == index
+
+
+@pytest.mark.parametrize("output", ["type=tar,dest=out", "type=local,dest=out", "type=cacheonly"])
+def test_the_files_for_tools_are_there_without_an_image_too(pybuild: Pybuild, folder: str, tmp_path: Path, output: str) -> None:
+    """As buildx: a script that reads the metadata file does not stumble over a build that made none."""
+    done = pybuild.ok("build", "-q", "-o", output, "--metadata-file", f"{tmp_path}/metadata", folder, cwd=tmp_path)
+    assert json.loads((tmp_path / "metadata").read_text()) == {}
+    assert done.out == "\n"
+
+
+def test_an_id_file_of_a_build_without_an_image_is_empty(pybuild: Pybuild, folder: str, tmp_path: Path) -> None:
+    (tmp_path / "id").write_text("of an earlier build")
+    pybuild.ok("build", "-o", "type=cacheonly", "--iidfile", f"{tmp_path}/id", folder)
+    assert (tmp_path / "id").read_text() == ""
