@@ -11,7 +11,7 @@ from builder.files.copy import Rules
 from builder.files.tree import Tree
 from builder.graph.ops import CopyAction, MkdirAction, MkfileAction, RmAction, SymlinkAction
 from builder.ops.file.copy import FOLDER_MODE, Copier
-from builder.ops.file.dest import Destination, remove_at
+from builder.ops.file.dest import Destination, remove_at, set_bits
 from builder.ops.file.errors import FileActionError, named
 from builder.ops.file.modes import BadModeError, parse_mode
 from builder.text.glob import contains_wildcards, split_wildcards
@@ -34,7 +34,7 @@ def mkdir(root: Destination, action: MkdirAction, owner: Ids | None) -> None:
             return
         fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
         try:
-            os.fchmod(fd, action.mode & 0o777)
+            set_bits(fd, action.mode)
             _finish(fd, owner, action.timestamp)
         finally:
             os.close(fd)

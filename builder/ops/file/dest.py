@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 
 from builder.files.trees import name_of, remove_tree
 from builder.ops.file.errors import from_os
@@ -71,7 +72,7 @@ class Destination:
                 os.close(fd)
                 fd = below
                 if new:
-                    os.fchmod(fd, mode & 0o777)
+                    set_bits(fd, mode)
                     if owner is not None:
                         os.fchown(fd, *owner)
                     if time_ns is not None:
@@ -91,6 +92,12 @@ class Destination:
                 os.utime(fd, ns=(time_ns, time_ns))
             finally:
                 os.close(fd)
+
+
+def set_bits(fd: int, mode: int) -> None:
+    """The permissions of a folder that was just made. Below a set-group-id folder it has that bit, and the group: mkdir(2) gives
+    it, and BuildKit (which makes folders with their mode at once) leaves it."""
+    os.fchmod(fd, mode & 0o777 | os.fstat(fd).st_mode & stat.S_ISGID)
 
 
 def _made(name: str, folder: int) -> bool:

@@ -25,6 +25,14 @@ CASES: list[tuple[str, Any, Any, Any]] = [
         MkdirAction(0, 0, "/l/x", 0o755, True),
         {"l": "l /../t", "t": "d* 755", "t/x": "d* 755"},
     ),
+    (
+        "folders below a set-group-id one have that bit too",
+        {"a/": 0o2775},
+        MkdirAction(0, 0, "/a/b/c", 0o711, True),
+        {"a": "d* 2775", "a/b": "d* 2711", "a/b/c": "d* 2711"},
+    ),
+    ("a single one too", {"a/": 0o2775}, MkdirAction(0, 0, "/a/x", 0o755), {"a": "d* 2775", "a/x": "d* 2755"}),
+    ("an action gives none of these bits", {}, MkdirAction(0, 0, "/x", 0o7755), {"x": "d* 755"}),
     ("mkfile", {}, MkfileAction(0, 0, "f", b"data", 0o640), {"f": "f* 640 data"}),
     (
         "mkfile keeps the mode of a file that is there",
