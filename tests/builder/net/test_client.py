@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
 
-from builder.errors import IntegrityError, NotFoundError, SourceError
+from builder.errors import CancelledError, IntegrityError, NotFoundError, SourceError
 from builder.net.auth import Credentials
 from builder.net.transport import Request, TransportError
 from builder.oci import manifest as manifests
 from builder.oci.descriptor import Descriptor
 from builder.oci.digest import Digest
 from builder.oci.reference import Reference
+from builder.state.cancel import Token, scope
 from tests.builder.net.conftest import HOST, REF, Answer, World, blob_url, image_manifest
 
 MANIFEST = image_manifest(b"{}", [])
@@ -347,3 +349,18 @@ def test_an_upload_that_lies_elsewhere_gets_no_credentials(world: World, place: 
     assert (put.method, put.headers.get("Authorization"), put.tls.keypairs) == ("PUT", None, ())
     assert world.transport.asked[-2].tls.keypairs == (("/k", "/c"),)
     assert "Authorization" in world.transport.asked[-2].headers
+
+
+# ------------------------------------------------------------------------------------------------ limits
+def test_a_download_that_waits_for_its_turn_can_be_called_off(world: World) -> None:
+    """Those before it may be stalled for good. The second waits in the same thread: it would wait for ever."""
+    client = world.client("[system]\n  maxRegistryConcurrency = 1\n")
+    first, second = (Descriptor("", world.blob(data), len(data)) for data in (b"one", b"two"))
+    token = Token()
+    with client.open_blob(REF, first) as chunks:
+        threading.Timer(0.01, token.set).start()
+        with scope(token), pytest.raises(CancelledError), client.open_blob(REF, second):
+            pass
+        assert b"".join(chunks) == b"one"
+    with client.open_blob(REF, second) as chunks:
+        assert b"".join(chunks) == b"two"
