@@ -5,7 +5,6 @@ One pass: the differ's tar goes into the diffID's sha256, through the compressor
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from builder.cache.record import DIFF, LAYER, LAZY, CacheRecord, LayerBlob, chai
 from builder.content.types import Compression, Layer
 from builder.errors import NotFoundError, StoreError
 from builder.oci.descriptor import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor
-from builder.oci.digest import Digest
+from builder.oci.digest import Digest, Running
 from builder.state.threads import run
 
 if TYPE_CHECKING:
@@ -103,18 +102,18 @@ class LayerBlobs:
         from builder.content.compression import Compressor
 
         lower, upper = self._trees(record)
-        diff_hash = hashlib.sha256()
+        running = Running()
         with self._store.content.writer() as blob:
             compressor = Compressor(blob.write, compression.type, compression.level)
 
             def write(data: bytes) -> None:
-                diff_hash.update(data)
+                running.update(data)
                 compressor.write(data)
 
             self._store.snapshotter.diff(upper, lower, write)
             compressor.close()
             digest, size = blob.commit()
-        diff_id = Digest("sha256:" + diff_hash.hexdigest())
+        diff_id = running.digest()
         descriptor = Descriptor(MEDIA_TYPES[compression.type], digest, size)
         with self._store.lease.transaction() as c:
             # An earlier blob was lost. The new one may be another (codec, level): chains that named the old one are void, here and

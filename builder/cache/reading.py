@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from builder.cache.damage import BLOB_GONE
 from builder.errors import IntegrityError, LayerError, NotFoundError
+from builder.oci.digest import Running
 from builder.state import cancel
 
 if TYPE_CHECKING:
@@ -59,24 +59,24 @@ def verified(blob: Iterator[bytes], diff_id: Digest, digest: Digest) -> Iterator
     """The tar inside the blob. IntegrityError at the end if it does not have the diffID."""
     from builder.content.compression import decompress
 
-    h = hashlib.new(diff_id.algorithm)
+    running = Running(diff_id.algorithm)
     try:
         for chunk in decompress(blob):
             cancel.checkpoint()
-            h.update(chunk)
+            running.update(chunk)
             yield chunk
     except LayerError:
         for _ in blob:
             cancel.checkpoint()  # to the end: a digest that does not fit is the better error
         raise
-    if h.hexdigest() != diff_id.hex:
-        raise IntegrityError(f"layer {digest}: its content has the diffID {diff_id.algorithm}:{h.hexdigest()}, expected {diff_id}")
+    if running.digest() != diff_id:
+        raise IntegrityError(f"layer {digest}: its content has the diffID {running.digest()}, expected {diff_id}")
 
 
 def is_intact(content: ContentStore, digest: Digest) -> bool:
     """Read the blob and compare its digest. CancelledError."""
-    h = hashlib.new(digest.algorithm)
+    running = Running(digest.algorithm)
     for chunk in content.chunks(digest):
         cancel.checkpoint()
-        h.update(chunk)
-    return h.hexdigest() == digest.hex
+        running.update(chunk)
+    return running.digest() == digest

@@ -6,7 +6,6 @@ names in memory, in order; their contents are hashed, never written. Damaged arc
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import posixpath
@@ -17,6 +16,7 @@ from builder.compare.types import CompareError
 from builder.content.compression import decompress
 from builder.errors import LayerError
 from builder.files.tar import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry, TarReader
+from builder.oci.digest import Digest, Running
 from builder.text.paths import clean, rooted
 from builder.values import dataclass, field
 
@@ -109,7 +109,7 @@ class _Folder:
 
     def blob(self, digest: str) -> bytes:
         data = self.read(_blob_name(digest))
-        if hashlib.sha256(data).hexdigest() != digest.removeprefix("sha256:"):
+        if Digest.of(data) != digest:
             raise CompareError(f"blob {digest} does not match its digest")
         return data
 
@@ -213,15 +213,15 @@ class _Hashed:
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = chunks
-        self._hash = hashlib.sha256()
+        self._running = Running()
 
     def __iter__(self) -> Iterator[bytes]:
         for chunk in self._chunks:
-            self._hash.update(chunk)
+            self._running.update(chunk)
             yield chunk
 
     def digest(self) -> str:
-        return "sha256:" + self._hash.hexdigest()
+        return self._running.digest()
 
 
 @dataclass(slots=True, eq=False)
@@ -262,10 +262,10 @@ def _put(tree: dict[str, _Node], path: str, entry: Entry, layer: TarReader) -> N
     else:
         node = _Node(entry)
     if entry.type == REG:
-        content = hashlib.sha256()
+        content = Running()
         for chunk in layer.data():
             content.update(chunk)
-        node.digest = "sha256:" + content.hexdigest()
+        node.digest = content.digest()
     old = tree.get(path)
     if old is not None and old.entry.type == DIR and node.entry.type != DIR:
         _remove(tree, path, set(tree))

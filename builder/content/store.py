@@ -7,14 +7,13 @@ the same blob fetch it once.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO, NoReturn, Protocol
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from builder.errors import DamagedBlobError, IntegrityError, NotFoundError
-from builder.oci.digest import Digest
+from builder.oci.digest import Digest, Running
 from builder.state import locks
 from builder.state.cancel import checkpoint
 from builder.state.disk import store_error, store_errors, write_all
@@ -30,19 +29,6 @@ if TYPE_CHECKING:
 CHUNK = 1 << 20
 _DOCUMENT_LIMIT = 16 << 20
 _SWEEP_NS = 7 * 24 * 3600 * NS
-
-
-class Hasher(Protocol):
-    """What hashlib's objects have."""
-
-    def update(self, data: bytes | memoryview, /) -> None: ...
-
-    def hexdigest(self) -> str: ...
-
-
-def hasher(digest: Digest) -> Hasher:
-    """A fresh hash of the digest's algorithm."""
-    return hashlib.new(digest.algorithm)
 
 
 class ContentStore:
@@ -82,9 +68,7 @@ class ContentStore:
             data = file.read(limit + 1)
         if len(data) > limit:
             raise IntegrityError(f"blob {digest} has more than {limit} bytes")
-        h = hasher(digest)
-        h.update(data)
-        if h.hexdigest() != digest.hex:
+        if digest.like(data) != digest:
             self._damaged(digest)
         return data
 
@@ -94,11 +78,11 @@ class ContentStore:
         if digest in self._own:
             yield from self.chunks(digest)
             return
-        h = hasher(digest)
+        running = Running(digest.algorithm)
         for chunk in self.chunks(digest):
-            h.update(chunk)
+            running.update(chunk)
             yield chunk
-        if h.hexdigest() != digest.hex:
+        if running.digest() != digest:
             self._damaged(digest)
         self._own.add(digest)
 
@@ -243,13 +227,13 @@ class ContentStore:
                     os.unlink(path)
                 yield from self._stored(descriptor)
                 return
-            h = hasher(digest)
+            running = Running(digest.algorithm)
             done = 0
             if os.fstat(fd).st_size > size:
                 os.ftruncate(fd, 0)
             while data := os.read(fd, CHUNK):
                 checkpoint()
-                h.update(data)
+                running.update(data)
                 done += len(data)
                 yield data
             if done < size or (size == 0 and done == 0):
@@ -262,13 +246,13 @@ class ContentStore:
                             raise IntegrityError(f"blob {digest}: more than the {size} bytes that its descriptor names")
                         with store_errors(f"can't store blob {digest}"):
                             write_all(fd, data)
-                        h.update(data)
+                        running.update(data)
                         yield data
             if done != size:
                 raise IntegrityError(f"blob {digest}: broke off after {done} of {size} bytes")
-            if h.hexdigest() != digest.hex:
+            if running.digest() != digest:
                 os.unlink(path)  # nobody can resume from wrong bytes
-                raise IntegrityError(f"blob {digest}: the bytes have digest {digest.algorithm}:{h.hexdigest()}")
+                raise IntegrityError(f"blob {digest}: the bytes have digest {running.digest()}")
             self._keep(fd, path, digest)
         finally:
             os.close(fd)
@@ -295,7 +279,7 @@ class BlobWriter:
         self._store = store
         self._fd = fd
         self._name = name
-        self._hash = hashlib.sha256()
+        self._running = Running()
         self._buffer: list[bytes] = []
         self._pending = 0
         self._size = 0
@@ -312,7 +296,7 @@ class BlobWriter:
     def commit(self) -> tuple[Digest, int]:
         """Make the blob visible: its digest and size in bytes. Free if a blob with the same bytes is there."""
         self._flush()
-        digest = Digest("sha256:" + self._hash.hexdigest())
+        digest = self._running.digest()
         if not self._store.has(digest) or self._store.size(digest) != self._size:
             self._store._keep(self._fd, self._name, digest)
             self._kept = True
@@ -333,7 +317,7 @@ class BlobWriter:
         self._buffer.clear()
         self._pending = 0
         self._size += len(data)
-        self._hash.update(data)
+        self._running.update(data)
         with store_errors("can't write to the content store"):
             write_all(self._fd, data)
 

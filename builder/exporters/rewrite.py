@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from builder.content.types import Compression, Layer
 from builder.oci.descriptor import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor
-from builder.oci.digest import Digest
+from builder.oci.digest import Running
 from builder.text.times import NS
 
 if TYPE_CHECKING:
@@ -33,12 +32,12 @@ def _rewrite(content: ContentStore, layer: Layer, epoch: int, compression: Compr
     from builder.content.compression import Compressor
     from builder.files.tar.writer import TarWriter
 
-    diff = hashlib.sha256()
+    running = Running()
     with content.writer() as blob:
         compressor = Compressor(blob.write, compression.type, compression.level)
 
         def write(data: bytes) -> None:
-            diff.update(data)
+            running.update(data)
             compressor.write(data)
 
         tar = TarWriter(write)
@@ -47,7 +46,7 @@ def _rewrite(content: ContentStore, layer: Layer, epoch: int, compression: Compr
         compressor.close()
         digest, size = blob.commit()
     descriptor = Descriptor(_MEDIA_TYPES[compression.type], digest, size)
-    return Layer(descriptor, Digest("sha256:" + diff.hexdigest()))
+    return Layer(descriptor, running.digest())
 
 
 def _copy(compressed: Iterator[bytes], tar: object, latest: int) -> None:

@@ -7,7 +7,6 @@ registry says of a tag is believed once, when the tag is resolved; from then on 
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
@@ -84,7 +83,7 @@ class Puller(Registries):
             media_type = _media_type(response) or media_type
         if len(data) > manifests.MAX_MANIFEST:
             raise IntegrityError(f"{ref}: rejecting manifest of more than {manifests.MAX_MANIFEST} bytes")
-        computed = Digest.of(data) if digest is None else _digest_like(digest, data)
+        computed = Digest.of(data) if digest is None else digest.like(data)
         if digest is not None and computed != digest:
             raise IntegrityError(f"{ref}: manifest has digest {computed}, expected {digest}")
         return Descriptor(media_type, computed, len(data))
@@ -99,8 +98,8 @@ class Puller(Registries):
         if len(data) != descriptor.size:
             more = "more than" if len(data) > descriptor.size else f"{len(data)} instead of"
             raise IntegrityError(f"{ref.name}@{digest}: {more} the {descriptor.size} bytes that its descriptor names")
-        if _digest_like(digest, data) != digest:
-            raise IntegrityError(f"{ref.name}@{digest}: unexpected digest {_digest_like(digest, data)}")
+        if digest.like(data) != digest:
+            raise IntegrityError(f"{ref.name}@{digest}: unexpected digest {digest.like(data)}")
         return data
 
     def _blob_chunks(self, ref: Reference, descriptor: Descriptor, offset: int) -> Generator[bytes, None, None]:
@@ -143,11 +142,6 @@ class Puller(Registries):
 
 def _media_type(response: Response) -> str:
     return response.headers.get("content-type", "").partition(";")[0].strip()
-
-
-def _digest_like(digest: Digest, data: bytes) -> Digest:
-    """The digest of ``data`` by the algorithm of ``digest``."""
-    return Digest(f"{digest.algorithm}:{hashlib.new(digest.algorithm, data).hexdigest()}")
 
 
 def _drop(response: Response, count: int) -> None:

@@ -32,6 +32,10 @@ class Digest(str):
         """sha256 of ``data``."""
         return cls("sha256:" + hashlib.sha256(data).hexdigest())
 
+    def like(self, data: bytes) -> Digest:
+        """The digest of ``data`` by this one's algorithm: equal to it if ``data`` is what it names."""
+        return Digest(f"{self.algorithm}:{hashlib.new(self.algorithm, data).hexdigest()}")
+
     @property
     def algorithm(self) -> str:
         return self.partition(":")[0]
@@ -39,6 +43,22 @@ class Digest(str):
     @property
     def hex(self) -> str:
         return self.partition(":")[2]
+
+
+class Running:
+    """A digest of bytes that come in pieces."""
+
+    __slots__ = ("_algorithm", "_hash", "update")
+
+    def __init__(self, algorithm: str = "sha256") -> None:
+        self._algorithm = algorithm
+        self._hash = hashlib.new(algorithm)
+        self.update = self._hash.update
+        """Take a piece. The hash's own method: it is called for every chunk of every layer."""
+
+    def digest(self) -> Digest:
+        """Of the pieces so far."""
+        return Digest(f"{self._algorithm}:{self._hash.hexdigest()}")
 
 
 def framed(*parts: bytes | str) -> bytes:

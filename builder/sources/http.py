@@ -6,7 +6,6 @@ cached: by HEAD where an earlier answer had an ETag. With a checksum in the Dock
 
 from __future__ import annotations
 
-import hashlib
 import os
 import posixpath
 import zlib
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 from builder.errors import AuthError, IntegrityError, NotFoundError, SourceError, StoreError
 from builder.graph.ops import HTTPSource
 from builder.net.transport import Request, Response
-from builder.oci.digest import Digest, digest_parts
+from builder.oci.digest import Digest, Running, digest_parts
 from builder.state.cancel import checkpoint
 from builder.state.schema import HTTP_FILES
 from builder.text.redact import redact_url
@@ -222,14 +221,14 @@ class HTTPFetcher:
         return ref, found
 
     def _write(self, response: Response, path: str, algorithm: str, mtime: int) -> Digest:
-        h = hashlib.new(algorithm)
+        running = Running(algorithm)
         total, done = response.length or 0, 0
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(fd, "wb") as file:
             for chunk in _decoded(response):
                 checkpoint()
                 file.write(chunk)
-                h.update(chunk)
+                running.update(chunk)
                 done += len(chunk)
                 self.progress(done, total)
             file.flush()
@@ -237,7 +236,7 @@ class HTTPFetcher:
                 os.fchown(fd, self.source.uid, self.source.gid)
             os.fchmod(fd, self.source.mode)
             os.utime(fd, (mtime, mtime))
-        return Digest(f"{algorithm}:{h.hexdigest()}")
+        return running.digest()
 
     def _remembered(self) -> dict[str, HTTPFile]:
         rows = self.worker.database.find(HTTP_FILES, "etag", url_key=self._url_key())

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
+from builder.content.layout import LayoutFolder
 from builder.errors import NotFoundError, SourceError
 from runtime.errors import UnsafePathError
 from runtime.linux.safepath import open_named
@@ -27,7 +28,7 @@ def connect(worker: Worker) -> None:
 
     def resolve(source: str, descriptor: Descriptor) -> BlobProvider | None:
         folder = source.removeprefix(LAYOUT_PREFIX)
-        if folder != source and not os.path.exists(blob_path(folder, descriptor.digest)):
+        if folder != source and not os.path.exists(LayoutFolder(folder).blob_path(descriptor.digest)):
             return None  # the user's folder, gone since: the record is a miss, not an error
         return resolve_provider(worker, source)
 
@@ -64,12 +65,7 @@ class LayoutBlobs:
 
     def open(self, descriptor: Descriptor, offset: int = 0) -> AbstractContextManager[Iterator[bytes]]:
         """See BlobProvider.open."""
-        return _file_chunks(blob_path(self._folder, descriptor.digest), descriptor.digest, offset)
-
-
-def blob_path(folder: str, digest: Digest) -> str:
-    """Where an OCI layout has a blob (image-spec, image-layout.md)."""
-    return f"{folder}/blobs/{digest.algorithm}/{digest.hex}"
+        return _file_chunks(LayoutFolder(self._folder).blob_path(descriptor.digest), descriptor.digest, offset)
 
 
 @contextmanager

@@ -82,7 +82,7 @@ def test_a_folder_that_is_no_layout_is_not_added_to(pybuild: Pybuild, folder: st
     (tmp_path / "layout").mkdir()
     (tmp_path / "layout" / "index.json").write_text(index)
     done = pybuild("build", "-o", f"type=oci,tar=false,dest={tmp_path}/layout", folder)
-    assert_refused(done, "index.json that is not one of an OCI layout")
+    assert_refused(done, "index.json is not one of an OCI layout")
     assert (tmp_path / "layout" / "index.json").read_text() == index
 
 

@@ -136,14 +136,21 @@ def test_a_failed_build_exports_what_it_finished(new_root: NewRoot, context: Con
         Path(folder, "Dockerfile").write_text(f"FROM {busybox}\nRUN echo kept > /kept\nRUN test -e /other\n")
 
 
-@pytest.mark.parametrize("source", ["type=local,src={}/none", "type=registry,ref={}/none:x", "{}/none:x"])
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("type=local,src={}/none", "is not an OCI layout: it has no index.json"),
+        ("type=registry,ref={}/none:x", "not found"),
+        ("{}/none:x", "not found"),
+    ],
+)
 def test_a_cache_that_is_not_there_is_a_warning(
-    pybuild: Pybuild, context: Context, registry: Registry, tmp_path: Path, source: str
+    pybuild: Pybuild, context: Context, registry: Registry, tmp_path: Path, source: str, said: str
 ) -> None:
     place = source.format(tmp_path if "local" in source else registry.host)
     done = pybuild.ok("-o", "type=cacheonly", "--cache-from", place, context({"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"}))
     assert "[Warning] cache from " in done.err
-    assert "not found" in done.err
+    assert said in done.err
 
 
 def test_a_damaged_cache_is_a_warning(new_root: NewRoot, project: str, tmp_path: Path) -> None:
@@ -153,7 +160,7 @@ def test_a_damaged_cache_is_a_warning(new_root: NewRoot, project: str, tmp_path:
     path = tmp_path / "cache" / "blobs" / "sha256" / manifest["config"]["digest"][7:]
     path.write_bytes(path.read_bytes()[:-1] + b" ")
     done = second.ok("-o", "type=cacheonly", "--cache-from", f"type=local,src={tmp_path}/cache", project)
-    assert "is damaged" in done.err
+    assert "has another digest" in done.err
     assert len(ran(done)) > 5
 
 
@@ -161,7 +168,7 @@ def test_export_errors_fail_the_build_unless_they_are_to_be_ignored(pybuild: Pyb
     (tmp_path / "file").write_text("")
     folder = context({"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"})
     where = f"type=local,dest={tmp_path}/file/cache"
-    assert_refused(pybuild("-o", oci(tmp_path / "1.tar"), "--cache-to", where, folder), "can't write the cache")
+    assert_refused(pybuild("-o", oci(tmp_path / "1.tar"), "--cache-to", where, folder), "can't write to")
     assert (tmp_path / "1.tar").exists(), "the outputs were written before"
     done = pybuild.ok("-o", "type=cacheonly", "--cache-to", where + ",ignore-error=true", folder)
     assert "[Warning] cache was not exported" in done.err
