@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from builder.errors import StoreError, UsageError
 from builder.exporters.types import EPOCH_KEY, BuildOutput
-from builder.files.data import clone
+from builder.files.copying import Manner, copy_entry, copy_metadata, set_times
 from builder.files.tar.entry import DIR, LINK, REG, SYMLINK, Entry, type_of
 from builder.files.tar.writer import TarWriter
 from builder.files.trees import held, remove_tree, shown
+from builder.files.xattrs import read_xattrs
 from builder.state.cancel import checkpoint
 from builder.text.strconv import truth_of
 from builder.text.times import NS
@@ -96,14 +97,6 @@ def _refuse_overlap(root: str, seen: dict[str, str], platform: str) -> None:
         seen[rel] = platform
 
 
-def _xattrs(path: str) -> dict[str, bytes]:
-    return {
-        name: os.getxattr(path, name, follow_symlinks=False)
-        for name in sorted(os.listxattr(path, follow_symlinks=False))
-        if not name.startswith(("trusted.overlay.", "user.overlay."))
-    }
-
-
 def _tar_tree(tar: TarWriter, root: str, prefix: str, epoch: int | None) -> None:
     links: dict[tuple[int, int], str] = {}
     for rel, st in _walk(root):
@@ -114,7 +107,7 @@ def _tar_tree(tar: TarWriter, root: str, prefix: str, epoch: int | None) -> None
         name = prefix + rel
         entry = Entry(name + "/" if kind == DIR else name, kind, stat.S_IMODE(st.st_mode), st.st_uid, st.st_gid)
         entry.mtime_ns = epoch * NS if epoch is not None else st.st_mtime_ns
-        entry.xattrs = _xattrs(path)
+        entry.xattrs = read_xattrs(path)
         if kind == SYMLINK:
             entry.linkname = os.readlink(path)
         elif kind in ("3", "4"):
@@ -131,6 +124,7 @@ def _tar_tree(tar: TarWriter, root: str, prefix: str, epoch: int | None) -> None
 
 def _copy_tree(root: str, dest: str, epoch: int | None) -> None:
     """fsutil's disk writer: a file takes the place of what is there, folders are merged, times and modes are kept."""
+    manner = Manner(owners=False, time_ns=None if epoch is None else epoch * NS)
     links: dict[tuple[int, int], str] = {}
     folders: list[tuple[str, os.stat_result]] = []
     for rel, st in _walk(root):
@@ -151,28 +145,12 @@ def _copy_tree(root: str, dest: str, epoch: int | None) -> None:
         first = links.setdefault((st.st_dev, st.st_ino), target) if st.st_nlink > 1 else target
         if first != target:
             os.link(first, temp)
-        elif stat.S_ISLNK(mode):
-            os.symlink(os.readlink(source), temp)
-        elif stat.S_ISREG(mode):
-            with open(source, "rb") as src, open(temp, "xb") as out:
-                clone(src.fileno(), out.fileno(), st)
         else:
-            os.mknod(temp, mode, st.st_rdev)
+            copy_entry(source, temp, st, manner)
         if os.path.isdir(target) and not os.path.islink(target):
             remove_tree(target)
         os.rename(temp, target)
-        _finish(source, target, st, epoch)
     for rel, st in reversed(folders):
-        _finish(os.path.join(root, rel), os.path.join(dest, rel), st, epoch)
-
-
-def _finish(source: str, target: str, st: os.stat_result, epoch: int | None) -> None:
-    if not stat.S_ISLNK(st.st_mode):
-        os.chmod(target, stat.S_IMODE(st.st_mode))
-        for name, value in _xattrs(source).items():
-            try:
-                os.setxattr(target, name, value, follow_symlinks=False)
-            except PermissionError:
-                pass  # security.* needs privileges that the caller of a local export may not have
-    mtime = epoch * NS if epoch is not None else st.st_mtime_ns
-    os.utime(target, ns=(mtime, mtime), follow_symlinks=False)
+        target = os.path.join(dest, rel)
+        copy_metadata(os.path.join(root, rel), target, st, manner)
+        set_times(target, st, manner)

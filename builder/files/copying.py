@@ -8,9 +8,22 @@ import stat
 from builder.files.data import clone
 from builder.files.trees import held
 from builder.files.xattrs import copy_xattrs
+from builder.values import dataclass
 
 
-def copy_entry(source: str, target: str, status: os.stat_result) -> None:
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """What a copy takes over. ``owners`` False: it belongs to the caller, who may lack the right to set every attribute.
+    ``time_ns``: the time of all files, instead of their own."""
+
+    owners: bool = True
+    time_ns: int | None = None
+
+
+WHOLE = Manner()
+
+
+def copy_entry(source: str, target: str, status: os.stat_result, manner: Manner = WHOLE) -> None:
     """Make ``target`` (which must not exist) like ``source``, whose lstat is ``status``; a folder comes out empty, its times
     are for the caller to set. OSError. Sockets are left out."""
     mode = status.st_mode
@@ -24,18 +37,25 @@ def copy_entry(source: str, target: str, status: os.stat_result) -> None:
         return
     else:
         os.mknod(target, stat.S_IFMT(mode) | 0o600, status.st_rdev)
-    copy_metadata(source, target, status)
+    copy_metadata(source, target, status, manner)
 
 
-def copy_metadata(source: str, target: str, status: os.stat_result) -> None:
+def copy_metadata(source: str, target: str, status: os.stat_result, manner: Manner = WHOLE) -> None:
     """Give ``target`` the owner, attributes and mode of ``source``, whose lstat is ``status``; also its times, unless it is a
-    folder (those change with everything that is put in). OSError."""
-    os.chown(target, status.st_uid, status.st_gid, follow_symlinks=False)
-    copy_xattrs(source, target)
+    folder (those change with everything that is put in: ``set_times``). OSError."""
+    if manner.owners:
+        os.chown(target, status.st_uid, status.st_gid, follow_symlinks=False)
+    copy_xattrs(source, target, strict=manner.owners)
     if not stat.S_ISLNK(status.st_mode):
         os.chmod(target, stat.S_IMODE(status.st_mode))
     if not stat.S_ISDIR(status.st_mode):
-        os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
+        set_times(target, status, manner)
+
+
+def set_times(target: str, status: os.stat_result, manner: Manner = WHOLE) -> None:
+    """Those of ``status``, or the copy's own."""
+    times = (status.st_atime_ns, status.st_mtime_ns) if manner.time_ns is None else (manner.time_ns, manner.time_ns)
+    os.utime(target, ns=times, follow_symlinks=False)
 
 
 def _copy_regular(source: str, target: str, status: os.stat_result) -> None:
@@ -83,4 +103,4 @@ def _copy_tree(source: str, target: str) -> None:
                 copy_entry(entry.path, name, status)
     copy_metadata(source, target, folders[0][1])
     for name, status in reversed(folders):
-        os.utime(name, ns=(status.st_atime_ns, status.st_mtime_ns))
+        set_times(name, status)

@@ -66,7 +66,17 @@ def list_xattrs(path: str) -> list[str]:
     return [name for name in names if wanted(name)]
 
 
-def copy_xattrs(source: str, target: str) -> None:
-    """Copy all attributes but overlayfs's own; what can't be set is left out as in ``set_xattrs``. OSError."""
-    if names := list_xattrs(source):
-        set_xattrs(target, {name: os.getxattr(source, name, follow_symlinks=False) for name in names})
+def read_xattrs(path: str) -> dict[str, bytes]:
+    """All that count as content, in the order of their names. OSError."""
+    return {name: os.getxattr(path, name, follow_symlinks=False) for name in sorted(list_xattrs(path))}
+
+
+def copy_xattrs(source: str, target: str, *, strict: bool = True) -> None:
+    """Copy all attributes but overlayfs's own; what can't be set is left out as in ``set_xattrs``, and with ``strict`` False also
+    what we have no right to set. OSError."""
+    for name, value in read_xattrs(source).items():
+        try:
+            set_xattrs(target, {name: value})
+        except PermissionError:
+            if strict:
+                raise
