@@ -87,8 +87,13 @@ def seen(name: str, user: str, folder: str) -> list[str]:
     for tool in ("cut", "tr", "tty", "sed"):
         os.symlink("busybox", f"{rootfs}/bin/{tool}")
     result = Runner(name, rootfs)(PROBE, user=user, hostname="parity")
+    return normal_lines(result.out + result.err)
+
+
+def normal_lines(text: str) -> list[str]:
+    """What the probe said, without what is another each time."""
     lines = []
-    for line in (result.out + result.err).splitlines():
+    for line in text.splitlines():
         line = _TIME.sub("TIME", line)
         for pattern, replacement in _NORMAL:
             line = pattern.sub(replacement, line)
