@@ -11,11 +11,6 @@ DEFAULT_NAME = ".dockerignore"
 _MAX_LINE = 65535  # bytes; bufio.Scanner's
 
 
-def candidate_names(dockerfile: str) -> tuple[str, str]:
-    """Where to look, in this order: ``NAME.dockerignore`` beside the Dockerfile, ``.dockerignore`` in the context."""
-    return f"{dockerfile}{DEFAULT_NAME}", DEFAULT_NAME
-
-
 def read_patterns(text: str, name: str = DEFAULT_NAME) -> tuple[str, ...]:
     """The patterns of an ignore file, cleaned, without a leading ``/``, ``!`` kept in front.
 

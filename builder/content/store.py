@@ -123,16 +123,9 @@ class ContentStore:
         finally:
             w.close()
 
-    def partial_size(self, digest: Digest) -> int:
-        """Bytes that an earlier, broken-off download left."""
-        try:
-            return os.stat(self._partial(digest)).st_size
-        except FileNotFoundError:
-            return 0
-
     def ingest(self, descriptor: Descriptor, chunks: Iterable[bytes], *, offset: int = 0) -> None:
         """Store the blob; free if it is there (the chunks are not touched then). ``chunks`` start at ``offset`` of the blob,
-        at most ``partial_size``. IntegrityError if size or digest differ: nothing is kept then.
+        at most the bytes that an earlier, broken-off download left. IntegrityError if size or digest differ: nothing is kept then.
 
         Where the chunks come from the network use ``fetch``, which resumes by itself.
         """

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from builder.cache.record import GIT_CHECKOUT
 from builder.errors import AuthError, IntegrityError, NotFoundError, SourceError, StoreError
 from builder.files.trees import remove_tree
 from builder.graph.gitref import is_commit, parse_git_ref
@@ -268,7 +269,7 @@ class GitFetcher:
     def _checkout(self, git: Git) -> ImmutableRef:
         source, target = self._source, self.resolve()
         mutable = self._worker.cache.new(
-            None, description=f"git snapshot for {self._shown}#{source.ref}", record_type="source.git.checkout"
+            None, description=f"git snapshot for {self._shown}#{source.ref}", record_type=GIT_CHECKOUT
         )
         try:
             with mutable.mount() as folder:

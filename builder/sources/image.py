@@ -1,6 +1,6 @@
 """Images: a name to a digest, to the manifest of a platform, to a chain of lazy layers (BuildKit: source/containerimage).
 
-``resolve_config`` is asked by the frontend and settles what a name means; ``ImagePuller`` stands behind the image vertex. Neither
+``resolve_config`` is asked by the frontend and settles what a name means, ``layer_chain`` makes what its vertex gives. Neither
 downloads a layer, and both find manifest and config in the content store when they were there before: a cached build is silent.
 """
 
@@ -75,19 +75,6 @@ def resolve_config(
         images.add_sources([layer.digest for layer in image.manifest.layers], parsed)
     full = str(replace(parsed, digest=target.digest))
     return ResolvedImage(full, target, image.descriptor, image.config, _layers(worker, images, parsed, image), answer)
-
-
-class ImagePuller:
-    """One image of one platform for a build: its cache keys and its snapshot (BuildKit: puller)."""
-
-    def __init__(self, worker: Worker, ref: str, platform: Platform, mode: ResolveMode = "default") -> None:
-        self._worker = worker
-        self.ref = ref
-        self.image = resolve_config(worker, ref, platform, mode)
-
-    def snapshot(self, progress: UnlazyProgress | None = None) -> ImmutableRef | None:
-        """The layers as a ref, lazy: nothing is downloaded or unpacked. None for an image without layers."""
-        return layer_chain(self._worker, self.image.layers, f"pulled from {self.image.ref}", progress)
 
 
 def layer_chain(

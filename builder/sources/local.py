@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from builder.cache.record import LOCAL_SOURCE
 from builder.errors import NotFoundError, SourceError
 from builder.files.checksum import tree_checksum
 from builder.files.statcache import StatCache
@@ -112,7 +113,7 @@ class LocalRef:
             if self._shared.copy is None:
                 from builder.files.copy import copy_tree
 
-                mutable = self._worker.cache.new(None, description=f"local source for {self.name}", record_type="source.local")
+                mutable = self._worker.cache.new(None, description=f"local source for {self.name}", record_type=LOCAL_SOURCE)
                 try:
                     with mutable.mount() as folder:
                         copy_tree(self.tree, folder)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TypeAlias, TypeVar, cast
 
 from builder.values import replace
-from frontend.errors import FrontendError, ParseError
+from frontend.errors import FrontendError
 from frontend.instructions.mount import parse_mount
 from frontend.instructions.types import (
     AddCommand,
@@ -90,12 +90,6 @@ def expand_raw(command: C, expander: Expander) -> C:
     except FrontendError as e:
         raise e.at(command.location) from None
     return replace(command, source_contents=contents)
-
-
-def check_platform(command: Command, os: str) -> None:
-    """Raise ``ParseError`` for an instruction that images of this operating system can't have."""
-    if os == "windows" and isinstance(command, StopSignalCommand):
-        raise ParseError("The daemon on this platform does not support the command stopsignal", command.location)
 
 
 def _paths(command: SourcesAndDest, expander: Expander) -> SourcesAndDest:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frontend.errors import ParseError, Range
-from frontend.instructions.expand import check_platform, expand, expand_raw
+from frontend.instructions.expand import expand, expand_raw
 from frontend.instructions.parse import parse_command, parse_instruction, parse_stages
 from frontend.instructions.types import (
     AddCommand,
@@ -290,12 +290,6 @@ def test_error_of_the_expander_gets_the_place() -> None:
     with pytest.raises(ParseError) as caught:
         expand(parse_command(node), fail)
     assert caught.value.ranges == (Range(3, 3),)
-
-
-def test_windows_has_no_stop_signal() -> None:
-    check_platform(command("STOPSIGNAL 9"), "linux")
-    with pytest.raises(ParseError, match="does not support the command stopsignal"):
-        check_platform(command("STOPSIGNAL 9"), "windows")
 
 
 # ---------------------------------------------------------------- mounts and devices

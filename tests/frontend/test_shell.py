@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frontend.errors import ShellError
-from frontend.shell import MAX_NESTED, Lex, envs_from_list
+from frontend.shell import MAX_NESTED, Lex
 
 TABLES = os.path.join(os.path.dirname(__file__), "..", "..", "testdata", "shell")
 ENV = {"V": "val", "EMPTY": "", "PATH": "/a/b/c.tar.gz", "STARS": "a*b?", "SP": "x  y ", "한": "글", "DOLLAR": "<$0$1$$>"}
@@ -98,10 +98,6 @@ def test_substitutions_may_be_nested_100_deep_and_no_more(begin: str) -> None:
             Lex().process_word(nested(depth), ENV)
     with pytest.raises(ShellError, match="nested too deeply"):
         deeper(sys.getrecursionlimit() - 200, nested(MAX_NESTED))
-
-
-def test_the_later_of_two_variables_holds() -> None:
-    assert envs_from_list(["A=1", "B", "A=2=3"]) == {"A": "2=3", "B": ""}
 
 
 TEXTS = st.one_of(st.text(max_size=40), st.text(alphabet="$${}V:-+?#%/*\\'\"` <aM\n", max_size=40))

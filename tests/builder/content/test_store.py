@@ -149,10 +149,15 @@ def test_an_empty_blob(store: ContentStore) -> None:
     assert store.read(Digest.of(b"")) == b""
 
 
+def partial_size(store: ContentStore) -> int:
+    """Bytes that a broken-off download left."""
+    return sum(entry.stat().st_size for entry in os.scandir(store.layout.ingest))
+
+
 def test_fetch_resumes_where_it_broke_off(store: ContentStore) -> None:
     with pytest.raises(SourceError, match="reset"):
         store.fetch(descriptor(), Provider(until=1_000_000))
-    have = store.partial_size(Digest.of(DATA))
+    have = partial_size(store)
     assert have == 1_050_000
     provider = Provider()
     seen: list[int] = []
@@ -168,7 +173,7 @@ def test_a_resumed_blob_with_a_bad_start_is_dropped(store: ContentStore) -> None
         store.fetch(descriptor(), Provider(b"?" * len(DATA), until=500_000))
     with pytest.raises(IntegrityError):
         store.fetch(descriptor(), Provider())
-    assert store.partial_size(Digest.of(DATA)) == 0
+    assert partial_size(store) == 0
     store.fetch(descriptor(), Provider())
     assert store.has(Digest.of(DATA))
 
@@ -184,7 +189,7 @@ def test_a_dropped_tee_can_be_resumed(store: ContentStore) -> None:
     chunks = store.tee(descriptor(), Provider())
     next(chunks)
     chunks.close()  # type: ignore[attr-defined]
-    assert store.partial_size(Digest.of(DATA)) == 70_000
+    assert partial_size(store) == 70_000
     assert b"".join(store.tee(descriptor(), Provider())) == DATA
 
 

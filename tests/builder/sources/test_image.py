@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from builder.cache.refs import ImmutableRef
 from builder.errors import IntegrityError, NotFoundError, SourceError, UnsupportedError, UsageError
 from builder.graph.ops import ImageSource
 from builder.graph.vertex import Vertex
@@ -20,7 +21,7 @@ from builder.ops.llb_json import source_digest
 from builder.ops.source import SourceOp
 from builder.session import Session
 from builder.solver.types import OpContext
-from builder.sources.image import ImagePuller, resolve_config
+from builder.sources.image import layer_chain, resolve_config
 from builder.sources.pull import ALWAYS, DAY, MISSING, NEWER, parse_pull
 from builder.worker import Worker
 from tests.builder.net.conftest import HOST, REF, Answer, World, image_manifest
@@ -253,9 +254,14 @@ def test_schema_1_is_refused(worker: Worker, world: World) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ snapshots
+def pulled(worker: Worker) -> ImmutableRef | None:
+    """The layers of the image, as the operation makes them."""
+    return layer_chain(worker, resolve_config(worker, NAME, AMD64).layers, "pulled", None)
+
+
 def test_a_snapshot_downloads_nothing_until_it_is_mounted(worker: Worker, world: World) -> None:
     publish(world, LOWER, UPPER)
-    ref = ImagePuller(worker, NAME, AMD64).snapshot()
+    ref = pulled(worker)
     assert ref is not None
     assert is_lazy(ref)
     layer_requests = [line for line in asked(world) if Digest.of(LOWER) in line or Digest.of(UPPER) in line]
@@ -266,13 +272,13 @@ def test_a_snapshot_downloads_nothing_until_it_is_mounted(worker: Worker, world:
 
 def test_an_image_without_layers_has_no_snapshot(worker: Worker, world: World) -> None:
     publish(world)
-    assert ImagePuller(worker, NAME, AMD64).snapshot() is None
+    assert pulled(worker) is None
 
 
 def test_a_later_process_fetches_the_lazy_layers(open_worker: OpenWorker, world: World) -> None:
     publish(world, LOWER)
     first = open_worker()
-    ref = ImagePuller(first, NAME, AMD64).snapshot()
+    ref = pulled(first)
     assert ref is not None
     saved = first.cache.save(ref)
     ref.release()
@@ -285,7 +291,7 @@ def test_a_later_process_fetches_the_lazy_layers(open_worker: OpenWorker, world:
 def test_a_layer_with_wrong_bytes_is_an_error_and_leaves_nothing(worker: Worker, world: World) -> None:
     publish(world, LOWER)
     world.blob(LOWER, Answer(200, {}, LOWER[:-1] + b"!"))
-    ref = ImagePuller(worker, NAME, AMD64).snapshot()
+    ref = pulled(worker)
     assert ref is not None
     with pytest.raises(IntegrityError):
         files(ref)

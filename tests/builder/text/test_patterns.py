@@ -15,7 +15,7 @@ from builder.sources.local import IgnoreFilter
 from builder.text import patterns as module
 from builder.text.patterns import BadPatternError, MatchInfo, PatternMatcher
 from builder.text.quoting import quote
-from frontend.dockerignore import candidate_names, read_patterns
+from frontend.dockerignore import read_patterns
 from frontend.errors import FrontendError
 from tests.support.work import lines_run
 
@@ -78,10 +78,6 @@ def test_an_error_names_file_line_and_pattern(line: str, error: str) -> None:
     with pytest.raises(FrontendError) as failure:
         read_patterns(f"# comment\n\nok\n{line}\n")
     assert str(failure.value) == f".dockerignore:4: {error}"
-
-
-def test_ignore_file_of_a_dockerfile_comes_first() -> None:
-    assert candidate_names("sub/Dockerfile.x") == ("sub/Dockerfile.x.dockerignore", ".dockerignore")
 
 
 @pytest.mark.parametrize("pattern", ["[", "[]", "[]a]", "[-]", "[x-]", "[-x]", "[a-b-c]", "[^", "[^bc", "*a[", "a\\", "[a", "[a\\"])
