@@ -141,8 +141,8 @@ def _stream(path: str, request: BuildRequest) -> BinaryIO:
     if any(descriptor_of(s.file) == number for s in request.secrets):
         raise UsageError(f"invalid argument: can't use {path} for both a secret and the build context or dockerfile")
     if number == 0:
-        if sys.stdin is None or sys.stdin.isatty():
-            raise UsageError("nothing to read: standard input is a terminal", hint="pipe a Dockerfile or an archive into it")
+        if sys.stdin is None:
+            raise UsageError("nothing to read: there is no standard input")
         return sys.stdin.buffer
     try:
         return os.fdopen(os.dup(number), "rb")

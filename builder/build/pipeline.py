@@ -141,7 +141,7 @@ class Pipeline:
             main_context=inputs.main_context,
             ignore=read_patterns(inputs.ignore.decode("utf-8", "surrogateescape"), inputs.ignore_name or DEFAULT_NAME),
             dockerfile_name=inputs.name,
-            epoch=os.environ.get("SOURCE_DATE_EPOCH", ""),
+            epoch=request.source_date_epoch,
             image_resolve_mode="pull" if request.pull is True else "default",
         )
 

@@ -38,6 +38,7 @@ class BuildRequest:
     ``ssh``         agent id -> socket
     ``pull``        how fresh a registry's answer has to be; True: asked anew
     ``allow``       entitlements: ``network.host``, ``security.insecure``, ``device``
+    ``source_date_epoch``  seconds since the epoch for the image's times; a build argument of that name goes before it
     ``max_parallelism``  steps that run at one time, 0: that of the configuration
     """
 
@@ -61,6 +62,7 @@ class BuildRequest:
     ssh: Mapping[str, str] = field(default_factory=dict)
     ssh_keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     allow: frozenset[str] = frozenset()
+    source_date_epoch: str = ""
     max_parallelism: int = 0
     cache_from: tuple[Place, ...] = ()
     cache_to: tuple[CacheExport, ...] = ()

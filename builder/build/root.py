@@ -131,7 +131,7 @@ class Root:
             return
         from builder.exporters.sink import output_file
 
-        with output_file(dest, form) as write:
+        with output_file(dest) as write:
             self._engine.tell(save_image, write, name, form)
 
     def usage(self, filters: Sequence[str] = ()) -> list[UsageRecord]:

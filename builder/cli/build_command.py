@@ -124,6 +124,7 @@ def build_request(context: str, flags: dict[str, Any]) -> BuildRequest:
         ssh=sockets,
         ssh_keys=keys,
         allow=words.parse_allow(flags["allow"]) | ({"network.host"} if flags["network"] == "host" else set()),  # as buildx does
+        source_date_epoch=os.environ.get("SOURCE_DATE_EPOCH", ""),
         max_parallelism=flags.get("max_parallelism", 0),
         **_caches(flags),
     )

@@ -84,10 +84,12 @@ def _given() -> str:
 def _plan(request: BuildRequest, flags: dict[str, Any]) -> tuple[list[PlannedVertex], dict[str, Miss]]:
     """The steps that people know of, in order, and by vertex digest what explains them."""
     from builder.cli.displays import open_display
+    from builder.cli.terminals import check_terminals
     from builder.values import replace
 
     # What a build exports is not asked about, and nothing is exported.
     request = replace(request, cache_to=(), outputs=(), tags=())
+    check_terminals(request)
     display = open_display(flags["progress"], quiet=flags["quiet"])
     with open_root(flags) as root:
         try:

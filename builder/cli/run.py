@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from builder import UsageError, Warned
 from builder.cli.common import open_root
 from builder.cli.displays import is_for_programs, open_display
+from builder.cli.terminals import check_terminals
 from builder.text import gojson
 from builder.text.redact import redact_text
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 def build(request: BuildRequest, flags: dict[str, Any]) -> int:
     """Build, show it, write what tools read after it; the exit code."""
+    check_terminals(request)
     request.check()
     _check_files(request, flags)
     with open_root(flags) as root:
@@ -46,6 +48,7 @@ def build(request: BuildRequest, flags: dict[str, Any]) -> int:
 
 def graph(request: BuildRequest, form: str, flags: dict[str, Any]) -> int:
     """Convert and print."""
+    check_terminals(request)
     with open_root(flags) as root:
         display = open_display("auto", quiet=False)
         try:
@@ -58,6 +61,7 @@ def graph(request: BuildRequest, form: str, flags: dict[str, Any]) -> int:
 
 def call(request: BuildRequest, method: str, form: str, flags: dict[str, Any]) -> int:
     """Answer a question about the Dockerfile on standard output; 1 if a check found something."""
+    check_terminals(request)
     as_json = _format(form)
     with open_root(flags) as root:
         display = open_display(flags["progress"], quiet=flags["quiet"])

@@ -70,7 +70,9 @@ def rmi(names: tuple[str, ...], **flags: Any) -> int:
 def save(name: str, output: str, form: str, **flags: Any) -> int:
     """Write an image of the own store to an archive, for `docker load` or `skopeo copy`."""
     from builder import flags as words
+    from builder.cli.terminals import check_archive
 
+    check_archive(output, form)
     with open_root(flags) as root:
         root.save_image(words.parse_tag(name), output, form=form)
     return 0

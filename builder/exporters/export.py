@@ -47,7 +47,10 @@ def check_output(spec: OutputSpec, *, multi: bool) -> None:
     if spec.is_archive or spec.is_folder:
         from builder.exporters.sink import check_file, check_folder
 
-        (check_file if spec.is_archive else check_folder)(spec.dest, spec.type)
+        if spec.is_archive:
+            check_file(spec.dest)
+        else:
+            check_folder(spec.dest, spec.type)
     if spec.type == "cacheonly":
         spec.values.refuse_unknown(frozenset())
     elif spec.type in ("local", "tar"):
@@ -153,7 +156,7 @@ def _export_files(output: BuildOutput, spec: OutputSpec, steps: _Steps) -> None:
         write_local(output, split_by_platform(output, spec.get("platform-split")), spec.dest)
     else:
         steps("sending tarball")
-        with output_file(spec.dest, "tar") as write:
+        with output_file(spec.dest) as write:
             write_tar(output, write)
 
 
@@ -173,7 +176,7 @@ def _export_archive(
     if not spec.flag("tar", True):
         raise UsageError("--output type=docker,tar=false is not supported", hint="use type=oci,tar=false")
     steps("sending tarball")
-    with output_file(spec.dest, spec.type) as write:
+    with output_file(spec.dest) as write:
         writer = archive.write_oci_tar if spec.type == "oci" else archive.write_docker_tar
         writer(worker.content, image, names, write)
     return image

@@ -11,10 +11,8 @@ from builder.state.atomic import Write
 from builder.state.userfile import STDOUT, find_place, user_file
 
 
-def check_file(dest: str, option: str) -> None:
-    """Refuse a ``dest`` that no archive can be written to: a folder, a socket, a terminal as standard output. UsageError."""
-    if dest in ("", STDOUT) and os.isatty(1):
-        raise UsageError(f"dest is required for {option} output: refusing to write an archive to a terminal")
+def check_file(dest: str) -> None:
+    """Refuse a ``dest`` that no archive can be written to: a folder, a socket. UsageError."""
     find_place(dest or STDOUT)
 
 
@@ -38,9 +36,9 @@ def can_begin_anew(dest: str) -> bool:
 
 
 @contextmanager
-def output_file(dest: str, option: str) -> Iterator[Write]:
-    """A ``write`` for ``dest``; ``-`` or empty is standard output, which must not be a terminal. Folders above are made, as by
-    buildx. UsageError as ``check_file``; StoreError if it can't be written."""
-    check_file(dest, option)
+def output_file(dest: str) -> Iterator[Write]:
+    """A ``write`` for ``dest``; ``-`` or empty is standard output. Folders above are made, as by buildx. UsageError as
+    ``check_file``; StoreError if it can't be written."""
+    check_file(dest)
     with user_file(dest or STDOUT, parents=True) as write:
         yield write

@@ -65,18 +65,18 @@ def test_bare_keys_are_true() -> None:
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     dest = tmp_path / "image.tar"
-    with pytest.raises(RuntimeError), output_file(str(dest), "oci") as write:
+    with pytest.raises(RuntimeError), output_file(str(dest)) as write:
         write(b"half")
         raise RuntimeError
     assert os.listdir(tmp_path) == []
-    with output_file(str(dest), "oci") as write:
+    with output_file(str(dest)) as write:
         write(b"whole")
     assert dest.read_bytes() == b"whole"
     assert os.listdir(tmp_path) == ["image.tar"]
 
 
 def test_a_folder_is_no_place_for_an_archive(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is a directory"), output_file(str(tmp_path), "oci"):
+    with pytest.raises(UsageError, match="is a directory"), output_file(str(tmp_path)):
         pass
 
 
