@@ -51,7 +51,9 @@ ALLOWED = {
     | {"builder.cache", "builder.net", "builder.sources", "builder.exporters", "builder.worker", "builder.solver"},
     "builder.doctor": STORAGE | {"builder.worker", "runtime"},
     # The library, and the two that stand on it.
-    "builder.build": {"builder", "frontend", "runtime.linux", "runtime.errors"},
+    "builder.build": STORAGE
+    | {"builder.cache", "builder.config", "builder.doctor", "builder.exporters", "builder.images", "builder.ops", "frontend"}
+    | {"builder.remotecache", "builder.session", "builder.solver", "builder.sources", "builder.worker"},
     # Of the library its public names alone ("from builder import Root"); besides them displays, and what any text needs.
     "builder.cli": {"builder.progress", "builder.text", "builder.values"},
     "builder.compare": {"builder"},
@@ -163,3 +165,38 @@ def test_a_cached_build_compiles_no_regular_expression_of_ours() -> None:
     ours = [os.path.join(ROOT, package, "") for package in ("builder", "frontend", "runtime")]
     out = subprocess.run([sys.executable, "-c", code, *ours], cwd=ROOT, capture_output=True, text=True, check=True)
     assert out.stdout.split() == []
+
+
+# Where the environment is looked at. A caller of the library says what he wants in a request; what stands here is said to be read
+# (docs/library.md), or is handed on to a program that we start.
+ENVIRONMENT = {
+    "builder.build.remote",  # the process that builds has the caller's
+    "builder.build.secrets",  # a secret that a request names by its variable
+    "builder.build.sshkeys",  # of ssh-add
+    "builder.config",  # PYBUILD_CONFIG
+    "builder.net.auth",  # DOCKER_CONFIG
+    "builder.net.transport",  # proxies, and certificates as OpenSSL has them
+    "builder.ops.exec",  # BUILDKIT_STEP_LOG_MAX_*
+    "builder.sources.gitauth",  # of git
+    "builder.sources.gitcli",
+    "builder.state.layout",  # PYBUILD_ROOT, XDG_DATA_HOME
+    "builder.state.recovery",  # a word to the same command started again
+    "runtime.executor",  # PATH
+    "runtime.linux.idmaps",  # PATH
+    "runtime.zygote",
+}
+
+
+def test_the_library_knows_no_terminal_and_little_of_the_environment() -> None:
+    environment: set[str] = set()
+    for module, path in modules():
+        if module.startswith(("builder.cli", "builder.compare", "builder.progress")):  # displays are for those who have a screen
+            continue
+        with open(path, encoding="utf-8") as f:
+            for node in ast.walk(ast.parse(f.read())):
+                name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+                assert name not in ("isatty", "get_terminal_size"), f"{path}:{getattr(node, 'lineno', 0)}: {name}"
+                if isinstance(node, ast.Attribute) and ast.unparse(node) in ("os.environ", "os.environb", "os.getenv"):
+                    environment.add(module)
+                assert ast.unparse(node) != "sys.argv" or module == "builder.state.recovery", path  # the command, started again
+    assert environment == ENVIRONMENT

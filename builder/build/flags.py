@@ -276,9 +276,9 @@ def parse_filters(values: Iterable[str]) -> tuple[tuple[str, ...], int]:
 
 def parse_duration_ns(text: str, flag: str) -> int:
     """Nanoseconds of ``48h30m``."""
-    from builder import config
+    from builder.config import parse_duration_ns as parse
 
     try:
-        return config.parse_duration_ns(text)
+        return parse(text)
     except ValueError as e:
         raise UsageError(f"invalid --{flag}: {e}") from e
