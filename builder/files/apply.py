@@ -26,13 +26,14 @@ import stat
 from collections.abc import Callable, Iterable
 
 from builder.errors import LayerError, StoreError
-from builder.files.tar.entry import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry
+from builder.files.members import bounded, finish, make_node, write_data
+from builder.files.tar.entry import BLOCK, CHAR, DIR, LINK, REG, SYMLINK, Entry
 from builder.files.tar.reader import Limits, TarReader
 from builder.files.trees import name_of, remove_tree
-from builder.files.types import NeedsParent
+from builder.files.types import NeedsParent, Unpacked
 from builder.files.xattrs import copy_xattrs, set_xattrs
 from builder.state.cancel import checkpoint
-from builder.state.disk import check_room, store_error, write_all
+from builder.state.disk import store_error
 from builder.values import dataclass
 from runtime.errors import UnsafePathError
 from runtime.linux import safepath
@@ -42,23 +43,11 @@ WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
 
 _BLOCK = 4096
-_LARGE = 1 << 20
 _FDS = 64
 _HANDLE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_MAX_TIME = 1 << 63
 # The layer's own fault; everything else is the disk's or ours.
 _LAYER_ERRNOS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.EMLINK, errno.EILSEQ)
-
-
-@dataclass(frozen=True, slots=True)
-class Unpacked:
-    """What lies in the folder now: bytes on disk, inodes; and what is to be hidden below, as paths without leading slash."""
-
-    size: int
-    inodes: int
-    whiteouts: frozenset[str]
-    opaques: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,24 +243,8 @@ class _Applier:
             where = self._replace(where, base)
             fd = os.open(base, _NEW, 0o600, dir_fd=where.fd)
         try:
-            if entry.size > _LARGE:
-                check_room(fd, entry.stored, f"can't unpack {entry.name}")
-            if entry.sparse is None:
-                for _, piece in reader.extents():
-                    write_all(fd, piece)
-            else:
-                for offset, piece in reader.extents():
-                    checkpoint()
-                    os.lseek(fd, offset, os.SEEK_SET)
-                    write_all(fd, piece)
-                os.ftruncate(fd, entry.size)
-            # chown clears setuid and file capabilities: these come after.
-            os.fchown(fd, entry.uid, entry.gid)
-            if entry.xattrs:
-                set_xattrs(fd, entry.xattrs)
-            os.fchmod(fd, entry.mode)
-            mtime = _bound(entry.mtime_ns)
-            os.utime(fd, ns=(mtime, mtime))
+            write_data(fd, entry, reader)
+            finish(fd, entry, (entry.uid, entry.gid), set_xattrs)
         finally:
             os.close(fd)
         self._count(-(-entry.stored // _BLOCK) * _BLOCK)
@@ -281,7 +254,7 @@ class _Applier:
             where = self._link(entry, where, base)
         elif entry.type == DIR:
             where = self._directory(where, base)
-            self._times[f"{where.path}/{base}" if where.path else base] = _bound(entry.mtime_ns)
+            self._times[f"{where.path}/{base}" if where.path else base] = bounded(entry.mtime_ns)
         else:
             try:
                 made = self._node(entry, where, base)
@@ -305,7 +278,7 @@ class _Applier:
         if not is_link:
             os.chmod(base, entry.mode, dir_fd=where.fd)
         if entry.type != DIR:
-            mtime = _bound(entry.mtime_ns)
+            mtime = bounded(entry.mtime_ns)
             os.utime(base, ns=(mtime, mtime), dir_fd=where.fd, follow_symlinks=False)
 
     def _directory(self, where: _Where, base: str) -> _Where:
@@ -324,20 +297,14 @@ class _Applier:
 
     def _node(self, entry: Entry, where: _Where, base: str) -> bool:
         """A symbolic link, fifo or device; False for a device that this user namespace can't hold."""
-        if entry.type == SYMLINK:
-            os.symlink(entry.linkname, base, dir_fd=where.fd)
-        elif entry.type == FIFO:
-            os.mkfifo(base, 0o600, dir_fd=where.fd)
-        elif entry.type in (CHAR, BLOCK):
-            if entry.type == CHAR and entry.devmajor == entry.devminor == 0:
-                raise LayerError(f"{entry.name}: character device 0:0 would be taken for a whiteout")
-            device = entry.device
-            try:
-                os.mknod(base, entry.format | 0o600, device, dir_fd=where.fd)
-            except PermissionError:
-                if in_user_namespace():
-                    return False  # nobody can make it there, and containerd leaves it out too
-                raise
+        if entry.type == CHAR and entry.devmajor == entry.devminor == 0:
+            raise LayerError(f"{entry.name}: character device 0:0 would be taken for a whiteout")
+        try:
+            make_node(entry, where.fd, base)
+        except PermissionError:
+            if entry.type in (CHAR, BLOCK) and in_user_namespace():
+                return False  # nobody can make it there, and containerd leaves it out too
+            raise
         return True
 
     def _link(self, entry: Entry, where: _Where, base: str) -> _Where:
@@ -411,35 +378,6 @@ class _Applier:
     def _count(self, size: int) -> None:
         self._size += size
         self._inodes += 1
-
-
-def write_marks(folder: str, unpacked: Unpacked, attribute: str) -> None:
-    """Whiteouts and opaque folders as overlayfs wants them. ``attribute``: trusted.overlay.opaque or user.overlay.opaque."""
-    times: dict[str, int] = {}
-    root = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for path in sorted(unpacked.whiteouts - unpacked.opaques):
-            parent = os.path.dirname(path)
-            if parent not in times:
-                times[parent] = os.stat(parent or ".", dir_fd=root, follow_symlinks=False).st_mtime_ns
-            try:
-                os.mknod(path, stat.S_IFCHR | 0o600, 0, dir_fd=root)
-            except FileExistsError:
-                pass  # the layer hides what is below by an entry of its own
-        for path, mtime in times.items():
-            if path:
-                os.utime(path, ns=(mtime, mtime), dir_fd=root, follow_symlinks=False)
-        for path in unpacked.opaques:
-            os.setxattr(f"/proc/self/fd/{root}/{path}", attribute, b"y", follow_symlinks=False)
-    except OSError as e:
-        raise store_error("can't make whiteouts in the snapshot", e) from e
-    finally:
-        os.close(root)
-
-
-def _bound(mtime: int) -> int:
-    """Times the kernel's 64 bit nanoseconds can't hold, and those before 1970, become 0, as containerd has it."""
-    return mtime if 0 <= mtime < _MAX_TIME else 0
 
 
 def _fault(name: str, e: OSError) -> LayerError | StoreError:

@@ -16,6 +16,7 @@ from builder.files.hashing import hash_node, hash_open
 from builder.files.statcache import is_racy
 from builder.files.tree import ChangedError, Node, OpenFolders, Tree
 from builder.files.trees import Trail
+from builder.files.xattrs import set_what_can_be
 from builder.values import dataclass
 from runtime.linux.safepath import open_in_root
 
@@ -58,20 +59,11 @@ def copy_node(tree: Tree, node: Node, folder: int, name: str, rules: Rules, abov
 def set_folder_metadata(tree: Tree, node: Node, folder: int, rules: Rules) -> None:
     """Owner, mode, times and extended attributes of ``node`` for the open ``folder``."""
     _set_metadata(tree, node, folder, rules)
-    set_xattrs(folder, tree.xattrs(node))
+    set_what_can_be(folder, dict(tree.xattrs(node)))
 
 
 def set_times(folder: int, times: tuple[int, int]) -> None:
     os.utime(folder, ns=times)
-
-
-def set_xattrs(file: int | str, xattrs: list[tuple[str, bytes]]) -> None:
-    """What the file system or our rights don't allow is left out, as BuildKit does."""
-    for key, value in xattrs:
-        try:
-            os.setxattr(file, key, value)
-        except OSError:
-            continue
 
 
 def _set_metadata(tree: Tree, node: Node, fd: int, rules: Rules) -> None:
@@ -99,7 +91,7 @@ def _copy_file(tree: Tree, node: Node, folder: int, name: str, rules: Rules, abo
                 raise ChangedError(node.path)
             _set_metadata(tree, node, target, rules)
             if xattrs:
-                set_xattrs(target, xattrs)
+                set_what_can_be(target, dict(xattrs))
         finally:
             os.close(target)
     finally:
@@ -111,7 +103,7 @@ def _copy_link(tree: Tree, node: Node, folder: int, name: str, rules: Rules) -> 
     os.chown(name, *rules.owner_of(tree, node), dir_fd=folder, follow_symlinks=False)
     os.utime(name, ns=rules.times_of(tree, node), dir_fd=folder, follow_symlinks=False)
     if xattrs := tree.xattrs(node):
-        _with_handle(folder, name, lambda path: set_xattrs(path, xattrs))
+        _with_handle(folder, name, lambda path: set_what_can_be(path, dict(xattrs)))
 
 
 def _copy_special(tree: Tree, node: Node, folder: int, name: str, rules: Rules) -> None:
@@ -124,7 +116,7 @@ def _copy_special(tree: Tree, node: Node, folder: int, name: str, rules: Rules) 
     _with_handle(folder, name, lambda path: os.chmod(path, bits))
     os.utime(name, ns=rules.times_of(tree, node), dir_fd=folder, follow_symlinks=False)
     if xattrs := tree.xattrs(node):
-        _with_handle(folder, name, lambda path: set_xattrs(path, xattrs))
+        _with_handle(folder, name, lambda path: set_what_can_be(path, dict(xattrs)))
 
 
 def _with_handle(folder: int, name: str, act: Callable[[str], None]) -> None:

@@ -6,9 +6,9 @@ import os
 import stat
 
 from builder.files import differ
-from builder.files.apply import Unpacked
 from builder.files.copying import copy_entry, copy_metadata
 from builder.files.trees import held, remove_tree
+from builder.files.types import Unpacked
 from builder.files.xattrs import copy_xattrs
 
 

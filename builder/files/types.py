@@ -21,3 +21,13 @@ class NeedsParent(LayerError):
     """This layer can't be unpacked beside its parents: it has a hard link to a file of theirs, or no entry of its own for one of
     its folders, which then takes owner and mode from theirs. Nothing was kept; apply it again once the parent chain is
     committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """What lies in the folder now: bytes on disk, inodes; and what is to be hidden below, as paths without leading slash."""
+
+    size: int
+    inodes: int
+    whiteouts: frozenset[str]
+    opaques: frozenset[str]

@@ -45,6 +45,17 @@ def set_xattrs(target: int | str, xattrs: Mapping[str, bytes]) -> None:
             raise
 
 
+def set_what_can_be(target: int | str, xattrs: Mapping[str, bytes]) -> None:
+    """Set what a copy or an archive brings on an open file, or on a path that is followed. What the file system or our rights don't
+    allow is left out, as in BuildKit; so are overlayfs' own: nothing may hide what lies below the step's layer."""
+    for name, value in xattrs.items():
+        if wanted(name):
+            try:
+                os.setxattr(target, name, value)
+            except OSError:
+                continue
+
+
 def read_xattr(path: str, name: str) -> bytes:
     """The value, b"" if there is none."""
     try:

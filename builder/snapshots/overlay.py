@@ -26,7 +26,7 @@ from runtime.linux import mounts
 if TYPE_CHECKING:
     import sqlite3
 
-    from builder.files.apply import Unpacked
+    from builder.files.types import Unpacked
     from builder.state.database import Database
     from builder.state.layout import Layout
 
@@ -111,7 +111,7 @@ class OverlaySnapshotter:
         self._catalog.mark_committed(key, explicit=row.parent is None)
 
     def apply(self, key: str, parent: str | None, chunks: Iterable[bytes]) -> Applied:
-        from builder.files.apply import write_marks
+        from builder.files.marks import write_marks
 
         with self._catalog.making() as making:
             folder = making.make("fs")

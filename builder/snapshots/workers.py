@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator
 
 from builder.errors import LayerError, StoreError
 from builder.files import copying  # noqa: F401
-from builder.files.apply import Unpacked, unpack
-from builder.files.types import NeedsParent
+from builder.files.apply import unpack
+from builder.files.types import NeedsParent, Unpacked
 from builder.state.disk import write_all
 
 _PIPE_SIZE = 1 << 20

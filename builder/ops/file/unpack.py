@@ -18,22 +18,20 @@ from collections.abc import Iterator
 
 from builder.content.archives import unpacked
 from builder.errors import LayerError, RefusedLayerError
-from builder.files.copy import set_xattrs
+from builder.files.members import bounded, finish, make_node, write_data
 from builder.files.tar.entry import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry
 from builder.files.tar.reader import TarReader
 from builder.files.tree import ChangedError, Node, Tree
 from builder.files.trees import name_of
-from builder.files.xattrs import wanted
+from builder.files.xattrs import set_what_can_be
 from builder.ops.file.dest import Destination, lstat_at, remove_at
 from builder.ops.file.errors import FileActionError
 from builder.state.cancel import checkpoint
-from builder.state.disk import check_room
 from builder.text.paths import clean
 from runtime.linux.safepath import open_in_root
 
 _CHUNK = 1 << 20
 _IMPLIED_MODE = 0o755
-_MAX_TIME_NS = (1 << 63) - 1
 
 Ids = tuple[int, int]
 
@@ -167,31 +165,19 @@ class _Unpacker:
                 self._finish(entry, fd)
             finally:
                 os.close(fd)
-            self._folders.append((path, _bound(entry.mtime_ns)))
-        elif entry.type == SYMLINK:
-            os.symlink(entry.linkname, name, dir_fd=folder)
-            self._finish_other(entry, folder, name)
+            self._folders.append((path, bounded(entry.mtime_ns)))
         elif entry.type == LINK:
             self._link(entry, folder, name)
-        elif entry.type in (CHAR, BLOCK, FIFO):
+        elif entry.type in (SYMLINK, CHAR, BLOCK, FIFO):
             if entry.type == CHAR and entry.devmajor == entry.devminor == 0:
                 raise FileActionError(f"mknod {path}: operation not permitted")  # by overlayfs, for which it hides a file
-            os.mknod(name, entry.format | 0o600, 0 if entry.type == FIFO else entry.device, dir_fd=folder)
+            make_node(entry, folder, name)
             self._finish_other(entry, folder, name)
 
     def _file(self, reader: TarReader, entry: Entry, folder: int, name: str) -> None:
         fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
         try:
-            if entry.size > _CHUNK:
-                check_room(fd, entry.stored, f"can't unpack {entry.name}")
-            for offset, piece in reader.extents():
-                checkpoint()
-                while piece:
-                    written = os.pwrite(fd, piece, offset)
-                    offset += written
-                    piece = piece[written:]
-            if entry.sparse is not None:
-                os.ftruncate(fd, entry.size)
+            write_data(fd, entry, reader)
             self._finish(entry, fd)
         finally:
             os.close(fd)
@@ -216,14 +202,10 @@ class _Unpacker:
             self._finish(entry, fd)
         finally:
             os.close(fd)
-        self._folders.append(("/", _bound(entry.mtime_ns)))
+        self._folders.append(("/", bounded(entry.mtime_ns)))
 
     def _finish(self, entry: Entry, fd: int) -> None:
-        os.fchown(fd, *(self._owner or (entry.uid, entry.gid)))
-        set_xattrs(fd, _xattrs(entry))
-        os.fchmod(fd, stat.S_IMODE(entry.mode))
-        time_ns = _bound(entry.mtime_ns)
-        os.utime(fd, ns=(time_ns, time_ns))
+        finish(fd, entry, self._owner or (entry.uid, entry.gid), set_what_can_be)
 
     def _finish_other(self, entry: Entry, folder: int, name: str) -> None:
         """What is not opened: links, devices, fifos, and names of what is there already."""
@@ -232,12 +214,12 @@ class _Unpacker:
         try:
             at = f"/proc/self/fd/{handle}"
             if entry.xattrs:
-                set_xattrs(at, _xattrs(entry))
+                set_what_can_be(at, entry.xattrs)
             if not stat.S_ISLNK(os.stat(handle).st_mode):
                 os.chmod(at, stat.S_IMODE(entry.mode))
         finally:
             os.close(handle)
-        time_ns = _bound(entry.mtime_ns)
+        time_ns = bounded(entry.mtime_ns)
         os.utime(name, ns=(time_ns, time_ns), dir_fd=folder, follow_symlinks=False)
 
     def _set_folder_time(self, path: str, time_ns: int) -> None:
@@ -250,13 +232,3 @@ class _Unpacker:
             os.utime(f"/proc/self/fd/{handle}", ns=(time_ns, time_ns))
         finally:
             os.close(handle)
-
-
-def _xattrs(entry: Entry) -> list[tuple[str, bytes]]:
-    """Without overlayfs' own: an archive must not hide what lies below the step's layer."""
-    return [(name, value) for name, value in entry.xattrs.items() if wanted(name)]
-
-
-def _bound(time_ns: int) -> int:
-    """Times before 1970 or past 2262 count as 1970, as in moby."""
-    return time_ns if 0 <= time_ns <= _MAX_TIME_NS else 0

@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builder.errors import LayerError, PybuildError, StoreError
-from builder.files.apply import clean, unpack, write_marks
+from builder.files.apply import clean, unpack
+from builder.files.marks import write_marks
 from builder.files.tar import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry, Limits
 from builder.files.tar import pax as records
 from builder.files.tar.writer import header

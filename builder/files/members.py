@@ -1,0 +1,61 @@
+"""A member of a tar as a file: its bytes, and what its header says of it. Layers and archives of ADD are laid out by these."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Mapping
+
+from builder.files.tar.entry import BLOCK, CHAR, FIFO, SYMLINK, Entry
+from builder.files.tar.reader import TarReader
+from builder.state.cancel import checkpoint
+from builder.state.disk import check_room, write_all
+
+_LARGE = 1 << 20
+_MAX_TIME = 1 << 63
+
+SetXattrs = Callable[["int | str", Mapping[str, bytes]], None]
+"""``builder.files.xattrs.set_xattrs``, or ``set_what_can_be``."""
+
+
+def write_data(fd: int, entry: Entry, reader: TarReader) -> None:
+    """The content of a regular file, holes left out, into the empty file ``fd``. OSError, LayerError, CancelledError; StoreError
+    before the first byte of a big one that the disk has no room for."""
+    if entry.size > _LARGE:
+        check_room(fd, entry.stored, f"can't unpack {entry.name}")
+    if entry.sparse is None:
+        for _, piece in reader.extents():
+            checkpoint()
+            write_all(fd, piece)
+        return
+    for offset, piece in reader.extents():
+        checkpoint()
+        os.lseek(fd, offset, os.SEEK_SET)
+        write_all(fd, piece)
+    os.ftruncate(fd, entry.size)
+
+
+def make_node(entry: Entry, folder: int, name: str) -> None:
+    """A symbolic link, FIFO or device in the open ``folder``, nothing of its header set yet. OSError."""
+    if entry.type == SYMLINK:
+        os.symlink(entry.linkname, name, dir_fd=folder)
+    elif entry.type == FIFO:
+        os.mkfifo(name, 0o600, dir_fd=folder)
+    elif entry.type in (CHAR, BLOCK):
+        os.mknod(name, entry.format | 0o600, entry.device, dir_fd=folder)
+
+
+def finish(fd: int, entry: Entry, owner: tuple[int, int], set_xattrs: SetXattrs) -> None:
+    """Owner, attributes, mode and times of an open file or folder. chown clears set-id bits and file capabilities: it comes first.
+    OSError."""
+    os.fchown(fd, *owner)
+    if entry.xattrs:
+        set_xattrs(fd, entry.xattrs)
+    os.fchmod(fd, stat.S_IMODE(entry.mode))
+    mtime = bounded(entry.mtime_ns)
+    os.utime(fd, ns=(mtime, mtime))
+
+
+def bounded(mtime_ns: int) -> int:
+    """Times that the kernel's 64 bits of nanoseconds can't hold, and those before 1970, are 0, as in containerd and moby."""
+    return mtime_ns if 0 <= mtime_ns < _MAX_TIME else 0
