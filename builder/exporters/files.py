@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from builder.errors import StoreError, UsageError
 from builder.exporters.types import EPOCH_KEY, BuildOutput
 from builder.files.copying import Manner, copy_entry, copy_metadata, set_times
-from builder.files.tar.entry import DIR, LINK, REG, SYMLINK, Entry, type_of
+from builder.files.members import add_member, member_of
+from builder.files.tar.entry import DIR, LINK, REG, Entry
 from builder.files.tar.writer import TarWriter
 from builder.files.trees import held, remove_tree, shown
 from builder.files.xattrs import read_xattrs
@@ -100,26 +100,16 @@ def _refuse_overlap(root: str, seen: dict[str, str], platform: str) -> None:
 def _tar_tree(tar: TarWriter, root: str, prefix: str, epoch: int | None) -> None:
     links: dict[tuple[int, int], str] = {}
     for rel, st in _walk(root):
-        kind = type_of(st.st_mode)
-        if kind is None:
-            continue  # a socket
-        path = os.path.join(root, rel)
-        name = prefix + rel
-        entry = Entry(name + "/" if kind == DIR else name, kind, stat.S_IMODE(st.st_mode), st.st_uid, st.st_gid)
-        entry.mtime_ns = epoch * NS if epoch is not None else st.st_mtime_ns
+        path, name = os.path.join(root, rel), prefix + rel
+        entry = member_of(name, path, st)
+        if entry is None:
+            continue
+        if epoch is not None:
+            entry.mtime_ns = epoch * NS
         entry.xattrs = read_xattrs(path)
-        if kind == SYMLINK:
-            entry.linkname = os.readlink(path)
-        elif kind in ("3", "4"):
-            entry.devmajor, entry.devminor = os.major(st.st_rdev), os.minor(st.st_rdev)
-        elif kind == REG and st.st_nlink > 1 and (first := links.setdefault((st.st_dev, st.st_ino), name)) != name:
-            entry.type, entry.linkname = LINK, first
-        with ExitStack() as files:
-            if entry.type == REG:
-                entry.size = st.st_size
-                tar.add_file(entry, files.enter_context(open(path, "rb")).fileno())
-            else:
-                tar.add(entry)
+        if entry.type == REG and st.st_nlink > 1 and (first := links.setdefault((st.st_dev, st.st_ino), name)) != name:
+            entry.type, entry.linkname, entry.size = LINK, first, 0
+        add_member(tar, entry, path)
 
 
 def _copy_tree(root: str, dest: str, epoch: int | None) -> None:

@@ -20,7 +20,8 @@ from contextlib import ExitStack
 from typing import Protocol
 
 from builder.errors import StoreError
-from builder.files.tar.entry import BLOCK, CHAR, LINK, REG, SYMLINK, Entry, type_of
+from builder.files.members import add_member, member_of
+from builder.files.tar.entry import LINK, REG, Entry
 from builder.files.tar.writer import TarWriter
 from builder.files.trees import held, shown
 from builder.files.xattrs import CAPABILITY, read_xattr
@@ -211,36 +212,19 @@ class LayerWriter:
         self._parents(path)
         if stat.S_ISDIR(status.st_mode):
             self._folders.add(path)
-        if entry.type == REG and entry.size:
-            fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                self._tar.add_file(entry, fd)
-            finally:
-                os.close(fd)
-        else:
-            self._tar.add(entry)
+        add_member(self._tar, entry, source)
         for name in waiting:
             self._parents(name)
             entry.name, entry.type, entry.linkname, entry.size = name, LINK, path, 0
             self._tar.add(entry)
 
     def _entry(self, path: str, source: str, status: os.stat_result) -> Entry | None:
-        kind = type_of(status.st_mode)
-        if kind is None:
+        entry = member_of(path, source, status)
+        if entry is None:
             return None
-        mtime = status.st_mtime_ns
-        if self._clamp is not None and mtime > self._clamp:
-            mtime = self._clamp
-        entry = Entry(path, kind, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
-        entry.mtime_ns = mtime - mtime % _SECOND
-        if kind == REG:
-            entry.size = status.st_size
-        elif stat.S_ISDIR(status.st_mode):
-            entry.name += "/"
-        elif kind == SYMLINK:
-            entry.linkname = os.readlink(source)
-        elif kind in (CHAR, BLOCK):
-            entry.devmajor, entry.devminor = os.major(status.st_rdev), os.minor(status.st_rdev)
+        if self._clamp is not None and entry.mtime_ns > self._clamp:
+            entry.mtime_ns = self._clamp
+        entry.mtime_ns -= entry.mtime_ns % _SECOND
         if capability := read_xattr(source, CAPABILITY):
             entry.xattrs[CAPABILITY] = capability
         return entry

@@ -1,4 +1,4 @@
-"""A member of a tar as a file: its bytes, and what its header says of it. Layers and archives of ADD are laid out by these."""
+"""A member of a tar as a file, and a file as a member: layers, archives of ADD and exports are read and written by these."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import os
 import stat
 from collections.abc import Callable, Mapping
 
-from builder.files.tar.entry import BLOCK, CHAR, FIFO, SYMLINK, Entry
+from builder.files.tar.entry import BLOCK, CHAR, DIR, FIFO, REG, SYMLINK, Entry, type_of
 from builder.files.tar.reader import TarReader
+from builder.files.tar.writer import TarWriter
 from builder.state.cancel import checkpoint
 from builder.state.disk import check_room, write_all
 
@@ -59,3 +60,32 @@ def finish(fd: int, entry: Entry, owner: tuple[int, int], set_xattrs: SetXattrs)
 def bounded(mtime_ns: int) -> int:
     """Times that the kernel's 64 bits of nanoseconds can't hold, and those before 1970, are 0, as in containerd and moby."""
     return mtime_ns if 0 <= mtime_ns < _MAX_TIME else 0
+
+
+def member_of(name: str, source: str, status: os.stat_result) -> Entry | None:
+    """The header of the file ``source``, whose lstat is ``status``; no attributes, size of regular files only. None for a socket,
+    which tar has no form for. OSError."""
+    kind = type_of(status.st_mode)
+    if kind is None:
+        return None
+    entry = Entry(name + "/" if kind == DIR else name, kind, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
+    entry.mtime_ns = status.st_mtime_ns
+    if kind == REG:
+        entry.size = status.st_size
+    elif kind == SYMLINK:
+        entry.linkname = os.readlink(source)
+    elif kind in (CHAR, BLOCK):
+        entry.devmajor, entry.devminor = os.major(status.st_rdev), os.minor(status.st_rdev)
+    return entry
+
+
+def add_member(tar: TarWriter, entry: Entry, source: str) -> None:
+    """Put the member into ``tar``, with the content of ``source`` if it has any. OSError, ChangedError."""
+    if entry.type != REG or not entry.size:
+        tar.add(entry)
+        return
+    fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        tar.add_file(entry, fd)
+    finally:
+        os.close(fd)
