@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 
 from builder.files.data import copy_bytes
 from builder.files.hashing import hash_node, hash_open
+from builder.files.openfolders import OpenFolders
 from builder.files.statcache import is_racy
-from builder.files.tree import ChangedError, Node, OpenFolders, Tree
+from builder.files.tree import ChangedError, Node, Tree
 from builder.files.trees import Trail
 from builder.files.xattrs import set_what_can_be
 from builder.values import dataclass

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from builder.errors import PybuildError
+from builder.files.xattrs import readable_xattrs
 from builder.state.cancel import checkpoint
 from runtime.linux.safepath import open_in_root
 
@@ -347,11 +348,11 @@ class Tree:
         if node is self.root and self.root_time_ns is not None:
             return []
         if fd is not None:
-            return read_xattrs(fd)
+            return readable_xattrs(fd)
         handle = self.handle(node)
         try:
             # The *xattr calls refuse an O_PATH descriptor, its name in /proc they take; a link named so is not followed.
-            return read_xattrs(f"/proc/self/fd/{handle}")
+            return readable_xattrs(f"/proc/self/fd/{handle}")
         finally:
             os.close(handle)
 
@@ -372,60 +373,3 @@ class Tree:
             os.close(fd)
             raise ChangedError(node.path)
         return fd
-
-
-class OpenFolders:
-    """The folders of a tree from its top down to where a walk is, the deepest few held open. ``fd``: of the one we are in."""
-
-    _MOST = 32
-
-    def __init__(self, tree: Tree) -> None:
-        self._tree = tree
-        self._way: list[tuple[Node, int]] = []
-
-    @property
-    def fd(self) -> int:
-        node, fd = self._way[-1]
-        if fd < 0:
-            fd = self._tree.open_folder(node)
-            self._way[-1] = node, fd
-        return fd
-
-    def enter(self, node: Node) -> None:
-        """ChangedError."""
-        self._way.append((node, self._tree.open_folder(node)))
-        if len(self._way) > self._MOST:
-            self._close(-self._MOST - 1)
-
-    def leave(self) -> None:
-        self._close(-1)
-        self._way.pop()
-
-    def close(self) -> None:
-        while self._way:
-            self.leave()
-
-    def _close(self, index: int) -> None:
-        node, fd = self._way[index]
-        if fd >= 0:
-            os.close(fd)
-            self._way[index] = node, -1
-
-
-def read_xattrs(file: int | str) -> list[tuple[str, bytes]]:
-    """(name, value) of each extended attribute that can be read, sorted by name."""
-    try:
-        names = os.listxattr(file)
-    except OSError as e:
-        if e.errno in (errno.ENOTSUP, errno.EPERM, errno.EACCES):
-            return []
-        raise
-    out: list[tuple[str, bytes]] = []
-    for name in sorted(names):
-        if name.startswith(("trusted.overlay.", "user.overlay.")):
-            continue
-        try:
-            out.append((name, os.getxattr(file, name)))
-        except OSError:
-            continue
-    return out

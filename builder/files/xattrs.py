@@ -11,6 +11,7 @@ CAPABILITY = "security.capability"
 
 # Read by overlayfs, never to be planted by a layer: trusted.overlay.* and, mounted with userxattr, user.overlay.*.
 _OVERLAY = ("trusted.", "user.overlay.")
+_OVERLAYFS = ("trusted.overlay.", "user.overlay.")
 _MISSING = (errno.ENOTSUP, errno.ENODATA)
 
 
@@ -91,3 +92,22 @@ def copy_xattrs(source: str, target: str, *, strict: bool = True) -> None:
         except PermissionError:
             if strict:
                 raise
+
+
+def readable_xattrs(file: int | str) -> list[tuple[str, bytes]]:
+    """(name, value) of each attribute that can be read and is not overlayfs's own, sorted by name: what content digests count."""
+    try:
+        names = os.listxattr(file)
+    except OSError as e:
+        if e.errno in (errno.ENOTSUP, errno.EPERM, errno.EACCES):
+            return []
+        raise
+    out: list[tuple[str, bytes]] = []
+    for name in sorted(names):
+        if name.startswith(_OVERLAYFS):
+            continue
+        try:
+            out.append((name, os.getxattr(file, name)))
+        except OSError:
+            continue
+    return out

@@ -18,7 +18,8 @@ import stat
 from collections.abc import Iterator, Sequence
 
 from builder.files.copy import HardLinks, Rules, copy_node, set_folder_metadata, set_times
-from builder.files.tree import Node, OpenFolders, Tree
+from builder.files.openfolders import OpenFolders
+from builder.files.tree import Node, Tree
 from builder.ops.file.dest import Destination, lstat_at, remove_at
 from builder.ops.file.errors import FileActionError, from_os
 from builder.state.cancel import checkpoint
