@@ -11,6 +11,7 @@ from frontend import suggest
 from frontend.errors import FrontendError, ParseError
 from frontend.instructions import flags as fl
 from frontend.instructions.health import parse_health
+from frontend.instructions.linted import LINTED, lint_after, lint_before
 from frontend.instructions.mount import mount_from, parse_device
 from frontend.instructions.types import (
     AddCommand,
@@ -110,42 +111,14 @@ def parse_instruction(node: Node, lint: Linter | None = None) -> Command | Stage
         parse = _PARSERS.get(name)
         if parse is None:
             raise suggest.parse_error(f"unknown instruction: {node.value}", node.value, INSTRUCTIONS, case_sensitive=False)
-        if lint is not None and name in _LINTED:
-            _lint_before(name, node, lint.for_comments(node.comments))
+        if lint is not None and name in LINTED:
+            lint_before(name, node, lint.for_comments(node.comments))
         parsed = parse(node)
-        if lint is not None and name in _LINTED:
-            _lint_after(parsed, node, lint.for_comments(node.comments))
+        if lint is not None and name in LINTED:
+            lint_after(parsed, node, lint.for_comments(node.comments))
         return parsed
     except FrontendError as e:
         raise e.at(node.location) from None
-
-
-# ---------------------------------------------------------------- lint
-
-_LINTED = frozenset(("from", "arg", "maintainer"))
-
-
-def _lint_before(name: str, node: Node, lint: Linter) -> None:
-    from frontend.lint import rules
-
-    if name == "maintainer":
-        lint.run(rules.MAINTAINER_DEPRECATED, node.location)
-    elif name == "from" and len(node.args) >= 3:
-        if len(node.args) == 3 and node.args[2] != node.args[2].lower():
-            lint.run(rules.STAGE_NAME_CASING, node.location, node.args[2])
-        # A keyword of mixed case is ConsistentInstructionCasing's.
-        as_, lower, upper = node.args[1], node.value.lower(), node.value.upper()
-        if node.value in (lower, upper) and as_ != (as_.lower() if node.value == lower else as_.upper()):
-            lint.run(rules.FROM_AS_CASING, node.location, node.value, as_)
-
-
-def _lint_after(parsed: Command | Stage, node: Node, lint: Linter) -> None:
-    from frontend.lint.checks import check_description
-
-    if isinstance(parsed, Stage) and parsed.name:
-        check_description("FROM", (parsed.name,), node.comments, node.location, lint)
-    elif isinstance(parsed, ArgCommand):
-        check_description("ARG", tuple(arg.key for arg in parsed.args), node.comments, node.location, lint)
 
 
 # ---------------------------------------------------------------- what several instructions share
@@ -205,9 +178,7 @@ def _from(node: Node) -> Stage:
     if len(args) == 3 and args[1].casefold() == "as":
         name = args[2].lower()
         if not _is_stage_name(name):
-            raise ParseError(
-                f"invalid name for build stage: {quote(args[2])}, name can't start with a number or contain symbols"
-            )
+            raise ParseError(f"invalid name for build stage: {quote(args[2])}, name can't start with a number or contain symbols")
     elif len(args) != 1:
         raise ParseError("FROM requires either one or three arguments")
     given = fl.parse_flags(node.flags, _FROM_FLAGS)
@@ -257,15 +228,13 @@ def _maintainer(node: Node) -> MaintainerCommand:
     return MaintainerCommand(*_head(node), maintainer=maintainer)
 
 
-def _needs_destination(node: Node, name: str) -> None:
-    if len(node.args) < 2:
-        raise ParseError(
-            f"{name} requires at least two arguments, but only one was provided. Destination could not be determined"
-        )
+_Shared = tuple[
+    str, str, Location, tuple[str, ...], str, tuple[str, ...], tuple[SourceContent, ...], str, str, bool, tuple[str, ...]
+]
 
 
-def _sources(node: Node, name: str) -> tuple[str, tuple[str, ...], tuple[SourceContent, ...]]:
-    """Destination, paths, heredocs."""
+def _sources(node: Node, name: str, given: fl.Flags) -> _Shared:
+    """The fields of SourcesAndDest, in their order, behind those of every command."""
     *words, dest = node.args
     if maybe_heredoc(dest) is not None:
         raise ParseError(f"{name} cannot accept a heredoc as a destination")
@@ -279,22 +248,20 @@ def _sources(node: Node, name: str) -> tuple[str, tuple[str, ...], tuple[SourceC
             continue
         body = bodies.get(heredoc.name, "")
         contents.append(SourceContent(heredoc.name, chomp(body) if heredoc.chomp else body, heredoc.expand))
-    return dest, tuple(paths), tuple(contents)
+    more = given.string("chown"), given.string("chmod"), given.boolean("link"), given.strings("exclude")
+    return *_head(node), dest, tuple(paths), tuple(contents), *more
+
+
+def _source_flags(node: Node, name: str, flags: dict[str, fl.FlagType]) -> fl.Flags:
+    if len(node.args) < 2:
+        raise ParseError(f"{name} requires at least two arguments, but only one was provided. Destination could not be determined")
+    return fl.parse_flags(node.flags, flags)
 
 
 def _add(node: Node) -> AddCommand:
-    _needs_destination(node, "ADD")
-    given = fl.parse_flags(node.flags, _ADD_FLAGS)
-    dest, paths, contents = _sources(node, "ADD")
+    given = _source_flags(node, "ADD", _ADD_FLAGS)
     return AddCommand(
-        *_head(node),
-        dest_path=dest,
-        source_paths=paths,
-        source_contents=contents,
-        chown=given.string("chown"),
-        chmod=given.string("chmod"),
-        link=given.boolean("link"),
-        exclude_patterns=given.strings("exclude"),
+        *_sources(node, "ADD", given),
         keep_git_dir=given.optional_boolean("keep-git-dir"),
         checksum=given.string("checksum"),
         unpack=given.optional_boolean("unpack"),
@@ -302,21 +269,8 @@ def _add(node: Node) -> AddCommand:
 
 
 def _copy(node: Node) -> CopyCommand:
-    _needs_destination(node, "COPY")
-    given = fl.parse_flags(node.flags, _COPY_FLAGS)
-    dest, paths, contents = _sources(node, "COPY")
-    return CopyCommand(
-        *_head(node),
-        dest_path=dest,
-        source_paths=paths,
-        source_contents=contents,
-        chown=given.string("chown"),
-        chmod=given.string("chmod"),
-        link=given.boolean("link"),
-        exclude_patterns=given.strings("exclude"),
-        from_=given.string("from"),
-        parents=given.boolean("parents"),
-    )
+    given = _source_flags(node, "COPY", _COPY_FLAGS)
+    return CopyCommand(*_sources(node, "COPY", given), from_=given.string("from"), parents=given.boolean("parents"))
 
 
 def _run(node: Node) -> RunCommand:
