@@ -41,7 +41,8 @@ class Job:
     program's JSON log below scratch, "" for none. ``groups``: cgroups, deepest first: the sandbox's and its parent, from
     which usage is read. ``tree``: mounts to put together at scratch/tree, in order; ``tree_cwd``: a folder that must exist in
     it then. ``container``: path below scratch of an OCI configuration that P1 carries out itself, in the place of a program
-    (``argv`` is empty); ``filter``: path of its seccomp program, "" for none.
+    (``argv`` is empty); ``filter``: path of its seccomp program, "" for none. ``owners``: file for the owners of what can bear no
+    attribute (runtime.linux.overrides), if they are to be kept beside the files: the step's ids are pretended then; "" if they are real.
     """
 
     argv: tuple[str, ...]
@@ -63,6 +64,7 @@ class Job:
     tree_cwd: str = ""
     container: str = ""
     filter: str = ""
+    owners: str = ""
 
     def encode(self) -> bytes:
         """As JSON."""

@@ -62,7 +62,7 @@ def check(sandbox: Sandbox, process: Process, facts: Facts) -> Request:
         if isinstance(mount, TmpfsMount) and mount.size < 0:
             raise RuntimeFault(f"mount {mount.dest}: invalid tmpfs size {mount.size}")
     user = users.resolve(sandbox.rootfs, process.user)
-    if not (facts.has_uid(user.uid) and facts.has_gid(user.gid)):
+    if not sandbox.owners and not (facts.has_uid(user.uid) and facts.has_gid(user.gid)):
         raise RuntimeFault(
             f"user {user.uid}:{user.gid} does not exist in this user namespace",
             hint="give the account a range in /etc/subuid and /etc/subgid, or run as root",
@@ -116,7 +116,7 @@ def rlimits(sandbox: Sandbox) -> tuple[tuple[int, int, int], ...]:
 
 def scratch_folder(request: Request) -> str:
     """A folder of the host whose content the sandbox does not need, to mount P1's tmpfs on (in P1's namespace only)."""
-    needed = [request.sandbox.rootfs] + [m.source for m in request.sandbox.mounts if isinstance(m, BindMount)]
+    needed = [request.sandbox.rootfs, request.sandbox.owners or "/"] + [m.source for m in request.sandbox.mounts if isinstance(m, BindMount)]
     resolved = [os.path.realpath(path) + "/" for path in needed]
     for folder in _SCRATCH_FOLDERS:
         if os.path.isdir(folder) and not os.path.islink(folder):
@@ -146,8 +146,8 @@ def run(name: str, request: Request, job: Job, on_output: Callable[[int, bytes],
     listener = complaints.Listener(name, on_output)
     try:
         for folder in request.passed:
-            places.make_cwd(sandbox.rootfs, folder, _ROOT)
-        places.make_cwd(sandbox.rootfs, process.cwd, request.user)
+            places.make_cwd(sandbox.rootfs, folder, _ROOT, real_owners=not sandbox.owners)
+        places.make_cwd(sandbox.rootfs, process.cwd, request.user, real_owners=not sandbox.owners)
         places.make_mount_points(sandbox)
         report = start(job, listener, cancelled)
     except places.CommandFault as fault:

@@ -133,6 +133,11 @@ def _path(path: str | None) -> bytes | None:
     return None if path is None else os.fsencode(path)
 
 
+def numbered(number: int, kinds: str, *arguments: int | bytes | None) -> int:
+    """Any call by its number; ``kinds`` as for ``_call``."""
+    return _get(f"syscall {number} {kinds}", number, kinds)(*arguments)
+
+
 def openat2(dir_fd: int, path: str | bytes, flags: int, mode: int = 0, resolve: int = 0) -> int:
     """``openat2(2)``; O_CLOEXEC is always added. ``mode`` must be 0 unless O_CREAT is given (the kernel insists)."""
     how = struct.pack("QQQ", (flags | os.O_CLOEXEC) & 0xFFFF_FFFF, mode, resolve)

@@ -21,8 +21,8 @@ class CommandRefusedError(Exception):
     """The command can't be started: the text is what runc says of that."""
 
 
-def start(job: Job, stdout: int, stderr: int) -> int:
-    """The pid of the sandbox's first process, which is the command by now.
+def start(job: Job, stdout: int, stderr: int) -> tuple[int, int | None]:
+    """The pid of the sandbox's first process, which is the command by now, and of the one that answers for its owners, if any.
 
     CommandRefusedError; OSError or MountError where the sandbox can't be set up.
     """
@@ -38,14 +38,18 @@ def start(job: Job, stdout: int, stderr: int) -> int:
     memberships: list[int] = []
     stdin = os.open(f"{job.scratch}/{job.stdin}" if job.stdin else "/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     failed_read, failed_write = os.pipe()
+    service: tuple[int, socket.socket] | None = None
     try:
+        if job.owners:
+            service = _owners_service(job, config)  # before the next line that makes children pid 1 of a namespace
         if job.groups:
             memberships = cgroups.enclose(job.groups[0], job.group_kind, job.group_folders, deny=not _allows_all(rules))
         syscalls.unshare(syscalls.CLONE_NEWPID)  # for the child: it will be pid 1 of it, as under every runtime
         child = os.fork()
         if child == 0:
             try:
-                _become(config, program, memberships, (stdin, stdout, stderr), failed_write)
+                asked = None if service is None else service[1]
+                _become(config, program, memberships, (stdin, stdout, stderr), failed_write, asked)
             except command.RefusedError as error:
                 _say(failed_write, _COMMAND, str(error))
             except BaseException as error:
@@ -57,15 +61,33 @@ def start(job: Job, stdout: int, stderr: int) -> int:
         os.close(stdin)
         for fd in memberships:
             os.close(fd)
+        if service is not None:
+            service[1].close()
     with open(failed_read, "rb") as pipe:
         said = pipe.read()
     if not said:
-        return child
+        return child, None if service is None else service[0]
     os.waitpid(child, 0)
     text = said[1:].decode("utf-8", "surrogateescape")
     if said[:1] == _COMMAND:
         raise CommandRefusedError(text)
     raise OSError(None, text)
+
+
+def _owners_service(job: Job, config: dict[str, Any]) -> tuple[int, socket.socket]:
+    from runtime.linux.overrides import Table
+    from runtime.unprivileged import ids, owners, service, traps
+
+    user = config["process"]["pretended"]
+    table = Table(job.owners)
+    return service.fork(
+        lambda listener, memory: owners.Owners(
+            listener, memory, table, ids.of_user(user["uid"], user["gid"], tuple(user["groups"]))
+        ),
+        traps.names_of(os.uname().machine, traps.OWNERS),
+        (table.fileno(),),
+        join=True,
+    )
 
 
 def _allows_all(rules: list[dict[str, object]]) -> bool:
@@ -76,7 +98,14 @@ def _say(fd: int, kind: bytes, text: str) -> None:
     os.write(fd, kind + text.encode("utf-8", "surrogateescape")[:4000])
 
 
-def _become(config: dict[str, Any], program: bytes, memberships: list[int], streams: tuple[int, int, int], failed: int) -> NoReturn:
+def _become(
+    config: dict[str, Any],
+    program: bytes,
+    memberships: list[int],
+    streams: tuple[int, int, int],
+    failed: int,
+    asked: socket.socket | None,
+) -> NoReturn:
     """The order is runc's. What needs the right to mount comes before the user changes, and what the command must not have open is
     closed before its working folder is entered: a folder like /proc/self/fd/7 must find nothing there (CVE-2024-21626)."""
     for fd in memberships:
@@ -93,13 +122,19 @@ def _become(config: dict[str, Any], program: bytes, memberships: list[int], stre
         pass
     rootfs.enter(config)
     socket.sethostname(config["hostname"])
-    _only(streams, failed)
+    if asked is not None:
+        asked = asked.dup()  # not one of 0, 1, 2
+    _only(streams, *(() if asked is None else (asked.fileno(),)), failed)
     process = config["process"]
     credentials.limit(process["rlimits"])
     credentials.own_streams(process["user"]["uid"])
     if program:
         # Before the capabilities are given up: without no_new_privs the kernel wants CAP_SYS_ADMIN for it.
         syscalls.seccomp_filter(program)
+    if asked is not None:
+        from runtime.unprivileged import service, traps
+
+        service.submit(asked, traps.program(os.uname().machine, traps.OWNERS, only_creating=True))
     entered = command.enter_folder(process["cwd"], may_fail=True)
     credentials.become(process["user"], process["capabilities"])
     if not entered:
@@ -109,11 +144,14 @@ def _become(config: dict[str, Any], program: bytes, memberships: list[int], stre
     command.execute(process["args"], process["env"])
 
 
-def _only(streams: tuple[int, int, int], failed: int) -> None:
-    """Nothing stays open but 0, 1, 2 and our end of the pipe. (It is none of 0, 1, 2: the helper that we come from has those.)"""
-    high = 64 + max(*streams, failed)
+def _only(streams: tuple[int, int, int], *kept: int) -> None:
+    """Nothing stays open but 0, 1, 2 and ``kept``. (None is one of 0, 1, 2: the helper that we come from has those.)"""
+    high = 64 + max(*streams, *kept)
     lifted = [os.dup2(fd, high + n) for n, fd in enumerate(streams)]
     for number, fd in enumerate(lifted):
         os.dup2(fd, number, inheritable=True)
-    os.closerange(3, failed)
-    os.closerange(failed + 1, 1 << 20)
+    first = 3
+    for fd in sorted(kept):
+        os.closerange(first, fd)
+        first = fd + 1
+    os.closerange(first, 1 << 20)
