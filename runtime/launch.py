@@ -6,6 +6,7 @@ import itertools
 import os
 import select
 import socket
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from runtime import complaints, limits, places, zygote
@@ -22,7 +23,7 @@ from runtime.user import User
 from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from runtime.facts import Facts
     from runtime.spec import Cancelled
@@ -141,19 +142,37 @@ def run(name: str, request: Request, job: Job, on_output: Callable[[int, bytes],
 
     A command that can't be started is an exit status of 1 and a line on standard error, whatever the runtime says.
     """
+    try:
+        with prepared(request):
+            return run_prepared(name, request, job, on_output, cancelled)
+    except places.CommandFault as fault:
+        return _not_started(str(fault), ExitStatus(1), on_output)
+
+
+@contextmanager
+def prepared(request: Request) -> Iterator[None]:
+    """The working folder and the places of mounts are there; in the end the places that nothing is in are taken away.
+
+    RuntimeFault; places.CommandFault.
+    """
     sandbox, process = request.sandbox, request.process
     stubs = Stubs(sandbox.rootfs, [absolute(m.dest) for m in sandbox.mounts], recursive=sandbox.remove_stubs_recursive)
-    listener = complaints.Listener(name, on_output)
     try:
         for folder in request.passed:
             places.make_cwd(sandbox.rootfs, folder, _ROOT, real_owners=not sandbox.owners)
         places.make_cwd(sandbox.rootfs, process.cwd, request.user, real_owners=not sandbox.owners)
         places.make_mount_points(sandbox)
-        report = start(job, listener, cancelled)
-    except places.CommandFault as fault:
-        return _not_started(str(fault), ExitStatus(1), on_output)
+        yield
     finally:
         stubs.clean()
+
+
+def run_prepared(
+    name: str, request: Request, job: Job, on_output: Callable[[int, bytes], None], cancelled: Cancelled
+) -> ExitStatus:
+    """The job in a rootfs that is ``prepared``. As ``run``."""
+    listener = complaints.Listener(name, on_output)
+    report = start(job, listener, cancelled)
     if report is None:
         return ExitStatus(137, 9)
     signal = report.code - 128 if 128 < report.code <= 192 else 0

@@ -31,6 +31,10 @@ def supervise(job_fd: int, control: socket.socket, stdout: int, stderr: int, zyg
         size = os.fstat(job_fd).st_size
         job = Job.decode(os.pread(job_fd, size, 0))
         os.close(job_fd)
+        if job.bare:
+            from runtime.unprivileged import keeper
+
+            keeper.keep(job, control, stdout, stderr, zygote)
         _run_first(job, control, stdout, stderr)
         control.send(GONE)
     except BaseException as error:
@@ -132,8 +136,8 @@ def _prepare(job: Job) -> None:
     mounts.tmpfs(job.scratch, mode=0o711)
     for folder in job.folders:
         os.makedirs(f"{job.scratch}/{folder}", exist_ok=True)
-    for name, (text, is_hexadecimal) in job.files.items():
-        data = bytes.fromhex(text) if is_hexadecimal else text.encode("utf-8", "surrogateescape")
+    for name in job.files:
+        data = job.data(name)
         path = f"{job.scratch}/{name}"
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "wb") as file:

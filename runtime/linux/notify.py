@@ -57,6 +57,10 @@ def install(program: bytes) -> int:
     raise AssertionError
 
 
+class UnreadableError(PermissionError):
+    """The caller's memory is closed to us: it changed its ids and has not executed a program since, or is another user's."""
+
+
 class Call:
     """One call that waits. ``pid``: the calling thread, as our pid namespace numbers it."""
 
@@ -182,7 +186,7 @@ class Memory:
         self._remote.base = address
         if self._write(pid, self._here, 1, self._there, 1, 0) == len(data):
             return
-        fd = os.open(f"{pid}/mem", os.O_WRONLY | os.O_CLOEXEC)
+        fd = _open_memory(pid, os.O_WRONLY)
         try:
             if os.pwrite(fd, data, address) != len(data):
                 raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
@@ -190,10 +194,17 @@ class Memory:
             os.close(fd)
 
     def _by_file(self, pid: int, address: int, size: int) -> bytes:
-        fd = os.open(f"{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+        fd = _open_memory(pid, os.O_RDONLY)
         try:
             return os.pread(fd, size, address)
         except (OSError, OverflowError):
             raise OSError(errno.EFAULT, os.strerror(errno.EFAULT)) from None
         finally:
             os.close(fd)
+
+
+def _open_memory(pid: int, flags: int) -> int:
+    try:
+        return os.open(f"{pid}/mem", flags | os.O_CLOEXEC)
+    except PermissionError as error:
+        raise UnreadableError(error.errno, error.strerror) from None

@@ -47,7 +47,7 @@ class Override:
             uid, gid, mode, *rest = value.decode("ascii").split(":")
             ids = int(uid), int(gid)
             bits = int(mode, 8)
-            if not (0 <= min(ids) and max(ids) < _MAX_ID and 0 <= bits <= 0o7777) or len(rest) > 1:
+            if not (min(ids) >= 0 and max(ids) < _MAX_ID and 0 <= bits <= 0o7777) or len(rest) > 1:
                 return None
             if not rest or rest[0] in _KINDS:
                 return Override(*ids, bits, _KINDS[rest[0]] if rest else 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -28,28 +29,27 @@ def start(job: Job, stdout: int, stderr: int) -> tuple[int, int | None]:
     """
     import json
 
-    with open(f"{job.scratch}/{job.container}", encoding="utf-8") as file:
-        config: dict[str, Any] = json.load(file)
-    program = b""
-    if job.filter:
-        with open(f"{job.scratch}/{job.filter}", "rb") as file_of_bytes:
-            program = file_of_bytes.read()
+    config: dict[str, Any] = json.loads(job.data(job.container))
+    program = job.data(job.filter) if job.filter else b""
     rules = config["linux"].get("resources", {}).get("devices", [])
     memberships: list[int] = []
-    stdin = os.open(f"{job.scratch}/{job.stdin}" if job.stdin else "/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    stdin = _stdin(job)
     failed_read, failed_write = os.pipe()
     service: tuple[int, socket.socket] | None = None
     try:
-        if job.owners:
+        if job.bare:
+            service = _views_service(job)
+        elif job.owners:
             service = _owners_service(job, config)  # before the next line that makes children pid 1 of a namespace
         if job.groups:
             memberships = cgroups.enclose(job.groups[0], job.group_kind, job.group_folders, deny=not _allows_all(rules))
-        syscalls.unshare(syscalls.CLONE_NEWPID)  # for the child: it will be pid 1 of it, as under every runtime
+        if not job.bare:
+            syscalls.unshare(syscalls.CLONE_NEWPID)  # for the child: it will be pid 1 of it, as under every runtime
         child = os.fork()
         if child == 0:
             try:
-                asked = None if service is None else service[1]
-                _become(config, program, memberships, (stdin, stdout, stderr), failed_write, asked)
+                asked = None if service is None else (service[1], _traps(job))
+                _become(config, program, memberships, (stdin, stdout, stderr), failed_write, asked, bare=job.bare)
             except command.RefusedError as error:
                 _say(failed_write, _COMMAND, str(error))
             except BaseException as error:
@@ -90,6 +90,40 @@ def _owners_service(job: Job, config: dict[str, Any]) -> tuple[int, socket.socke
     )
 
 
+def _views_service(job: Job) -> tuple[int, socket.socket]:
+    from runtime.unprivileged import service, traps, views
+
+    flags = os.O_PATH | os.O_CLOEXEC
+    files = {os.fsencode(name): os.open(path, flags) for name, path in job.shown}
+    sys, dev = os.open("/sys", flags | os.O_DIRECTORY), os.open("/dev", flags | os.O_DIRECTORY)
+    devices = frozenset(os.fsencode(name) for name in job.devices)
+    try:
+        return service.fork(
+            lambda listener, memory: views.Views(listener, memory, files, sys, dev, devices),
+            traps.names_of(os.uname().machine, traps.VIEWS),
+            (sys, dev, *files.values()),
+            join=False,
+        )
+    finally:
+        for fd in (sys, dev, *files.values()):
+            os.close(fd)
+
+
+def _traps(job: Job) -> bytes:
+    from runtime.unprivileged import traps
+
+    return traps.program(os.uname().machine, traps.VIEWS if job.bare else traps.OWNERS, only_creating=not job.bare)
+
+
+def _stdin(job: Job) -> int:
+    if not job.stdin:
+        return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.memfd_create("stdin")
+    os.write(fd, job.data(job.stdin))
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
 def _allows_all(rules: list[dict[str, object]]) -> bool:
     return not any(rule["allow"] is False for rule in rules)
 
@@ -104,13 +138,44 @@ def _become(
     memberships: list[int],
     streams: tuple[int, int, int],
     failed: int,
-    asked: socket.socket | None,
+    asked: tuple[socket.socket, bytes] | None,
+    *,
+    bare: bool,
 ) -> NoReturn:
     """The order is runc's. What needs the right to mount comes before the user changes, and what the command must not have open is
     closed before its working folder is entered: a folder like /proc/self/fd/7 must find nothing there (CVE-2024-21626)."""
     for fd in memberships:
         os.write(fd, b"0")  # ourselves
     os.setsid()
+    if bare:
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        os.chroot(config["root"]["path"])
+        os.chdir("/")
+        syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)  # without CAP_SYS_ADMIN there is no filter otherwise
+    else:
+        _enter_namespaces(config)
+    channel = None if asked is None else asked[0].dup()  # not one of 0, 1, 2
+    _only(streams, *(() if channel is None else (channel.fileno(),)), failed)
+    process = config["process"]
+    credentials.limit(process["rlimits"])
+    credentials.own_streams(process["user"]["uid"])
+    if program:
+        # Before the capabilities are given up: without no_new_privs the kernel wants CAP_SYS_ADMIN for it.
+        syscalls.seccomp_filter(program)
+    if channel is not None and asked is not None:
+        from runtime.unprivileged import service
+
+        service.submit(channel, asked[1])
+    entered = command.enter_folder(process["cwd"], may_fail=True)
+    credentials.become(process["user"], process["capabilities"])
+    if not entered:
+        command.enter_folder(process["cwd"], may_fail=False)
+    credentials.finish(process["capabilities"])
+    os.umask(0o022)
+    command.execute(process["args"], process["env"])
+
+
+def _enter_namespaces(config: dict[str, Any]) -> None:
     namespaces = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
     if any(one["type"] == "cgroup" for one in config["linux"]["namespaces"]):
         namespaces |= syscalls.CLONE_NEWCGROUP
@@ -122,26 +187,6 @@ def _become(
         pass
     rootfs.enter(config)
     socket.sethostname(config["hostname"])
-    if asked is not None:
-        asked = asked.dup()  # not one of 0, 1, 2
-    _only(streams, *(() if asked is None else (asked.fileno(),)), failed)
-    process = config["process"]
-    credentials.limit(process["rlimits"])
-    credentials.own_streams(process["user"]["uid"])
-    if program:
-        # Before the capabilities are given up: without no_new_privs the kernel wants CAP_SYS_ADMIN for it.
-        syscalls.seccomp_filter(program)
-    if asked is not None:
-        from runtime.unprivileged import service, traps
-
-        service.submit(asked, traps.program(os.uname().machine, traps.OWNERS, only_creating=True))
-    entered = command.enter_folder(process["cwd"], may_fail=True)
-    credentials.become(process["user"], process["capabilities"])
-    if not entered:
-        command.enter_folder(process["cwd"], may_fail=False)
-    credentials.finish(process["capabilities"])
-    os.umask(0o022)
-    command.execute(process["args"], process["env"])
 
 
 def _only(streams: tuple[int, int, int], *kept: int) -> None:

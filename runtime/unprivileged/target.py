@@ -31,8 +31,11 @@ class Target:
 
 def own_kernels(path: bytes) -> bool:
     """Is it below /proc or /dev, by its words?"""
-    plain = os.path.normpath(path)
-    return plain.startswith((b"/proc", b"/dev", b"//proc", b"//dev"))
+    if path[:2] in (b"/p", b"/d") and b"/." not in path and b"//" not in path:
+        return path[1:].partition(b"/")[0] in (b"proc", b"dev")
+    if b"." not in path and b"//" not in path:
+        return False
+    return os.path.normpath(path).lstrip(b"/").partition(b"/")[0] in (b"proc", b"dev")
 
 
 def signed(number: int) -> int:

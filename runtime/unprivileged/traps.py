@@ -20,17 +20,21 @@ _CREATES = 0x40 | 0x40_0000  # O_CREAT, __O_TMPFILE: the same on every architect
 # By name: the argument that has the flags, where only those of _CREATES are of interest.
 _OPENING = {"open": 1, "openat": 2}
 
-OWNERS = (
-    *"chown fchown lchown fchownat chmod fchmod fchmodat fchmodat2 stat fstat lstat newfstatat statx".split(),
-    *"setuid setgid setreuid setregid setresuid setresgid setfsuid setfsgid setgroups".split(),
-    *"getuid geteuid getgid getegid getresuid getresgid getgroups".split(),
-    *"open openat openat2 creat mkdir mkdirat mknod mknodat symlink symlinkat execve execveat chroot".split(),
-    *"getxattr lgetxattr fgetxattr setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr".split(),
-    *"listxattr llistxattr flistxattr setxattrat getxattrat listxattrat removexattrat".split(),
+OWNERS = tuple(
+    """
+    chown fchown lchown fchownat chmod fchmod fchmodat fchmodat2 stat fstat lstat newfstatat statx
+    setuid setgid setreuid setregid setresuid setresgid setfsuid setfsgid setgroups
+    getuid geteuid getgid getegid getresuid getresgid getgroups
+    open openat openat2 creat mkdir mkdirat mknod mknodat symlink symlinkat execve execveat chroot
+    getxattr lgetxattr fgetxattr setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr
+    listxattr llistxattr flistxattr setxattrat getxattrat listxattrat removexattrat
+    """.split()
 )
-VIEWS = (
-    *"open openat openat2 creat stat lstat newfstatat statx access faccessat faccessat2 readlink readlinkat".split(),
-    *"statfs execve".split(),
+VIEWS = tuple(
+    """
+    open openat openat2 creat stat lstat newfstatat statx access faccessat faccessat2 readlink readlinkat
+    statfs execve getxattr lgetxattr listxattr llistxattr chown lchown fchownat chmod fchmodat
+    """.split()
 )
 
 
