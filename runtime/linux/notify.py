@@ -143,7 +143,7 @@ class Memory:
             _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
         library = ctypes.CDLL(None, use_errno=True)
-        kinds = [ctypes.c_int, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong]
+        kinds: list[Any] = [ctypes.c_int, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong]
         self._read, self._write = library.process_vm_readv, library.process_vm_writev
         for function in (self._read, self._write):
             function.restype, function.argtypes = ctypes.c_ssize_t, kinds
@@ -151,14 +151,14 @@ class Memory:
         self._local = Vector(ctypes.addressof(self._buffer), 0)
         self._remote = Vector(0, 0)
         self._here, self._there = ctypes.addressof(self._local), ctypes.addressof(self._remote)
-        self._move = ctypes.memmove
+        self._move, self._take = ctypes.memmove, ctypes.string_at
 
     def read(self, pid: int, address: int, size: int) -> bytes:
         """``size`` bytes. OSError, EFAULT where there is less."""
         self._local.length = self._remote.length = size
         self._remote.base = address
         if self._read(pid, self._here, 1, self._there, 1, 0) == size:
-            return self._buffer.raw[:size] if size > 64 else self._buffer[:size]
+            return self._take(self._buffer, size)
         data = self._by_file(pid, address, size)
         if len(data) != size:
             raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))

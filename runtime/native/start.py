@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -27,28 +28,35 @@ def start(job: Job, stdout: int, stderr: int) -> tuple[int, int | None]:
 
     CommandRefusedError; OSError or MountError where the sandbox can't be set up.
     """
-    import json
-
     config: dict[str, Any] = json.loads(job.data(job.container))
+    # Before children of ours are pid 1 of a namespace.
+    service = _owners_service(job, config) if job.owners else None
+    try:
+        child, failed = begin(job, config, stdout, stderr, None if service is None else service[1])
+    finally:
+        if service is not None:
+            service[1].close()
+    with open(failed, "rb") as pipe:
+        check(child, pipe.read())
+    return child, None if service is None else service[0]
+
+
+def begin(job: Job, config: dict[str, Any], stdout: int, stderr: int, channel: socket.socket | None) -> tuple[int, int]:
+    """The pid of the first process, and a pipe to read to its end for ``check``. ``channel``: where the listener of its calls is sent."""
     program = job.data(job.filter) if job.filter else b""
     rules = config["linux"].get("resources", {}).get("devices", [])
     memberships: list[int] = []
     stdin = _stdin(job)
     failed_read, failed_write = os.pipe()
-    service: tuple[int, socket.socket] | None = None
     try:
-        if job.bare:
-            service = _views_service(job)
-        elif job.owners:
-            service = _owners_service(job, config)  # before the next line that makes children pid 1 of a namespace
         if job.groups:
             memberships = cgroups.enclose(job.groups[0], job.group_kind, job.group_folders, deny=not _allows_all(rules))
         if not job.bare:
             syscalls.unshare(syscalls.CLONE_NEWPID)  # for the child: it will be pid 1 of it, as under every runtime
+        asked = None if channel is None else (channel, _traps(job))
         child = os.fork()
         if child == 0:
             try:
-                asked = None if service is None else (service[1], _traps(job))
                 _become(config, program, memberships, (stdin, stdout, stderr), failed_write, asked, bare=job.bare)
             except command.RefusedError as error:
                 _say(failed_write, _COMMAND, str(error))
@@ -61,12 +69,13 @@ def start(job: Job, stdout: int, stderr: int) -> tuple[int, int | None]:
         os.close(stdin)
         for fd in memberships:
             os.close(fd)
-        if service is not None:
-            service[1].close()
-    with open(failed_read, "rb") as pipe:
-        said = pipe.read()
+    return child, failed_read
+
+
+def check(child: int, said: bytes) -> None:
+    """Has it become the command? ``said`` is all that came by the pipe. CommandRefusedError, OSError."""
     if not said:
-        return child, None if service is None else service[0]
+        return
     os.waitpid(child, 0)
     text = said[1:].decode("utf-8", "surrogateescape")
     if said[:1] == _COMMAND:
@@ -86,27 +95,7 @@ def _owners_service(job: Job, config: dict[str, Any]) -> tuple[int, socket.socke
         ),
         traps.names_of(os.uname().machine, traps.OWNERS),
         (table.fileno(),),
-        join=True,
     )
-
-
-def _views_service(job: Job) -> tuple[int, socket.socket]:
-    from runtime.unprivileged import service, traps, views
-
-    flags = os.O_PATH | os.O_CLOEXEC
-    files = {os.fsencode(name): os.open(path, flags) for name, path in job.shown}
-    sys, dev = os.open("/sys", flags | os.O_DIRECTORY), os.open("/dev", flags | os.O_DIRECTORY)
-    devices = frozenset(os.fsencode(name) for name in job.devices)
-    try:
-        return service.fork(
-            lambda listener, memory: views.Views(listener, memory, files, sys, dev, devices),
-            traps.names_of(os.uname().machine, traps.VIEWS),
-            (sys, dev, *files.values()),
-            join=False,
-        )
-    finally:
-        for fd in (sys, dev, *files.values()):
-            os.close(fd)
 
 
 def _traps(job: Job) -> bytes:

@@ -29,12 +29,12 @@ class Answering(Protocol):
 
 
 def fork(
-    make: Callable[[Listener, Memory], Answering], names: dict[int, str], keep: tuple[int, ...] = (), *, join: bool
+    make: Callable[[Listener, Memory], Answering], names: dict[int, str], keep: tuple[int, ...] = ()
 ) -> tuple[int, socket.socket]:
     """Start the process; gives its pid and the socket that the listener is to be sent to, as one descriptor with one byte.
 
-    ``names``: number to name of the calls. ``keep``: descriptors that it needs besides. ``join``: enter the mount namespace of the
-    first who asks, too, and not its root only. The sender gets a byte back when it may go on.
+    ``names``: number to name of the calls. ``keep``: descriptors that it needs besides. The sender gets a byte back
+    when it may go on. The process enters the mount namespace and the root of the first who asks.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     parent = os.getpid()
@@ -42,7 +42,7 @@ def fork(
     if pid == 0:
         try:
             ours.close()
-            _serve(theirs, parent, make, names, keep, join=join)
+            _serve(theirs, parent, make, names, keep)
         except BaseException as error:
             os.write(2, f"{type(error).__name__}: {error}\n".encode())
         finally:
@@ -68,8 +68,6 @@ def _serve(
     make: Callable[[Listener, Memory], Answering],
     names: dict[int, str],
     keep: tuple[int, ...],
-    *,
-    join: bool,
 ) -> NoReturn:
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -90,53 +88,64 @@ def _serve(
     answering = make(listener, memory)
     channel.send(b"g")
     channel.close()
-    _loop(listener, answering, names, join=join)
-    os._exit(0)
-
-
-def _loop(listener: Listener, answering: Answering, names: dict[int, str], *, join: bool) -> None:
+    desk = Desk(listener, answering, names)
+    desk.callers_root = True
     poll = select.poll()
     poll.register(listener.fd, select.POLLIN)
-    inside = False
-    while True:
-        events = poll.poll()[0][1]
-        if not events & select.POLLIN:
-            return  # nobody is left under the filter
-        call = listener.receive()
+    while poll.poll()[0][1] & select.POLLIN:
+        desk.serve()
+    os._exit(0)  # nobody is left under the filter
+
+
+class Desk:
+    """Answers one call after the other. ``names``: number to name of the calls."""
+
+    def __init__(self, listener: Listener, answering: Answering, names: dict[int, str]) -> None:
+        self._listener = listener
+        self._answering = answering
+        self._names = names
+        self.callers_root = False  # enter mount namespace and root of the next who asks
+
+    def serve(self) -> None:
+        """The next call, which is there. OSError of our own side only."""
+        call = self._listener.receive()
         if call is None:
-            continue
-        if not inside:
-            enter(call.pid, join=join)
-            inside = True
+            return
+        if self.callers_root:
+            _enter_namespace(call.pid)
+            self.callers_root = False
         try:
-            value = answering.answer(names[call.number], call)
+            value = self._answering.answer(self._names[call.number], call)
         except OSError as error:
             # A caller that died is nobody to tell.
-            listener.fail(call, error.errno or errno.EIO)
-            continue
+            self._listener.fail(call, error.errno or errno.EIO)
         except OverflowError:
-            listener.fail(call, errno.EINVAL)
-            continue
-        if value is None:
-            listener.proceed(call)
-        elif value != GIVEN:
-            listener.answer(call, value)
+            self._listener.fail(call, errno.EINVAL)
+        else:
+            if value is None:
+                self._listener.proceed(call)
+            elif value != GIVEN:
+                self._listener.answer(call, value)
 
 
-def enter(pid: int, *, join: bool) -> None:
-    """Make the root of ``pid`` ours, and keep our working folder. Nothing is imported from then on: it would be the image's."""
+def _enter_namespace(pid: int) -> None:
+    root = os.open(f"{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    namespace = os.open(f"{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    enter(root, namespace)
+    os.close(root)
+    os.close(namespace)
+
+
+def enter(root: int, namespace: int | None = None) -> None:
+    """Make the open folder our root, and keep our working folder. Nothing is imported from then on: it would be the image's."""
     sys.meta_path.clear()
     sys.path.clear()
     here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    root = os.open(f"{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    if join:
-        namespace = os.open(f"{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    if namespace is not None:
         syscalls.setns(namespace, syscalls.CLONE_NEWNS)
-        os.close(namespace)
     os.fchdir(root)
     os.chroot(".")
     os.fchdir(here)
-    os.close(root)
     os.close(here)
 
 
