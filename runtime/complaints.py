@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # How each runtime begins what it says. crun is asked for JSON, all of it on standard error.
-_BEGINNINGS = {"runc": (b"runc run failed: ",), "crun": (b'{"msg":"',), "bwrap": (b"bwrap: ",), "native": ()}
+_BEGINNINGS = {"runc": (b"runc run failed: ",), "crun": (b'{"msg":"',), "bwrap": (b"bwrap: ",), "native": (), "unprivileged": ()}
 _MOST = 1 << 14
 
 _RUNC_PREFIX = re.compile(

@@ -92,6 +92,10 @@ def _make(name: str) -> Executor:
         from runtime.bwrap import BubblewrapExecutor
 
         return BubblewrapExecutor()
+    if name == "unprivileged":
+        from runtime.unprivileged.executor import UnprivilegedExecutor
+
+        return UnprivilegedExecutor()
     raise RuntimeFault(f"unknown runtime {name}", hint="one of: " + ", ".join(NAMES))
 
 

@@ -6,6 +6,7 @@ import itertools
 import os
 import select
 import socket
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from runtime import complaints, limits, places, zygote
@@ -22,7 +23,7 @@ from runtime.user import User
 from runtime.values import dataclass, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from runtime.facts import Facts
     from runtime.spec import Cancelled
@@ -62,7 +63,7 @@ def check(sandbox: Sandbox, process: Process, facts: Facts) -> Request:
         if isinstance(mount, TmpfsMount) and mount.size < 0:
             raise RuntimeFault(f"mount {mount.dest}: invalid tmpfs size {mount.size}")
     user = users.resolve(sandbox.rootfs, process.user)
-    if not (facts.has_uid(user.uid) and facts.has_gid(user.gid)):
+    if not sandbox.owners and not (facts.has_uid(user.uid) and facts.has_gid(user.gid)):
         raise RuntimeFault(
             f"user {user.uid}:{user.gid} does not exist in this user namespace",
             hint="give the account a range in /etc/subuid and /etc/subgid, or run as root",
@@ -116,7 +117,7 @@ def rlimits(sandbox: Sandbox) -> tuple[tuple[int, int, int], ...]:
 
 def scratch_folder(request: Request) -> str:
     """A folder of the host whose content the sandbox does not need, to mount P1's tmpfs on (in P1's namespace only)."""
-    needed = [request.sandbox.rootfs] + [m.source for m in request.sandbox.mounts if isinstance(m, BindMount)]
+    needed = [request.sandbox.rootfs, request.sandbox.owners or "/"] + [m.source for m in request.sandbox.mounts if isinstance(m, BindMount)]
     resolved = [os.path.realpath(path) + "/" for path in needed]
     for folder in _SCRATCH_FOLDERS:
         if os.path.isdir(folder) and not os.path.islink(folder):
@@ -141,19 +142,37 @@ def run(name: str, request: Request, job: Job, on_output: Callable[[int, bytes],
 
     A command that can't be started is an exit status of 1 and a line on standard error, whatever the runtime says.
     """
-    sandbox, process = request.sandbox, request.process
-    stubs = Stubs(sandbox.rootfs, [absolute(m.dest) for m in sandbox.mounts], recursive=sandbox.remove_stubs_recursive)
-    listener = complaints.Listener(name, on_output)
     try:
-        for folder in request.passed:
-            places.make_cwd(sandbox.rootfs, folder, _ROOT)
-        places.make_cwd(sandbox.rootfs, process.cwd, request.user)
-        places.make_mount_points(sandbox)
-        report = start(job, listener, cancelled)
+        with prepared(request):
+            return run_prepared(name, request, job, on_output, cancelled)
     except places.CommandFault as fault:
         return _not_started(str(fault), ExitStatus(1), on_output)
+
+
+@contextmanager
+def prepared(request: Request) -> Iterator[None]:
+    """The working folder and the places of mounts are there; in the end the places that nothing is in are taken away.
+
+    RuntimeFault; places.CommandFault.
+    """
+    sandbox, process = request.sandbox, request.process
+    stubs = Stubs(sandbox.rootfs, [absolute(m.dest) for m in sandbox.mounts], recursive=sandbox.remove_stubs_recursive)
+    try:
+        for folder in request.passed:
+            places.make_cwd(sandbox.rootfs, folder, _ROOT, real_owners=not sandbox.owners)
+        places.make_cwd(sandbox.rootfs, process.cwd, request.user, real_owners=not sandbox.owners)
+        places.make_mount_points(sandbox)
+        yield
     finally:
         stubs.clean()
+
+
+def run_prepared(
+    name: str, request: Request, job: Job, on_output: Callable[[int, bytes], None], cancelled: Cancelled
+) -> ExitStatus:
+    """The job in a rootfs that is ``prepared``. As ``run``."""
+    listener = complaints.Listener(name, on_output)
+    report = start(job, listener, cancelled)
     if report is None:
         return ExitStatus(137, 9)
     signal = report.code - 128 if 128 < report.code <= 192 else 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from runtime import mountpoints
 from runtime.errors import RuntimeFault, UnsafePathError
+from runtime.linux import overrides
 from runtime.linux.safepath import open_in_root, resolve_in_root
 from runtime.oci import absolute
 from runtime.spec import BindMount, Sandbox, TmpfsMount
@@ -73,10 +74,10 @@ def way_to(rootfs: str, cwd: str) -> tuple[str, tuple[str, ...]]:
         raise RuntimeFault(f"working dir {cwd} points to invalid target: {_reason(error)}") from None
 
 
-def make_cwd(rootfs: str, cwd: str, user: User) -> None:
+def make_cwd(rootfs: str, cwd: str, user: User, *, real_owners: bool = True) -> None:
     """A missing working folder is made, with its missing parents, as the user's own (0755), links resolved in the root.
 
-    RuntimeFault; CommandFault if it is there and no folder.
+    ``real_owners`` False: the owner is kept beside the folder (runtime.linux.overrides). RuntimeFault; CommandFault if it is there and no folder.
     """
     try:
         path = resolve_in_root(rootfs, cwd)
@@ -85,7 +86,7 @@ def make_cwd(rootfs: str, cwd: str, user: User) -> None:
     root_fd = os.open(rootfs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         if not _is_folder(root_fd, path):
-            _make_folders(root_fd, path, user)
+            _make_folders(root_fd, path, user, real_owners=real_owners)
     except NotADirectoryError:
         raise CommandFault(f"mkdir {cwd}: not a directory") from None
     except OSError as error:
@@ -135,7 +136,7 @@ def _is_folder(root_fd: int, path: str) -> bool:
     return True
 
 
-def _make_folders(root_fd: int, path: str, user: User) -> None:
+def _make_folders(root_fd: int, path: str, user: User, *, real_owners: bool) -> None:
     done = ""
     for name in path.split("/"):
         parent = open_in_root(root_fd, done, os.O_RDONLY | os.O_DIRECTORY)
@@ -147,8 +148,11 @@ def _make_folders(root_fd: int, path: str, user: User) -> None:
             else:
                 made = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
                 try:
-                    os.fchown(made, user.uid, user.gid)
                     os.fchmod(made, 0o755)
+                    if real_owners:
+                        os.fchown(made, user.uid, user.gid)
+                    elif user.uid or user.gid:
+                        os.setxattr(made, overrides.NAME, overrides.Override(user.uid, user.gid, 0o755).encode())
                 finally:
                     os.close(made)
         finally:

@@ -31,6 +31,10 @@ def supervise(job_fd: int, control: socket.socket, stdout: int, stderr: int, zyg
         size = os.fstat(job_fd).st_size
         job = Job.decode(os.pread(job_fd, size, 0))
         os.close(job_fd)
+        if job.bare:
+            from runtime.unprivileged import keeper
+
+            keeper.keep(job, control, stdout, stderr, zygote)
         _run_first(job, control, stdout, stderr)
         control.send(GONE)
     except BaseException as error:
@@ -93,12 +97,12 @@ def _first(job: Job, control: socket.socket, stdout: int, stderr: int) -> Report
     os.chdir("/")
     _prepare(job)
     try:
-        child = native.start(job, stdout, stderr) if job.container else _spawn(job, stdout, stderr)
+        child, service = native.start(job, stdout, stderr) if job.container else (_spawn(job, stdout, stderr), None)
     except native.CommandRefusedError as refused:
         return Report(code=1, refused=str(refused))
     os.close(stdout)
     os.close(stderr)
-    status, cpu, max_rss = _wait(child, control)
+    status, cpu, max_rss = _wait(child, service, control)
     log = _errors_logged(job)
     usage = cgroups.Usage()
     if job.groups:
@@ -132,8 +136,8 @@ def _prepare(job: Job) -> None:
     mounts.tmpfs(job.scratch, mode=0o711)
     for folder in job.folders:
         os.makedirs(f"{job.scratch}/{folder}", exist_ok=True)
-    for name, (text, is_hexadecimal) in job.files.items():
-        data = bytes.fromhex(text) if is_hexadecimal else text.encode("utf-8", "surrogateescape")
+    for name in job.files:
+        data = job.data(name)
         path = f"{job.scratch}/{name}"
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "wb") as file:
@@ -229,20 +233,34 @@ def _environment(job: Job) -> dict[str, str]:
     }
 
 
-def _wait(child: int, control: socket.socket) -> tuple[int, float, int]:
-    """Wait for the program, reaping as pid 1 must. A word or the end of the control socket: die at once, and all with us."""
+def _wait(child: int, service: int | None, control: socket.socket) -> tuple[int, float, int]:
+    """Wait for the program, reaping as pid 1 must. A word or the end of the control socket: die at once, and all with us.
+
+    OSError if ``service``, without which the program can't go on, ends before it.
+    """
     watched = os.pidfd_open(child)
     poll = select.poll()
     poll.register(control, select.POLLIN | select.POLLRDHUP)
     poll.register(watched, select.POLLIN)
+    beside = None if service is None else os.pidfd_open(service)
+    if beside is not None:
+        poll.register(beside, select.POLLIN)
     while True:
         ready = {fd for fd, _ in poll.poll()}
         if control.fileno() in ready:
             os._exit(0)
+        if beside in ready and watched not in ready and not _has_ended(watched):
+            raise OSError(errno.ECHILD, "the process that answers the step's system calls died")
         if watched in ready:
             _, status, used = os.wait4(child, 0)
             os.close(watched)
             return status, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024
+
+
+def _has_ended(watched: int) -> bool:
+    poll = select.poll()
+    poll.register(watched, select.POLLIN)
+    return bool(poll.poll(100))
 
 
 def _errors_logged(job: Job) -> str:

@@ -60,6 +60,8 @@ CLONE_NEWNET = 0x4000_0000
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
+PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
 PR_CAPBSET_DROP = 24
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
@@ -131,6 +133,18 @@ def _get(name: str, number: int | None, kinds: str) -> Callable[..., int]:
 
 def _path(path: str | None) -> bytes | None:
     return None if path is None else os.fsencode(path)
+
+
+def numbered(number: int, kinds: str, *arguments: int | bytes | None) -> int:
+    """Any call by its number; ``kinds`` as for ``_call``."""
+    return _get(f"syscall {number} {kinds}", number, kinds)(*arguments)
+
+
+def set_file_system_ids(uid: int, gid: int) -> None:
+    """``setfsuid(2)`` and ``setfsgid(2)`` for this thread; the capabilities over files come and go with uid 0."""
+    _get("setfsuid", None, "i")(0)  # the group is root's to change
+    _get("setfsgid", None, "i")(gid)
+    _get("setfsuid", None, "i")(uid)
 
 
 def openat2(dir_fd: int, path: str | bytes, flags: int, mode: int = 0, resolve: int = 0) -> int:

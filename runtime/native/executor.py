@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from runtime import cgroups, launch, netfiles, oci, seccomp, trial
 from runtime.base import GroupedExecutor
@@ -51,6 +51,10 @@ class NativeExecutor(GroupedExecutor):
             cgroup=groups[0] if groups else "",
             sysfs=f"{scratch}/sys" if own_network else "",
         )
+        if sandbox.owners:
+            user = request.user
+            process = {"user": {"uid": 0, "gid": 0}, "pretended": {"uid": user.uid, "gid": user.gid, "groups": user.groups}}
+            config["process"] = {**cast("dict[str, object]", config["process"]), **process}
         files = {
             _CONFIG: (json.dumps(config), False),
             "resolv.conf": (netfiles.resolv_conf(sandbox.network), False),
@@ -68,6 +72,7 @@ class NativeExecutor(GroupedExecutor):
             stdin="stdin" if request.process.stdin else "",
             container=_CONFIG,
             filter="" if insecure else _FILTER,
+            owners=sandbox.owners,
             allow_devices=launch.device_mounts(sandbox) if groups or insecure else (),
             own_network=own_network,
             groups=groups,

@@ -1,0 +1,82 @@
+"""Who owns a file, by its override where it has one; and keeping that."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from runtime.linux.overrides import NAME, Override, Table
+from runtime.unprivileged.target import Stats, Target, parent
+
+_NO_ATTRIBUTES = (errno.EPERM, errno.EOPNOTSUPP)
+
+
+class Ledger:
+    """Overrides of files by the attribute, by ``table`` for those that can have none."""
+
+    def __init__(self, table: Table, stats: Stats) -> None:
+        self._table = table
+        self._stats = stats
+
+    def find(self, target: Target) -> Override | None:
+        """The override of a file, None if it is what the kernel says. OSError if there is no file."""
+        try:
+            return Override.decode(os.getxattr(target.path, NAME, follow_symlinks=target.follow))
+        except OSError as error:
+            if error.errno not in (errno.ENODATA, *_NO_ATTRIBUTES):
+                raise
+        if not len(self._table):
+            return None
+        status = os.stat(target.path, follow_symlinks=target.follow)
+        if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+            return None
+        owner = self._table.find(*self._stats.inode(target))
+        return None if owner is None else Override(*owner, stat.S_IMODE(status.st_mode))
+
+    def write(self, target: Target, override: Override) -> None:
+        """Keep it; one that says what the kernel says is taken away. OSError."""
+        status = os.stat(target.path, follow_symlinks=target.follow)
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            self._record(target, override, status)
+            return
+        if (override.uid, override.gid, override.kind) == (0, 0, 0) and override.mode == stat.S_IMODE(status.st_mode):
+            try:
+                os.removexattr(target.path, NAME, follow_symlinks=target.follow)
+            except OSError as error:
+                if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
+                    raise
+            return
+        try:
+            os.setxattr(target.path, NAME, override.encode(), follow_symlinks=target.follow)
+        except OSError as error:
+            # A tmpfs before Linux 6.6, or whatever else is mounted there: what no layer has, the table has room for.
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+
+    def _record(self, target: Target, override: Override, status: os.stat_result) -> None:
+        if stat.S_ISLNK(status.st_mode) and self._table.find(*self._stats.inode(target)) is None and (override.uid or override.gid):
+            _renew(target.path, status)
+        self._table.record(*self._stats.inode(target), override.uid, override.gid)
+
+    def record_new(self, target: Target, uid: int, gid: int) -> None:
+        """The owner of a link, FIFO or socket that was made just now."""
+        self._table.record(*self._stats.inode(target), uid, gid)
+
+
+def _renew(path: bytes, status: os.stat_result) -> None:
+    """A link of a lower layer keeps its number when an overlay copies it up: the one that the layer will have is another. One that is
+    made anew has its own."""
+    folder = parent(path)
+    above = os.stat(folder)
+    temporary = path + b".renewed"
+    os.symlink(os.readlink(path), temporary)
+    try:
+        os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
+        os.rename(temporary, path)
+    except OSError:
+        os.unlink(temporary)
+        raise
+    os.utime(folder, ns=(above.st_atime_ns, above.st_mtime_ns))
+
+

@@ -1,0 +1,265 @@
+"""Owners, modes and ids as root has them, for a step whose kernel knows one id: the answers to the calls of ``traps.OWNERS``.
+
+What nobody has changed the kernel answers itself: a call is answered here only if there is an override, or ids other than root's.
+Rights are not checked by these ids, but where a call is about owners: to the kernel every process of the step is root of its namespace.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+from typing import TYPE_CHECKING
+
+from runtime.linux.notify import Call, Listener, Memory
+from runtime.linux.overrides import NAME, Override, Table
+from runtime.unprivileged import ids as credentials
+from runtime.unprivileged.ids import Ids
+from runtime.unprivileged.ledger import Ledger
+from runtime.unprivileged.making import Making
+from runtime.unprivileged.processes import Processes
+from runtime.unprivileged.target import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, Names, Stats, Target, of_fd
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SAME = 0xFFFF_FFFF
+_RAW_NAME = NAME.encode()
+
+
+class Owners:
+    """``answer`` gives the value that a call returns, or None where the kernel is to do it. OSError is the call's."""
+
+    def __init__(self, listener: Listener, memory: Memory, table: Table, user: Ids) -> None:
+        self._listener = listener
+        self._memory = memory
+        self._names = Names(memory)
+        self._stats = Stats()
+        self._ledger = Ledger(table, self._stats)
+        self._processes = Processes(user)
+        self._making = Making(listener, self._names, self._ledger, self._processes)
+        self._found: dict[str, Callable[[Call], int | None]] = {}
+
+    def answer(self, name: str, call: Call) -> int | None:
+        """See the class."""
+        method = self._found.get(name)
+        if method is None:
+            method = self._found[name] = self._method(name)
+        return method(call)
+
+    def _method(self, name: str) -> Callable[[Call], int | None]:
+        own = getattr(self, f"_{name}", None) or getattr(self._making, name, None)
+        if own is not None:
+            return own  # type: ignore[no-any-return]
+        if name in ("setfsuid", "setfsgid"):
+            return lambda call: self._set_file_system_id(name, call)
+        if name.startswith("set") and name.endswith("id"):
+            return lambda call: self._set_ids(name, call)
+        if name in ("getuid", "geteuid", "getgid", "getegid"):
+            return lambda call: self._get_id(name, call)
+        if name in ("getresuid", "getresgid"):
+            return lambda call: self._get_three(name, call)
+        if name.endswith("xattrat"):
+            return lambda _: _fail(errno.ENOSYS)  # newer than what we look into; programs fall back
+        follow = not name.startswith("l")
+        if name.endswith("listxattr"):
+            return lambda call: self._list_attributes(name, call, follow=follow)
+        return lambda call: self._attribute(name, call, follow=follow)
+
+    # ------------------------------------------------------------------------------------------ stat
+    def _stat(self, call: Call) -> int | None:
+        return self._told(call, self._path(call, AT_FDCWD, call.args[0]), call.args[1])
+
+    def _lstat(self, call: Call) -> int | None:
+        return self._told(call, self._path(call, AT_FDCWD, call.args[0], follow=False), call.args[1])
+
+    def _fstat(self, call: Call) -> int | None:
+        return self._told(call, of_fd(call, call.args[0]), call.args[1])
+
+    def _newfstatat(self, call: Call) -> int | None:
+        return self._told(call, self._at(call, call.args[0], call.args[1], call.args[3]), call.args[2])
+
+    def _told(self, call: Call, target: Target | None, address: int) -> int | None:
+        override = self._override(target)
+        if target is None or override is None:
+            return None
+        answer = self._stats.stat(target)
+        self._stats.patch(answer, override.uid, override.gid, override.mode, override.kind, override.device)
+        return self._write(call, address, bytes(answer))
+
+    def _statx(self, call: Call) -> int | None:
+        target = self._at(call, call.args[0], call.args[1], call.args[2])
+        override = self._override(target)
+        if target is None or override is None:
+            return None
+        answer = self._stats.statx(target, call.args[3] & _SAME, call.args[2] & _SAME)
+        self._stats.patch_statx(answer, override.uid, override.gid, override.mode, override.kind, override.device)
+        return self._write(call, call.args[4], bytes(answer))
+
+    def _override(self, target: Target | None) -> Override | None:
+        try:
+            return None if target is None else self._ledger.find(target)
+        except OSError:
+            return None  # the kernel says why
+
+    # ------------------------------------------------------------------------------------------ chown, chmod
+    def _chown(self, call: Call) -> int:
+        return self._own(call, self._path(call, AT_FDCWD, call.args[0]), *call.args[1:3])
+
+    def _lchown(self, call: Call) -> int:
+        return self._own(call, self._path(call, AT_FDCWD, call.args[0], follow=False), *call.args[1:3])
+
+    def _fchown(self, call: Call) -> int:
+        return self._own(call, of_fd(call, call.args[0]), *call.args[1:3])
+
+    def _fchownat(self, call: Call) -> int:
+        return self._own(call, self._at(call, call.args[0], call.args[1], call.args[4]), *call.args[2:4])
+
+    def _own(self, call: Call, target: Target | None, uid: int, gid: int) -> int:
+        if target is None:
+            return 0  # of the kernel's own files, which are not the step's to keep
+        status = os.stat(target.path, follow_symlinks=target.follow)
+        old = self._ledger.find(target) or Override(0, 0, stat.S_IMODE(status.st_mode))
+        uid, gid = (now if new & _SAME == _SAME else new & _SAME for new, now in ((uid, old.uid), (gid, old.gid)))
+        ids = self._processes.ids(call.pid)
+        if not ids.root and (ids.uids[3] != old.uid or uid != old.uid or not (gid == old.gid or ids.member(gid))):
+            _fail(errno.EPERM)
+        mode = old.mode
+        if not stat.S_ISDIR(status.st_mode) and not stat.S_ISLNK(status.st_mode):
+            mode = _without_set_ids(mode)
+            if mode != old.mode and not old.kind:
+                os.chmod(target.path, mode)
+        self._ledger.write(target, Override(uid, gid, mode, old.kind, old.device))
+        return 0
+
+    def _chmod(self, call: Call) -> int | None:
+        return self._set_mode(self._path(call, AT_FDCWD, call.args[0]), call.args[1])
+
+    def _fchmod(self, call: Call) -> int | None:
+        return self._set_mode(of_fd(call, call.args[0]), call.args[1])
+
+    def _fchmodat(self, call: Call) -> int | None:
+        return self._set_mode(self._path(call, call.args[0], call.args[1]), call.args[2])
+
+    def _fchmodat2(self, call: Call) -> int | None:
+        return self._set_mode(self._at(call, call.args[0], call.args[1], call.args[3]), call.args[2])
+
+    def _set_mode(self, target: Target | None, mode: int) -> int | None:
+        override = self._override(target)
+        if target is None or override is None:
+            return None
+        mode &= 0o7777
+        if not override.kind:
+            os.chmod(target.path, mode)
+        self._ledger.write(target, Override(override.uid, override.gid, mode, override.kind, override.device))
+        return 0
+
+    # ------------------------------------------------------------------------------------------ ids
+    def _set_ids(self, name: str, call: Call) -> int:
+        ids = self._processes.ids(call.pid)
+        self._processes.change(call.pid, credentials.change(ids, name, call.args[:3]))
+        return 0
+
+    def _set_file_system_id(self, name: str, call: Call) -> int:
+        ids, before = credentials.file_system_id(self._processes.ids(call.pid), name, call.args[0])
+        self._processes.change(call.pid, ids)
+        return before
+
+    def _setgroups(self, call: Call) -> int:
+        ids = self._processes.ids(call.pid)
+        count = call.args[0] & _SAME
+        if not ids.root:
+            _fail(errno.EPERM)
+        if count > 1 << 13:
+            _fail(errno.EINVAL)
+        groups = struct.unpack(f"={count}I", self._memory.read(call.pid, call.args[1], 4 * count)) if count else ()
+        self._processes.change(call.pid, Ids(ids.uids, ids.gids, tuple(groups)))
+        return 0
+
+    def _get_id(self, name: str, call: Call) -> int:
+        ids = self._processes.ids(call.pid)
+        return (ids.uids if name.endswith("uid") else ids.gids)[1 if name.startswith("gete") else 0]
+
+    def _get_three(self, name: str, call: Call) -> int:
+        ids = self._processes.ids(call.pid)
+        for address, number in zip(call.args, (ids.uids if name.endswith("uid") else ids.gids)[:3], strict=False):
+            self._write(call, address, struct.pack("=I", number))
+        return 0
+
+    def _getgroups(self, call: Call) -> int:
+        groups = self._processes.ids(call.pid).groups
+        room = call.args[0] & _SAME
+        if room:
+            if room < len(groups):
+                _fail(errno.EINVAL)
+            if groups:
+                self._write(call, call.args[1], struct.pack(f"={len(groups)}I", *groups))
+        return len(groups)
+
+    def _execve(self, call: Call) -> None:
+        self._executed(call, self._path(call, AT_FDCWD, call.args[0]))
+
+    def _execveat(self, call: Call) -> None:
+        self._executed(call, self._at(call, call.args[0], call.args[1], call.args[4]))
+
+    def _executed(self, call: Call, target: Target | None) -> None:
+        """The ids of a program with set-id bits. If the execve fails after all the caller has them nevertheless: rare, and his own."""
+        if target is None:
+            return
+        mode = os.stat(target.path, follow_symlinks=target.follow).st_mode
+        if not stat.S_ISREG(mode) or not mode & (stat.S_ISUID | stat.S_ISGID) or not mode & 0o111:
+            return
+        override = self._ledger.find(target) or Override(0, 0, stat.S_IMODE(mode))
+        ids = self._processes.ids(call.pid)
+        uid = override.uid if mode & stat.S_ISUID else None
+        gid = override.gid if mode & stat.S_ISGID and mode & stat.S_IXGRP else None
+        self._processes.change(call.pid, credentials.executed(ids, uid, gid))
+
+    # ------------------------------------------------------------------------------------------ extended attributes
+    def _attribute(self, name: str, call: Call, *, follow: bool) -> int | None:
+        """The override is nobody's to see or to change."""
+        del follow
+        if self._memory.text(call.pid, call.args[1], 256) == _RAW_NAME:
+            _fail(errno.EPERM if "set" in name else errno.ENODATA)
+        return None
+
+    def _list_attributes(self, name: str, call: Call, *, follow: bool) -> int | None:
+        target = of_fd(call, call.args[0]) if name.startswith("f") else self._path(call, AT_FDCWD, call.args[0], follow=follow)
+        if target is None:
+            return None
+        names = os.listxattr(target.path, follow_symlinks=target.follow)
+        if NAME not in names:
+            return None
+        data = b"".join(os.fsencode(one) + b"\0" for one in names if one != NAME)
+        if call.args[2]:
+            if call.args[2] < len(data):
+                _fail(errno.ERANGE)
+            if data:
+                self._write(call, call.args[1], data)
+        return len(data)
+
+    # ------------------------------------------------------------------------------------------ the caller
+    def _path(self, call: Call, dir_fd: int, address: int, *, follow: bool = True) -> Target | None:
+        return self._names.find(call, dir_fd, address, follow=follow)
+
+    def _at(self, call: Call, dir_fd: int, address: int, flags: int) -> Target | None:
+        empty = bool(flags & AT_EMPTY_PATH)
+        if empty and address == 0:
+            return of_fd(call, dir_fd)
+        return self._names.find(call, dir_fd, address, follow=not flags & AT_SYMLINK_NOFOLLOW, may_be_empty=empty)
+
+    def _write(self, call: Call, address: int, data: bytes) -> int:
+        if self._listener.waits(call):
+            self._memory.write(call.pid, address, data)
+        return 0
+
+
+def _without_set_ids(mode: int) -> int:
+    """As chown(2) leaves them on a file."""
+    mode &= ~stat.S_ISUID
+    return mode & ~stat.S_ISGID if mode & stat.S_IXGRP else mode
+
+
+def _fail(code: int) -> int:
+    raise OSError(code, os.strerror(code))

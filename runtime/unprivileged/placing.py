@@ -1,0 +1,205 @@
+"""Mounts of a step that can't mount: what should be seen at a place is put there, and taken away again.
+
+What the place held is moved beside the root file system meanwhile, and comes back as it was, with the times of its folder: the layer
+has no trace. A step that is killed with its builder leaves it in a snapshot that nobody wants any more.
+
+    read-only folder   a copy (sharing blocks where the file system can)
+    writable folder    its entries are moved in, and what is there in the end is moved back; on another file system: copied
+    tmpfs              an empty folder
+    /dev               device nodes made on the spot
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import tempfile
+from contextlib import ExitStack
+
+from runtime import mountpoints
+from runtime.errors import RuntimeFault
+from runtime.linux import syscalls
+from runtime.linux.safepath import open_in_root, resolve_in_root
+
+DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
+_LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
+
+
+class Places:
+    """Of one step. ``close`` undoes all, the last first."""
+
+    def __init__(self, rootfs: str) -> None:
+        self._root = rootfs
+        self._stack = ExitStack()
+        self._aside = tempfile.mkdtemp(prefix="aside-", dir=os.path.dirname(rootfs))
+        self._stack.callback(shutil.rmtree, self._aside, ignore_errors=True)
+        self._count = 0
+
+    def close(self) -> None:
+        """Give every place its own back. OSError."""
+        self._stack.close()
+
+    def file(self, dest: str, data: bytes, mode: int = 0o644) -> None:
+        """A file of ``data``. OSError, RuntimeFault."""
+        parent, name = self._clear(dest, is_file=True)
+        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=parent)
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            os.fchmod(fd, mode)
+
+    def link(self, dest: str, source: str) -> None:
+        """Another name of a socket. OSError, EXDEV on another file system."""
+        parent, name = self._clear(dest, is_file=True)
+        os.link(source, name, dst_dir_fd=parent)
+
+    def folder(self, dest: str, mode: int) -> str:
+        """An empty folder; gives its path. OSError, RuntimeFault."""
+        parent, name = self._clear(dest, is_file=False)
+        os.mkdir(name, 0o700, dir_fd=parent)
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        self._stack.callback(os.close, fd)
+        os.fchmod(fd, mode)
+        return f"/proc/self/fd/{fd}"
+
+    def copy(self, dest: str, source: str) -> None:
+        """A copy of a folder, thrown away. OSError, RuntimeFault."""
+        status = os.stat(source)
+        folder = self.folder(dest, stat.S_IMODE(status.st_mode))
+        _copy_entries(source, folder)
+        _like(folder, status)
+
+    def move(self, dest: str, source: str) -> None:
+        """The entries of a folder, until ``close``. OSError, RuntimeFault."""
+        status = os.stat(source)
+        folder = self.folder(dest, stat.S_IMODE(status.st_mode))
+        _like(folder, status)
+
+        def back() -> None:
+            now = os.stat(folder)
+            _move_entries(folder, source)
+            _like(source, now)
+            os.chmod(source, stat.S_IMODE(now.st_mode))
+
+        self._stack.callback(back)
+        _move_entries(source, folder)
+
+    def devices(self, shm: str = "/dev/shm") -> frozenset[str]:
+        """/dev with the harmless devices; gives the names of those that could not be made. OSError, RuntimeFault."""
+        folder = self.folder("/dev", 0o755)
+        refused = set()
+        for name, (major, minor) in DEVICES.items():
+            path = f"{folder}/{name}"
+            try:
+                os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(major, minor))
+                os.chmod(path, 0o666)
+                if name in ("null", "zero"):
+                    os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))  # a file system may be mounted "nodev"
+            except PermissionError:
+                if os.path.lexists(path):
+                    os.unlink(path)
+                refused.add(name)
+        for name in refused:
+            os.close(os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
+        for name, words in _LINKS.items():
+            os.symlink(words, f"{folder}/{name}")
+        os.mkdir(f"{folder}/{os.path.basename(shm)}")
+        os.chmod(f"{folder}/{os.path.basename(shm)}", 0o1777)
+        os.mkdir(f"{folder}/pts")
+        return frozenset(refused)
+
+    def _clear(self, dest: str, *, is_file: bool) -> tuple[int, str]:
+        """(the folder of the place, open; the name in it), the place itself free. What is in the way comes back in the end."""
+        os.close(mountpoints.make(self._root, dest, is_file=is_file))
+        folder, name = os.path.split(resolve_in_root(self._root, dest))
+        if not name:
+            raise RuntimeFault(f"cannot put anything on {dest}")
+        root_fd = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            parent = open_in_root(root_fd, folder, os.O_RDONLY | os.O_DIRECTORY)
+        finally:
+            os.close(root_fd)
+        self._stack.callback(os.close, parent)
+        self._count += 1
+        kept = f"{self._aside}/{self._count}"
+        times = os.fstat(parent)
+        os.rename(name, kept, src_dir_fd=parent)
+
+        def restore() -> None:
+            trash = f"{kept}.placed"
+            try:
+                os.rename(name, trash, src_dir_fd=parent)  # removed with the folder beside
+            except FileNotFoundError:
+                pass
+            os.rename(kept, name, dst_dir_fd=parent)
+            os.utime(parent, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+        self._stack.callback(restore)
+        return parent, name
+
+
+def _move_entries(source: str, dest: str) -> None:
+    """What can't be renamed is copied; a name that is there already stays."""
+    for name in os.listdir(source):
+        if os.path.lexists(f"{dest}/{name}"):
+            continue
+        try:
+            os.rename(f"{source}/{name}", f"{dest}/{name}")
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            _copy_one(f"{source}/{name}", f"{dest}/{name}")
+
+
+def _copy_entries(source: str, dest: str) -> None:
+    """A tree without its root, owners, modes, times and attributes as they are; hard links become files."""
+    waiting = [(source, dest)]
+    folders: list[tuple[str, os.stat_result]] = []
+    while waiting:
+        one, other = waiting.pop()
+        for name in os.listdir(one):
+            status = os.lstat(f"{one}/{name}")
+            if stat.S_ISDIR(status.st_mode):
+                os.mkdir(f"{other}/{name}", 0o700)
+                waiting.append((f"{one}/{name}", f"{other}/{name}"))
+                folders.append((f"{other}/{name}", status))
+            else:
+                _copy_file(f"{one}/{name}", f"{other}/{name}", status)
+    for path, status in reversed(folders):
+        _like(path, status)
+
+
+def _copy_one(source: str, dest: str) -> None:
+    status = os.lstat(source)
+    if stat.S_ISDIR(status.st_mode):
+        os.mkdir(dest, 0o700)
+        _copy_entries(source, dest)
+        _like(dest, status)
+    else:
+        _copy_file(source, dest, status)
+
+
+def _copy_file(source: str, dest: str, status: os.stat_result) -> None:
+    if stat.S_ISLNK(status.st_mode):
+        os.symlink(os.readlink(source), dest)
+    elif stat.S_ISREG(status.st_mode):
+        with open(source, "rb") as file, open(dest, "xb") as made:
+            try:
+                syscalls.reflink(file.fileno(), made.fileno())
+            except OSError:
+                shutil.copyfileobj(file, made, 1 << 20)
+    else:
+        os.mknod(dest, stat.S_IFMT(status.st_mode) | 0o600, status.st_rdev)
+    _like(dest, status)
+
+
+def _like(path: str, status: os.stat_result) -> None:
+    """Owner, mode and times."""
+    follow = not stat.S_ISLNK(status.st_mode)
+    now = os.stat(path, follow_symlinks=follow)
+    if (now.st_uid, now.st_gid) != (status.st_uid, status.st_gid):
+        os.chown(path, status.st_uid, status.st_gid, follow_symlinks=follow)
+    if follow:
+        os.chmod(path, stat.S_IMODE(status.st_mode))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=follow)
