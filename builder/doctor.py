@@ -23,7 +23,7 @@ def diagnose(worker: Worker, uid: int, runtime: str | None) -> list[Finding]:
     from runtime import facts
 
     assert worker.entered is not None
-    runtimes = [] if worker.entered.kind == "none" else try_runtimes(runtime)
+    runtimes = try_runtimes(runtime, worker.entered)
     found = findings(worker.entered, facts.probe(), account(uid), runtimes)
     return [*found, _snapshots(worker), _folder(worker), *_programs()]
 

@@ -40,6 +40,14 @@ class Worker:
     _scratch: Scratch | None = None
     _database_lock: int = -1
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _said: set[str] = field(default_factory=set)
+
+    def is_first(self, what: str) -> bool:
+        """Has ``what`` not been asked before? For what is told once a process."""
+        with self._lock:
+            first = what not in self._said
+            self._said.add(what)
+            return first
 
     @property
     def executor(self) -> Executor:

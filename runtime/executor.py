@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from runtime.spec import Cancelled, ExitStatus, Process, Sandbox
 
 NAMES = ("native", "runc", "crun", "bwrap")
+LAST = "unprivileged"
+"""Where none of NAMES can work: the step shares the namespaces of whatever container is around, which is its sandbox."""
 
 
 class Executor(Protocol):
@@ -55,19 +57,20 @@ def find_program(name: str) -> str | None:
 
 
 def select(name: str | None = None, entered: Entered | None = None) -> Executor:
-    """The executor called ``name``; with None the first of NAMES that is installed and can work.
+    """The executor called ``name``; with None the first of NAMES that is installed and can work, and LAST where none does.
 
-    ``entered``: where the process is; where it could get nowhere, that is the reason told. RuntimeFault: unknown name, the named
-    one is missing, or none can work.
+    ``entered``: where the process is; where it could get nowhere, only LAST can work, and why is told. RuntimeFault: unknown name,
+    the named one is missing, or none can work.
     """
-    if entered is not None and entered.kind == "none":
-        raise RuntimeFault(f"no sandbox can be had here: {'; '.join(entered.reasons)}", hint=entered.hint)
+    reasons = list(entered.reasons) if entered is not None and entered.kind == "none" else []
     if name is not None:
         executor = _make(name)
+        if reasons and name != LAST:
+            raise RuntimeFault(f"{name} can't be had here: {'; '.join(reasons)}", hint=entered.hint if entered else "")
         executor.check()
         return executor
-    reasons: list[str] = []
-    for candidate in NAMES:
+    hint = entered.hint if entered is not None and reasons else "run as root, or let unprivileged users make user namespaces"
+    for candidate in (LAST,) if reasons else (*NAMES, LAST):
         executor = _make(candidate)
         try:
             executor.check()
@@ -75,7 +78,6 @@ def select(name: str | None = None, entered: Entered | None = None) -> Executor:
             reasons.append(str(fault))
             continue
         return executor
-    hint = "run as root, or let unprivileged users make user namespaces"
     raise RuntimeFault("no way to run a sandbox: " + "; ".join(reasons), hint=hint)
 
 
@@ -96,7 +98,7 @@ def _make(name: str) -> Executor:
         from runtime.unprivileged.executor import UnprivilegedExecutor
 
         return UnprivilegedExecutor()
-    raise RuntimeFault(f"unknown runtime {name}", hint="one of: " + ", ".join(NAMES))
+    raise RuntimeFault(f"unknown runtime {name}", hint="one of: " + ", ".join((*NAMES, LAST)))
 
 
 def require_program(name: str, package: str, other: str) -> str:

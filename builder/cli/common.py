@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def state_options(f: Any) -> Any:
     """--root, --config, --runtime, --debug."""
     f = click.option("-D", "--debug", is_flag=True, help="Show a traceback with an error.", expose_value=False)(f)
-    f = click.option("--runtime", default=None, metavar="NAME", help="Sandbox: native (default), runc, crun, bwrap.")(f)
+    f = click.option("--runtime", default=None, metavar="NAME", help="native (default), runc, crun, bwrap, unprivileged.")(f)
     f = click.option("--config", default="", metavar="FILE", help="Configuration (default: PYBUILD_CONFIG).")(f)
     return click.option("--root", default="", metavar="DIR", help="State folder (default: PYBUILD_ROOT).")(f)
 

@@ -14,7 +14,7 @@ from builder.graph.ops import NO_INPUT, Exec
 from builder.oci.platform import host
 from builder.ops.ahead import announce
 from builder.ops.exec_key import cache_map_of
-from builder.progress.events import Log
+from builder.progress.events import Log, Warned
 from builder.solver.types import CacheMap, OpContext
 from builder.state import trace
 from builder.text.quoting import quote
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
+_UNPRIVILEGED = "RUN has no sandbox of its own here: steps share the namespaces of the container around (docs/unprivileged.md)"
 _TAIL_BYTES = 64 << 10
 _TAIL_LINES = 30
 
@@ -72,6 +73,8 @@ class ExecOp:
         from runtime.errors import RuntimeFault
 
         self._admit()
+        if self._worker.executor.name == "unprivileged" and self._worker.is_first("unprivileged"):
+            context.emit(Warned(_UNPRIVILEGED))
         with PreparedMounts(self._op, self._worker, self._session, inputs) as mounts:
             try:
                 mounts.prepare()

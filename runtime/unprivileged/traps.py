@@ -21,20 +21,10 @@ _CREATES = 0x40 | 0x40_0000  # O_CREAT, __O_TMPFILE: the same on every architect
 _OPENING = {"open": 1, "openat": 2}
 
 OWNERS = tuple(
-    """
-    chown fchown lchown fchownat chmod fchmod fchmodat fchmodat2 stat fstat lstat newfstatat statx
-    setuid setgid setreuid setregid setresuid setresgid setfsuid setfsgid setgroups
-    getuid geteuid getgid getegid getresuid getresgid getgroups
-    open openat openat2 creat mkdir mkdirat mknod mknodat symlink symlinkat execve execveat chroot
-    getxattr lgetxattr fgetxattr setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr
-    listxattr llistxattr flistxattr setxattrat getxattrat listxattrat removexattrat
-    """.split()
+    ["chown", "fchown", "lchown", "fchownat", "chmod", "fchmod", "fchmodat", "fchmodat2", "stat", "fstat", "lstat", "newfstatat", "statx", "setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid", "setgroups", "getuid", "geteuid", "getgid", "getegid", "getresuid", "getresgid", "getgroups", "open", "openat", "openat2", "creat", "mkdir", "mkdirat", "mknod", "mknodat", "symlink", "symlinkat", "execve", "execveat", "chroot", "getxattr", "lgetxattr", "fgetxattr", "setxattr", "lsetxattr", "fsetxattr", "removexattr", "lremovexattr", "fremovexattr", "listxattr", "llistxattr", "flistxattr", "setxattrat", "getxattrat", "listxattrat", "removexattrat"]
 )
 VIEWS = tuple(
-    """
-    open openat openat2 creat stat lstat newfstatat statx access faccessat faccessat2 readlink readlinkat
-    statfs execve getxattr lgetxattr listxattr llistxattr chown lchown fchownat chmod fchmodat
-    """.split()
+    ["open", "openat", "openat2", "creat", "stat", "lstat", "newfstatat", "statx", "access", "faccessat", "faccessat2", "readlink", "readlinkat", "statfs", "execve", "getxattr", "lgetxattr", "listxattr", "llistxattr", "chown", "lchown", "fchownat", "chmod", "fchmodat"]
 )
 
 

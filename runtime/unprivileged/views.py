@@ -71,7 +71,7 @@ class Views:
             "fchownat": lambda call: self._own(call, call.args[1], *call.args[2:4], follow=not call.args[4] & AT_SYMLINK_NOFOLLOW),
             "chmod": lambda call: self._set_mode(call, call.args[0], call.args[1]),
             "fchmodat": lambda call: self._set_mode(call, call.args[1], call.args[2]),
-            **{name: self._no_attributes for name in ("getxattr", "lgetxattr", "listxattr", "llistxattr")},
+            **dict.fromkeys(("getxattr", "lgetxattr", "listxattr", "llistxattr"), self._no_attributes),
         }
 
     def answer(self, name: str, call: Call) -> int | None:
