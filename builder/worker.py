@@ -59,6 +59,11 @@ class Worker:
             return self._executor
 
     @property
+    def may_mount(self) -> bool:
+        """False where no namespace can be had."""
+        return self.entered is None or self.entered.kind != "none"
+
+    @property
     def registry(self) -> RegistryClient:
         """The worker's one client: tokens and connections are shared by all that it does."""
         with self._lock:

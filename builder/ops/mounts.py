@@ -160,7 +160,7 @@ class PreparedMounts:
         self._mounts.append(spec.BindMount(dest, source, mount.readonly, is_file))
 
     def _select(self, folder: str, selector: str) -> tuple[str, bool]:
-        """A mount of ``selector`` inside ``folder``, and whether it is a file."""
+        """A mount of ``selector`` inside ``folder``, and whether it is a file. Where nothing can be mounted, the place itself."""
         root_fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fd = open_in_root(root_fd, selector, os.O_PATH)
@@ -170,6 +170,8 @@ class PreparedMounts:
             os.close(root_fd)
         try:
             is_file = not os.path.isdir(f"/proc/self/fd/{fd}")
+            if not self._worker.may_mount:
+                return os.readlink(f"/proc/self/fd/{fd}"), is_file
             target = self._place(folder=not is_file)
             kernel.bind(fd, target, readonly=False)
             self._files.callback(kernel.unmount, target, lazy=True)
@@ -222,8 +224,12 @@ class PreparedMounts:
             if secret.optional:
                 return
             raise _no_secret(secret.id)
-        folder = self._place(folder=True)
         noexec = not secret.mode & 0o111
+        if not self._worker.may_mount:
+            path = self._in_memory(value, secret)
+            self._mounts.append(spec.BindMount(dest, path, True, True, nosuid=True, nodev=True, noexec=noexec))
+            return
+        folder = self._place(folder=True)
         kernel.tmpfs(folder, mode=0o700, noexec=noexec)
         self._files.callback(kernel.unmount, folder, lazy=True)
         path = os.path.join(folder, "secret")
@@ -232,6 +238,15 @@ class PreparedMounts:
             f.write(value)
             _give(fd, secret.uid, secret.gid, secret.mode, f"secret {secret.id}")
         self._mounts.append(spec.BindMount(dest, path, True, True, nosuid=True, nodev=True, noexec=noexec))
+
+    def _in_memory(self, value: bytes, secret: SecretMount) -> str:
+        """A file of this process that no file system has; others open it by our number."""
+        fd = os.memfd_create("secret")
+        self._files.callback(os.close, fd)
+        with os.fdopen(os.dup(fd), "wb") as f:
+            f.write(value)
+        _give(fd, secret.uid, secret.gid, secret.mode, f"secret {secret.id}")
+        return f"/proc/{os.getpid()}/fd/{fd}"
 
     def _ssh(self, ssh: SSHMount, dest: str) -> None:
         """A socket that leads to the agent, and lets it be asked for keys and signatures only."""

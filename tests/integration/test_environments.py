@@ -84,15 +84,15 @@ def place(machine: str, busybox_layout: str) -> Iterator[Callable[[Container], P
 
 
 @pytest.fixture
-def by_root(pybuild: Pybuild, busybox_layout: str, tmp_path: Path) -> Callable[[str, dict[str, str]], str]:
+def by_root(pybuild: Pybuild, busybox_layout: str, tmp_path: Path) -> Callable[..., str]:
     """The digest that root's build gives on this machine."""
 
-    def build(dockerfile: str, files: dict[str, str]) -> str:
+    def build(dockerfile: str, files: dict[str, str], *more: str) -> str:
         context = _context(str(tmp_path), dockerfile, files, 0)
         env = {"SOURCE_DATE_EPOCH": "1700000000"}
         metadata = tmp_path / "metadata.json"
         base = f"base=oci-layout://{busybox_layout}"
-        pybuild.ok("--build-context", base, *OUTPUT, "--metadata-file", str(metadata), context, env=env)
+        pybuild.ok("--build-context", base, *OUTPUT, "--metadata-file", str(metadata), *more, context, env=env)
         return _digest(metadata)
 
     return build
@@ -159,8 +159,38 @@ def test_root_without_cap_sys_admin_runs_steps_in_a_user_namespace(
     assert _digest(Path(metadata)) == by_root(dockerfile, {})
 
 
+STEPS = """FROM base
+RUN id -u > /who && chown 33:44 /who && chmod 4755 /who && test "$(stat -c %u:%g:%a /who)" = 33:44:4755
+RUN --mount=type=cache,target=/c echo kept > /c/f
+RUN --mount=type=cache,target=/c --mount=type=tmpfs,target=/t cp /c/f /kept && echo x > /t/x
+RUN --mount=type=bind,source=a,target=/b/a cp /b/a /copied
+RUN --mount=type=secret,id=s,target=/run/secrets/s wc -c < /run/secrets/s > /length
+RUN test -e /proc/self/status && readlink /proc/self/exe && test -c /dev/null && echo x > /dev/null && ls /sys > /dev/null
+RUN echo 127.0.0.1 > /dev/null; grep -q localhost /etc/hosts && rm -rf /tmp/x && mkdir -p /d/e && ln -s e /d/l && rm /who
+USER 12:13
+WORKDIR /w
+RUN id > /tmp/x && umask > /tmp/y && test "$(id -u)" = 12
+"""
+
+
+@pytest.mark.parametrize("masked", [True, False], ids=["proc-masked", "proc-whole"])
+def test_root_of_a_container_with_nothing_relaxed_runs_steps(
+    place: Callable[[Container], Place], by_root: Callable[..., str], masked: bool
+) -> None:
+    """No namespace, no mount: a chroot, and answers to system calls. The image is the one of root's build."""
+    here = place(replace(DOCKER, masked=masked))
+    files = {"a": "copied", "secret": "hidden"}
+    metadata = f"{here.home}/metadata.json"
+    secret = os.path.join(here.home, "secret")
+    Path(secret).write_text("hidden")
+    done = here.build(STEPS, *OUTPUT, "--secret", f"id=s,src={secret}", "--metadata-file", metadata, files=files)
+    assert done.returncode == 0, done.stderr
+    assert "RUN has no sandbox of its own here" in done.stderr
+    assert _digest(Path(metadata)) == by_root(STEPS, files, "--secret", f"id=s,src={secret}")
+
+
 def test_a_step_that_can_not_run_says_so_before_anything_is_pulled(place: Callable[[Container], Place]) -> None:
-    here = place(DOCKER)
+    here = place(DOCKER_USER)
     done = here.build("FROM base\nRUN true\n", "--progress=plain", "-t", "app")
     assert done.returncode == 1
     assert "cannot make a user namespace: Operation not permitted" in done.stderr
@@ -181,11 +211,12 @@ def test_subordinate_ids_that_can_not_be_mapped_leave_ones_own(place: Callable[[
 @pytest.mark.parametrize(
     ("container", "code", "said"),
     [
-        (DOCKER, 1, "missing  namespaces .*cannot make a user namespace"),
+        (DOCKER, 0, "missing  namespaces .*cannot make a user namespace(.|\n)*ok +runtime unprivileged +works, and is taken"),
+        (DOCKER_USER, 1, "missing  namespaces .*cannot make a user namespace(.|\n)*so RUN can't be executed"),
         (KUBERNETES, 0, "limited  /proc .*parts of it are hidden(.|\n)*ok +runtime native +works, and is taken"),
         (KUBERNETES_USER, 0, "limited  ids .*one id: 43210 has no range(.|\n)*usermod --add-subuids"),
     ],
-    ids=["docker", "kubernetes", "kubernetes-user"],
+    ids=["docker", "docker-user", "kubernetes", "kubernetes-user"],
 )
 def test_the_doctor_names_what_is_missing(place: Callable[[Container], Place], container: Container, code: int, said: str) -> None:
     here = place(container)

@@ -12,8 +12,10 @@ import pytest
 from builder.state.cancel import Token
 from runtime import executor, trampoline
 from runtime.errors import RuntimeFault
+from runtime.linux.namespaces import Entered
 from runtime.native.executor import NativeExecutor
 from runtime.spec import BindMount, Sandbox, TmpfsMount
+from runtime.unprivileged.executor import UnprivilegedExecutor
 from tests.runtime.conftest import Runner, make_rootfs
 
 pytestmark = pytest.mark.integration
@@ -492,9 +494,21 @@ class TestSelect:
 
     def test_none_at_all_tells_why(self, monkeypatch) -> None:
         monkeypatch.setattr(NativeExecutor, "check", refuse)
+        monkeypatch.setattr(UnprivilegedExecutor, "check", refuse)
         monkeypatch.setattr(executor, "find_program", lambda name: None)
-        with pytest.raises(RuntimeFault, match="no way to run a sandbox: refused; runc not found; crun not found; bwrap not found"):
+        every = "no way to run a sandbox: refused; runc not found; crun not found; bwrap not found; refused"
+        with pytest.raises(RuntimeFault, match=every):
             executor.select(None)
+
+    def test_without_namespaces_the_last_one_is_taken_or_the_reason_told(self, monkeypatch) -> None:
+        nowhere = Entered("none", reasons=("cannot make a user namespace: no",), hint="try")
+        assert executor.select(None, nowhere).name == "unprivileged"
+        with pytest.raises(RuntimeFault, match="runc can't be had here: cannot make a user namespace: no") as caught:
+            executor.select("runc", nowhere)
+        assert caught.value.hint == "try"
+        monkeypatch.setattr(UnprivilegedExecutor, "check", refuse)
+        with pytest.raises(RuntimeFault, match="no way to run a sandbox: cannot make a user namespace: no; refused"):
+            executor.select(None, nowhere)
 
     def test_options_that_can_not_be_had_are_told_without_a_look_at_files(self, run) -> None:
         """Before anything is pulled for the step."""

@@ -77,6 +77,8 @@ def run(
 def pybuild(container: Container, root: str, home: str, *args: str) -> subprocess.CompletedProcess[str]:
     """Our command in a container, with its home and state in ``home``."""
     env = {"HOME": home, "PYTHONPATH": REPOSITORY, "PATH": os.environ["PATH"], "SOURCE_DATE_EPOCH": "1700000000"}
+    if container.uid == 0:
+        env["PYBUILD_ROOT"] = f"{home}/root"  # the usual folder is one for all containers of a machine
     return run(container, root, [sys.executable, "-B", "-m", "builder", *args], env=env, binds=[home])
 
 
