@@ -156,7 +156,7 @@ def _become(
 
         service.submit(channel, asked[1])
     entered = command.enter_folder(process["cwd"], may_fail=True)
-    credentials.become(process["user"], process["capabilities"])
+    credentials.become(process["user"], process["capabilities"], real="pretended" not in process)
     if not entered:
         command.enter_folder(process["cwd"], may_fail=False)
     credentials.finish(process["capabilities"])

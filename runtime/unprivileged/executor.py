@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from runtime import capabilities, launch, mountpoints, netfiles, oci, seccomp
 from runtime.base import JobExecutor
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from runtime.spec import Cancelled
 
 _CONFIG, _FILTER = "bundle/config.json", "seccomp"
-_NEEDED = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETGID", "CAP_SETUID", "CAP_SYS_CHROOT")
+_NEEDED = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT")
 
 
 class UnprivilegedExecutor(JobExecutor):
@@ -89,6 +89,10 @@ class UnprivilegedExecutor(JobExecutor):
         config = oci.config(
             sandbox, request.process, request.user, facts, resolv_conf="", hosts="", cgroup="", sysfs=""
         )
+        process = cast("dict[str, object]", config["process"])
+        sets = cast("dict[str, list[str]]", process["capabilities"])
+        # A container may have been given fewer.
+        process["capabilities"] = {kind: [name for name in names if name in facts.capabilities] for kind, names in sets.items()}
         files = {_CONFIG: (json.dumps(config), False)}
         granted = frozenset(oci.granted_capabilities(sandbox, facts))
         files[_FILTER] = (seccomp.compile_policy(facts.architecture, granted).hex(), True)
