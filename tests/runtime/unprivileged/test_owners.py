@@ -157,10 +157,11 @@ def kill(stream, data):
     for _ in range(2):
         first = next(p for p, above in everybody.items() if above == first)
     for pid in (p for p, above in everybody.items() if above == first):
-        if b"/bin/sh" not in open(f"/proc/{pid}/cmdline", "rb").read(): os.kill(pid, signal.SIGKILL)
+        if not open(f"/proc/{pid}/cmdline", "rb").read().startswith(b"/bin/sh"): os.kill(pid, signal.SIGKILL)
 process = Process(("/bin/sh", "-c", "echo go; sleep 1000"), ("PATH=/bin",), "/", "")
 try: executor.select("native").run(Sandbox(sys.argv[2], owners=sys.argv[2] + ".owners"), process, kill, NEVER)
 except RuntimeFault as fault: print(fault)
 """
     done = as_nobody(script, root)
+    assert done.returncode == 0, done
     assert done.stdout == "cannot set up the sandbox: the process that answers the step's system calls died\n", done.stderr
