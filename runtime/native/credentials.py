@@ -36,7 +36,8 @@ def own_streams(uid: int) -> None:
 
 
 def become(user: dict[str, Any], sets: dict[str, list[str]], *, real: bool = True) -> None:
-    """``real`` False: the ids stay, others are pretended. Groups, group and user; the capabilities are kept until ``finish``, since the command is looked up with them."""
+    """``real`` False: the ids stay, others are pretended. Groups, group and user; the capabilities are kept until ``finish``,
+    since the command is looked up with them."""
     bounding = capabilities.mask(tuple(sets["bounding"]))
     for number in range(64):
         try:

@@ -42,7 +42,8 @@ def start(job: Job, stdout: int, stderr: int) -> tuple[int, int | None]:
 
 
 def begin(job: Job, config: dict[str, Any], stdout: int, stderr: int, channel: socket.socket | None) -> tuple[int, int]:
-    """The pid of the first process, and a pipe to read to its end for ``check``. ``channel``: where the listener of its calls is sent."""
+    """The pid of the first process, and a pipe to read to its end for ``check``. ``channel``: where the listener of its calls is
+    sent."""
     program = job.data(job.filter) if job.filter else b""
     rules = config["linux"].get("resources", {}).get("devices", [])
     memberships: list[int] = []

@@ -1,6 +1,7 @@
 """The builder's side of the executor for a pod with nothing relaxed: a chroot, and answers to system calls.
 
-It is for root of a container that may neither make namespaces nor mount. docs/unprivileged.md says what that protects, and what not.
+It is for root of a container that may neither make namespaces nor mount. docs/unprivileged.md says what that protects, and what
+not.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class UnprivilegedExecutor(JobExecutor):
         if not seccomp.supports(facts.architecture) or not notify.supports(facts.architecture):
             raise RuntimeFault(f"unprivileged knows no system calls of {facts.architecture}", hint="use --runtime runc or crun")
         if os.geteuid() != 0:
-            raise RuntimeFault("unprivileged needs uid 0: chroot is root's", hint="run the container as root, or allow user namespaces")
+            hint = "run the container as root, or allow user namespaces"
+            raise RuntimeFault("unprivileged needs uid 0: chroot is root's", hint=hint)
         missing = [name for name in _NEEDED if not has_capability(capabilities.NAMES.index(name))]
         if missing:
             raise RuntimeFault(
@@ -63,7 +65,8 @@ class UnprivilegedExecutor(JobExecutor):
         }
         for what, asked in refused.items():
             if asked:
-                raise RuntimeFault(f"{what} can't be had without namespaces", hint="use another runtime: pybuild doctor says what is missing")
+                hint = "use another runtime: pybuild doctor says what each lacks here"
+                raise RuntimeFault(f"{what} can't be had without namespaces", hint=hint)
 
     def run(
         self, sandbox: Sandbox, process: Process, on_output: Callable[[int, bytes], None], cancelled: Cancelled

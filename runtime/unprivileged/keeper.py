@@ -2,8 +2,8 @@
 
     builder --- zygote --- keeper --- the step
 
-There is no pid namespace whose end is the end of all: the keeper adopts what the step leaves (PR_SET_CHILD_SUBREAPER), so that all of it
-stays below the keeper, and kills all that is there until nothing is.
+There is no pid namespace whose end is the end of all: the keeper adopts what the step leaves (PR_SET_CHILD_SUBREAPER), so that
+all of it stays below the keeper, and kills all that is there until nothing is.
 """
 
 from __future__ import annotations
@@ -164,8 +164,8 @@ def kill_adopted(keepers: list[int]) -> None:
 def kill_below(top: int, spared: frozenset[int] = frozenset()) -> None:
     """Kill every process below ``top``, us, and wait for all. New ones can come while we look: until there are none.
 
-    ``spared``: children that stay, with all below them. The working folder is a /proc. What can't be killed (it hangs in the kernel)
-    nobody can help: that ends after ten seconds.
+    ``spared``: children that stay, with all below them. The working folder is a /proc. What can't be killed (it hangs in the
+    kernel) nobody can help: that ends after ten seconds.
     """
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:

@@ -18,7 +18,7 @@ namespaces.enter_user_namespace()
 zygote.start()
 print(run("native", sys.argv[3], sys.argv[4], owners=sys.argv[2] + ".owners"))
 """
-TOOLS = "chown stat ln mkfifo find id chgrp cp su ls tar mv setpriv cut xargs".split()
+TOOLS = ["chown", "stat", "ln", "mkfifo", "find", "id", "chgrp", "cp", "su", "ls", "tar", "mv", "setpriv", "cut", "xargs"]
 
 
 @pytest.fixture
@@ -38,7 +38,8 @@ def override(path: str) -> Override | None:
 
 
 def test_what_chown_says_is_seen_and_kept(root: str) -> None:
-    done = step(root, "touch /f; mkdir /d; chown 5:6 /f; chown :7 /d; chmod 2750 /d; stat -c '%u:%g %a' /f /d; mv /f /g; stat -c %u /g")
+    script = "touch /f; mkdir /d; chown 5:6 /f; chown :7 /d; chmod 2750 /d; stat -c '%u:%g %a' /f /d; mv /f /g; stat -c %u /g"
+    done = step(root, script)
     assert done.stdout == "5:6 644\n0:7 2750\n5\n0\n", done.stderr
     assert override(f"{root}/g") == Override(5, 6, 0o644)
     assert override(f"{root}/d") == Override(0, 7, 0o2750)
@@ -50,12 +51,14 @@ def test_what_is_root_s_again_has_no_override(root: str) -> None:
 
 
 def test_chown_takes_the_set_id_bits_of_files(root: str) -> None:
-    done = step(root, "touch /f /g; chmod 6755 /f /g; chown 5 /f; stat -c %a /f; chmod 6755 /f; stat -c %a /f; chown 0 /g; stat -c %a /g")
+    script = "touch /f /g; chmod 6755 /f /g; chown 5 /f; stat -c %a /f; chmod 6755 /f; stat -c %a /f; chown 0 /g; stat -c %a /g"
+    done = step(root, script)
     assert done.stdout == "755\n6755\n755\n0\n", done.stderr
 
 
 def test_links_fifos_and_sockets_are_lines_of_the_table(root: str) -> None:
-    done = step(root, "ln -s /nowhere /l; mkfifo /p; chown -h 5:6 /l; chown 7:8 /p; stat -c %u:%g /l /p; rm /p; mkfifo /p; stat -c %u /p")
+    script = "ln -s /nowhere /l; mkfifo /p; chown -h 5:6 /l; chown 7:8 /p; stat -c %u:%g /l /p; rm /p; mkfifo /p; stat -c %u /p"
+    done = step(root, script)
     assert done.stdout == "5:6\n7:8\n0\n0\n", done.stderr
     table = read_table(root + ".owners")
     assert table[Stats().inode(Target(os.fsencode(f"{root}/l"), follow=False))] == (5, 6)
@@ -80,13 +83,15 @@ def test_another_user_s_step_is_his_and_so_are_its_files(root: str) -> None:
 
 
 def test_another_user_may_not_change_owners_or_become_root(root: str) -> None:
-    done = step(root, "touch /tmp/f; chown 0 /tmp/f; chown 1000:2000 /tmp/f && echo his group; mknod /tmp/c c 1 3; chown 1000 /bin", "app")
+    script = "touch /tmp/f; chown 0 /tmp/f; chown 1000:2000 /tmp/f && echo his group; mknod /tmp/c c 1 3; chown 1000 /bin"
+    done = step(root, script, "app")
     assert done.stdout == "his group\n1\n"
     assert done.stderr.count("Operation not permitted") == 3
 
 
 def test_a_folder_with_the_set_group_id_bit_hands_its_group_on(root: str) -> None:
-    done = step(root, "mkdir /d; chown 0:50 /d; chmod 2775 /d; touch /d/f; mkdir /d/e; touch /d/e/g; stat -c '%u:%g %a' /d/f /d/e /d/e/g")
+    script = "mkdir /d; chown 0:50 /d; chmod 2775 /d; touch /d/f; mkdir /d/e; touch /d/e/g; stat -c '%u:%g %a' /d/f /d/e /d/e/g"
+    done = step(root, script)
     assert done.stdout == "0:50 644\n0:50 2755\n0:50 644\n0\n", done.stderr
 
 
@@ -135,8 +140,8 @@ int main() {{
 
 
 def test_a_chroot_of_the_step_s_has_its_own_names(root: str) -> None:
-    script = "mkdir -p /r/bin; cp /bin/busybox /r/bin; touch /f /r/f; chown 5 /f; chroot /r /bin/busybox chown 7:8 /f; stat -c %u /f /r/f"
-    done = step(root, f"{script}; chroot /r /bin/busybox stat -c %u /f")
+    script = "in='chroot /r /bin/busybox'; mkdir -p /r/bin; cp /bin/busybox /r/bin; touch /f /r/f; chown 5 /f; $in chown 7:8 /f; stat -c %u /f /r/f"
+    done = step(root, f"{script}; $in stat -c %u /f")
     assert done.stdout == "5\n7\n7\n0\n", done.stderr
 
 
