@@ -27,7 +27,7 @@ def test_both_ways(value: bytes, override: Override) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [b"", b"1", b"1:2", b"1:2:9", b"-1:2:755", b"4294967295:0:755", b"1:2:755:", b"1:2:755:char", b"1:2:755:char-1", 
+    [b"", b"1", b"1:2", b"1:2:9", b"-1:2:755", b"4294967295:0:755", b"1:2:755:", b"1:2:755:char", b"1:2:755:char-1",
      b"1:2:755:file:x", b"1:2:17777", b"1:2:755:door-1-2", b"\xff:2:755", b"1:2:755:char-99999999999999999999-1"],
 )  # fmt: skip
 def test_what_is_of_another_form_is_none(value: bytes) -> None:

@@ -140,7 +140,8 @@ int main() {{
 
 
 def test_a_chroot_of_the_step_s_has_its_own_names(root: str) -> None:
-    script = "in='chroot /r /bin/busybox'; mkdir -p /r/bin; cp /bin/busybox /r/bin; touch /f /r/f; chown 5 /f; $in chown 7:8 /f; stat -c %u /f /r/f"
+    script = "in='chroot /r /bin/busybox'; mkdir -p /r/bin\n"
+    script += "cp /bin/busybox /r/bin; touch /f /r/f; chown 5 /f; $in chown 7:8 /f; stat -c %u /f /r/f"
     done = step(root, f"{script}; $in stat -c %u /f")
     assert done.stdout == "5\n7\n7\n0\n", done.stderr
 
