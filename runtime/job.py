@@ -42,8 +42,10 @@ class Job:
     which usage is read. ``tree``: mounts to put together at scratch/tree, in order; ``tree_cwd``: a folder that must exist in
     it then. ``container``: path below scratch of an OCI configuration that P1 carries out itself, in the place of a program
     (``argv`` is empty); ``filter``: path of its seccomp program, "" for none. ``owners``: file for the owners of what can bear no
-    attribute (runtime.linux.overrides), if they are to be kept beside the files: the step's ids are pretended then; "" if they are real.
-    ``bare``: no namespace can be had: ``container``'s root is entered by chroot, and what can't be mounted is shown by answers to system
+    attribute (runtime.linux.overrides), if they are to be kept beside the files: the step's ids are pretended then; "" if they are
+    real.
+    ``bare``: no namespace can be had: ``container``'s root is entered by chroot, and what can't be mounted is shown by answers to
+    system
     calls: ``shown`` has (its name in the step, the file). Nothing of ``files`` is written then. ``devices``: names below /dev to be
     shown so, too.
     """

@@ -117,7 +117,8 @@ def rlimits(sandbox: Sandbox) -> tuple[tuple[int, int, int], ...]:
 
 def scratch_folder(request: Request) -> str:
     """A folder of the host whose content the sandbox does not need, to mount P1's tmpfs on (in P1's namespace only)."""
-    needed = [request.sandbox.rootfs, request.sandbox.owners or "/"] + [m.source for m in request.sandbox.mounts if isinstance(m, BindMount)]
+    sandbox = request.sandbox
+    needed = [sandbox.rootfs, sandbox.owners or "/", *(m.source for m in sandbox.mounts if isinstance(m, BindMount))]
     resolved = [os.path.realpath(path) + "/" for path in needed]
     for folder in _SCRATCH_FOLDERS:
         if os.path.isdir(folder) and not os.path.islink(folder):

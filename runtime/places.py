@@ -77,7 +77,8 @@ def way_to(rootfs: str, cwd: str) -> tuple[str, tuple[str, ...]]:
 def make_cwd(rootfs: str, cwd: str, user: User, *, real_owners: bool = True) -> None:
     """A missing working folder is made, with its missing parents, as the user's own (0755), links resolved in the root.
 
-    ``real_owners`` False: the owner is kept beside the folder (runtime.linux.overrides). RuntimeFault; CommandFault if it is there and no folder.
+    ``real_owners`` False: the owner is kept beside the folder (runtime.linux.overrides). RuntimeFault; CommandFault if it is
+    there and no folder.
     """
     try:
         path = resolve_in_root(rootfs, cwd)

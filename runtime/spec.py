@@ -88,8 +88,8 @@ class Sandbox:
     ulimits: (name, soft, hard), -1 is unlimited. shm_size: bytes of /dev/shm, None is 64 MiB.
     cgroup_parent: folder in the cgroup hierarchy, "" is the runtime's own.
     remove_stubs_recursive: take away created parent folders of mount points too, not the mount points only.
-    owners: where the kernel knows one id only: the file for owners that no attribute can keep (runtime.linux.overrides). The step is
-    as under root then, by answers to its system calls. "": ids and owners are real.
+    owners: where the kernel knows one id only: the file for owners that no attribute can keep (runtime.linux.overrides). The step
+    is as under root then, by answers to its system calls. "": ids and owners are real.
     """
 
     rootfs: str

@@ -249,18 +249,28 @@ def _wait(child: int, service: int | None, control: socket.socket) -> tuple[int,
         ready = {fd for fd, _ in poll.poll()}
         if control.fileno() in ready:
             os._exit(0)
-        if beside in ready and watched not in ready and not _has_ended(watched):
-            raise OSError(errno.ECHILD, "the process that answers the step's system calls died")
+        if beside is not None and beside in ready:
+            _check_service(service)
+            poll.unregister(beside)
+            beside = None
         if watched in ready:
             _, status, used = os.wait4(child, 0)
             os.close(watched)
+            if beside is not None and status != 0:
+                # Maybe it failed for want of answers: whose end is the cause is seen later than its effect.
+                last = select.poll()
+                last.register(beside, select.POLLIN)
+                if last.poll(100):
+                    _check_service(service)
             return status, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024
 
 
-def _has_ended(watched: int) -> bool:
-    poll = select.poll()
-    poll.register(watched, select.POLLIN)
-    return bool(poll.poll(100))
+def _check_service(service: int | None) -> None:
+    """It has ended: of itself, with 0, where nobody is left for whom it could answer, or OSError."""
+    assert service is not None
+    _, status = os.waitpid(service, 0)
+    if status != 0:
+        raise OSError(errno.ECHILD, "the process that answers the step's system calls died")
 
 
 def _errors_logged(job: Job) -> str:

@@ -222,7 +222,8 @@ def serve(channel: socket.socket, parent_pidfd: int, words: int) -> None:
             os._exit(0)
         for handle in ready & children.keys():
             poll.unregister(handle)
-            _bury(handle, *children.pop(handle))
+            pid, control = children.pop(handle)
+            _bury(handle, pid, control, [other for other, _ in children.values()])
         if channel.fileno() in ready:
             data, fds, _, _ = socket.recv_fds(channel, 16, 5, socket.MSG_CMSG_CLOEXEC)
             if not data:
@@ -247,6 +248,10 @@ def _fork(fds: list[int], others: list[int]) -> tuple[int, int, socket.socket] |
         control = socket.socket(fileno=fds[1])
         job_fd, _, stdout, stderr, words = fds  # fewer, if this process may open no more files
         zygote = os.getpid()
+        if b'"bare": true' in os.pread(job_fd, os.fstat(job_fd).st_size, 0):
+            from runtime.unprivileged import keeper
+
+            keeper.adopt()
         pid = os.fork()
         if pid == 0:
             try:
@@ -273,10 +278,14 @@ def _fork(fds: list[int], others: list[int]) -> tuple[int, int, socket.socket] |
             os.close(fd)
 
 
-def _bury(handle: int, pid: int, control: socket.socket) -> None:
+def _bury(handle: int, pid: int, control: socket.socket, others: list[int]) -> None:
+    """``others``: the supervisors that live. Without namespaces what a killed one leaves behind is ours (keeper.adopt)."""
     os.close(handle)
     _, status = os.waitpid(pid, 0)
     if status != 0:
+        from runtime.unprivileged import keeper
+
+        keeper.kill_adopted(others)
         _tell(control, f"the sandbox's supervisor {_end(status)}")
     control.close()
 

@@ -21,7 +21,8 @@ _MAX_ID = (1 << 32) - 1
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """``mode``: permission bits, set-id bits included. ``kind``: an S_IF* and ``device`` its number, 0 where they are the file's own."""
+    """``mode``: permission bits, set-id bits included. ``kind``: an S_IF* and ``device`` its number, 0 where they are the file's
+    own."""
 
     uid: int
     gid: int

@@ -35,8 +35,9 @@ def own_streams(uid: int) -> None:
             continue  # a file system or user namespace that does not let us: it stays whose it is
 
 
-def become(user: dict[str, Any], sets: dict[str, list[str]]) -> None:
-    """Groups, group and user; the capabilities are kept until ``finish``, since the command is looked up with them."""
+def become(user: dict[str, Any], sets: dict[str, list[str]], *, real: bool = True) -> None:
+    """``real`` False: the ids stay, others are pretended. Groups, group and user; the capabilities are kept until ``finish``,
+    since the command is looked up with them."""
     bounding = capabilities.mask(tuple(sets["bounding"]))
     for number in range(64):
         try:
@@ -46,6 +47,8 @@ def become(user: dict[str, Any], sets: dict[str, list[str]]) -> None:
             if error.errno != errno.EINVAL:
                 raise
             break  # the kernel has no more
+    if not real:
+        return
     syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 1)
     if "additionalGids" in user:
         os.setgroups(user["additionalGids"])

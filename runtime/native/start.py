@@ -42,7 +42,8 @@ def start(job: Job, stdout: int, stderr: int) -> tuple[int, int | None]:
 
 
 def begin(job: Job, config: dict[str, Any], stdout: int, stderr: int, channel: socket.socket | None) -> tuple[int, int]:
-    """The pid of the first process, and a pipe to read to its end for ``check``. ``channel``: where the listener of its calls is sent."""
+    """The pid of the first process, and a pipe to read to its end for ``check``. ``channel``: where the listener of its calls is
+    sent."""
     program = job.data(job.filter) if job.filter else b""
     rules = config["linux"].get("resources", {}).get("devices", [])
     memberships: list[int] = []
@@ -156,7 +157,7 @@ def _become(
 
         service.submit(channel, asked[1])
     entered = command.enter_folder(process["cwd"], may_fail=True)
-    credentials.become(process["user"], process["capabilities"])
+    credentials.become(process["user"], process["capabilities"], real="pretended" not in process)
     if not entered:
         command.enter_folder(process["cwd"], may_fail=False)
     credentials.finish(process["capabilities"])

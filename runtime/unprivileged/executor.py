@@ -1,6 +1,7 @@
 """The builder's side of the executor for a pod with nothing relaxed: a chroot, and answers to system calls.
 
-It is for root of a container that may neither make namespaces nor mount. docs/unprivileged.md says what that protects, and what not.
+It is for root of a container that may neither make namespaces nor mount. docs/unprivileged.md says what that protects, and what
+not.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from runtime import capabilities, launch, mountpoints, netfiles, oci, seccomp
 from runtime.base import JobExecutor
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from runtime.spec import Cancelled
 
 _CONFIG, _FILTER = "bundle/config.json", "seccomp"
-_NEEDED = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETGID", "CAP_SETUID", "CAP_SYS_CHROOT")
+_NEEDED = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT")
 
 
 class UnprivilegedExecutor(JobExecutor):
@@ -41,7 +42,8 @@ class UnprivilegedExecutor(JobExecutor):
         if not seccomp.supports(facts.architecture) or not notify.supports(facts.architecture):
             raise RuntimeFault(f"unprivileged knows no system calls of {facts.architecture}", hint="use --runtime runc or crun")
         if os.geteuid() != 0:
-            raise RuntimeFault("unprivileged needs uid 0: chroot is root's", hint="run the container as root, or allow user namespaces")
+            hint = "run the container as root, or allow user namespaces"
+            raise RuntimeFault("unprivileged needs uid 0: chroot is root's", hint=hint)
         missing = [name for name in _NEEDED if not has_capability(capabilities.NAMES.index(name))]
         if missing:
             raise RuntimeFault(
@@ -63,7 +65,8 @@ class UnprivilegedExecutor(JobExecutor):
         }
         for what, asked in refused.items():
             if asked:
-                raise RuntimeFault(f"{what} can't be had without namespaces", hint="use another runtime: pybuild doctor says what is missing")
+                hint = "use another runtime: pybuild doctor says what each lacks here"
+                raise RuntimeFault(f"{what} can't be had without namespaces", hint=hint)
 
     def run(
         self, sandbox: Sandbox, process: Process, on_output: Callable[[int, bytes], None], cancelled: Cancelled
@@ -89,6 +92,10 @@ class UnprivilegedExecutor(JobExecutor):
         config = oci.config(
             sandbox, request.process, request.user, facts, resolv_conf="", hosts="", cgroup="", sysfs=""
         )
+        process = cast("dict[str, object]", config["process"])
+        sets = cast("dict[str, list[str]]", process["capabilities"])
+        # A container may have been given fewer.
+        process["capabilities"] = {kind: [name for name in names if name in facts.capabilities] for kind, names in sets.items()}
         files = {_CONFIG: (json.dumps(config), False)}
         granted = frozenset(oci.granted_capabilities(sandbox, facts))
         files[_FILTER] = (seccomp.compile_policy(facts.architecture, granted).hex(), True)

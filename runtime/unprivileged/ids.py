@@ -56,11 +56,12 @@ def file_system_id(ids: Ids, name: str, number: int) -> tuple[Ids, int]:
 
 def executed(ids: Ids, uid: int | None, gid: int | None) -> Ids:
     """After an execve of a file with a set-id bit: its owner's id or None; the saved ids become the effective ones."""
-    real, effective, _, _ = ids.uids
-    group, effective_group, _, _ = ids.gids
-    effective = effective if uid is None else uid
-    effective_group = effective_group if gid is None else gid
-    return replace(ids, uids=(real, effective, effective, effective), gids=(group, effective_group, effective_group, effective_group))
+
+    def after(four: tuple[int, int, int, int], number: int | None) -> tuple[int, int, int, int]:
+        effective = four[1] if number is None else number
+        return four[0], effective, effective, effective
+
+    return replace(ids, uids=after(ids.uids, uid), gids=after(ids.gids, gid))
 
 
 def _changed(

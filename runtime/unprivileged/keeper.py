@@ -2,8 +2,8 @@
 
     builder --- zygote --- keeper --- the step
 
-There is no pid namespace whose end is the end of all: the keeper adopts what the step leaves (PR_SET_CHILD_SUBREAPER), so that all of it
-stays below the keeper, and kills all that is there until nothing is.
+There is no pid namespace whose end is the end of all: the keeper adopts what the step leaves (PR_SET_CHILD_SUBREAPER), so that
+all of it stays below the keeper, and kills all that is there until nothing is.
 """
 
 from __future__ import annotations
@@ -143,27 +143,49 @@ def _open_views(job: Job) -> Callable[[notify.Listener], Views]:
     return lambda listener: Views(listener, memory, files, sys, dev, devices)
 
 
-def kill_below(top: int) -> None:
+_adopting = False
+
+
+def adopt() -> None:
+    """In the zygote: what a keeper leaves behind that was killed becomes this process' to end."""
+    global _adopting
+    if not _adopting:
+        syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+        _adopting = True
+
+
+def kill_adopted(keepers: list[int]) -> None:
+    """Kill what is below us, but for the living keepers and what is theirs."""
+    if _adopting:
+        os.chdir("/proc")
+        kill_below(os.getpid(), frozenset(keepers))
+
+
+def kill_below(top: int, spared: frozenset[int] = frozenset()) -> None:
     """Kill every process below ``top``, us, and wait for all. New ones can come while we look: until there are none.
 
-    The working folder is a /proc. Where a child of ours can't be killed nobody can help; that ends after ten seconds.
+    ``spared``: children that stay, with all below them. The working folder is a /proc. What can't be killed (it hangs in the
+    kernel) nobody can help: that ends after ten seconds.
     """
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        for pid in _below(top):
+        found = _below(top, spared)
+        for pid in found:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        except ChildProcessError:
-            return  # orphans become ours: no child means nobody is left
+        for pid in found:
+            try:
+                os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                continue  # not ours yet: its parent is to die first
+        if not found:
+            return
         time.sleep(0.001)
 
 
-def _below(top: int) -> list[int]:
+def _below(top: int, spared: frozenset[int]) -> list[int]:
     children: dict[int, list[int]] = {}
     for name in os.listdir("."):
         if name.isdigit():
@@ -176,7 +198,7 @@ def _below(top: int) -> list[int]:
     found = []
     waiting = [top]
     while waiting:
-        below = children.get(waiting.pop(), [])
+        below = [pid for pid in children.get(waiting.pop(), []) if pid not in spared]
         found += below
         waiting += below
     return found

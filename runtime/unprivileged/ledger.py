@@ -65,8 +65,8 @@ class Ledger:
 
 
 def _renew(path: bytes, status: os.stat_result) -> None:
-    """A link of a lower layer keeps its number when an overlay copies it up: the one that the layer will have is another. One that is
-    made anew has its own."""
+    """A link of a lower layer keeps its number when an overlay copies it up: the one that the layer will have is another. One
+    that is made anew has its own."""
     folder = parent(path)
     above = os.stat(folder)
     temporary = path + b".renewed"

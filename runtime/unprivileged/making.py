@@ -1,7 +1,7 @@
 """Files made by processes of other ids than root's, or in folders with the set-group-id bit; and device nodes.
 
-What is made as root in a folder of root's stays the kernel's business. The others are made by the supervisor, with the caller's umask,
-and get their owner before the caller has them.
+What is made as root in a folder of root's stays the kernel's business. The others are made by the supervisor, with the caller's
+umask, and get their owner before the caller has them.
 """
 
 from __future__ import annotations

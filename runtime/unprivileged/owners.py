@@ -1,7 +1,8 @@
 """Owners, modes and ids as root has them, for a step whose kernel knows one id: the answers to the calls of ``traps.OWNERS``.
 
 What nobody has changed the kernel answers itself: a call is answered here only if there is an override, or ids other than root's.
-Rights are not checked by these ids, but where a call is about owners: to the kernel every process of the step is root of its namespace.
+Rights are not checked by these ids, but where a call is about owners: to the kernel every process of the step is root of its
+namespace.
 """
 
 from __future__ import annotations
@@ -204,7 +205,8 @@ class Owners:
         self._executed(call, self._at(call, call.args[0], call.args[1], call.args[4]))
 
     def _executed(self, call: Call, target: Target | None) -> None:
-        """The ids of a program with set-id bits. If the execve fails after all the caller has them nevertheless: rare, and his own."""
+        """The ids of a program with set-id bits. If the execve fails after all the caller has them nevertheless: rare, and his
+        own."""
         if target is None:
             return
         mode = os.stat(target.path, follow_symlinks=target.follow).st_mode

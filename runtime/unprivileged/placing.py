@@ -1,7 +1,7 @@
 """Mounts of a step that can't mount: what should be seen at a place is put there, and taken away again.
 
-What the place held is moved beside the root file system meanwhile, and comes back as it was, with the times of its folder: the layer
-has no trace. A step that is killed with its builder leaves it in a snapshot that nobody wants any more.
+What the place held is moved beside the root file system meanwhile, and comes back as it was, with the times of its folder: the
+layer has no trace. A step that is killed with its builder leaves it in a snapshot that nobody wants any more.
 
     read-only folder   a copy (sharing blocks where the file system can)
     writable folder    its entries are moved in, and what is there in the end is moved back; on another file system: copied

@@ -1,7 +1,7 @@
 """The ids of each process of a step.
 
-A process' ids are a number in a list, and the number is the process' soft limit of RLIMIT_LOCKS, which the kernel has had no use for
-since Linux 2.4: so the kernel itself hands them on at fork and exec, and nothing is to be cleaned up when processes end.
+A process' ids are a number in a list, and the number is the process' soft limit of RLIMIT_LOCKS, which the kernel has had no use
+for since Linux 2.4: so the kernel itself hands them on at fork and exec, and nothing is to be cleaned up when processes end.
 """
 
 from __future__ import annotations

@@ -20,12 +20,20 @@ _CREATES = 0x40 | 0x40_0000  # O_CREAT, __O_TMPFILE: the same on every architect
 # By name: the argument that has the flags, where only those of _CREATES are of interest.
 _OPENING = {"open": 1, "openat": 2}
 
-OWNERS = tuple(
-    ["chown", "fchown", "lchown", "fchownat", "chmod", "fchmod", "fchmodat", "fchmodat2", "stat", "fstat", "lstat", "newfstatat", "statx", "setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid", "setgroups", "getuid", "geteuid", "getgid", "getegid", "getresuid", "getresgid", "getgroups", "open", "openat", "openat2", "creat", "mkdir", "mkdirat", "mknod", "mknodat", "symlink", "symlinkat", "execve", "execveat", "chroot", "getxattr", "lgetxattr", "fgetxattr", "setxattr", "lsetxattr", "fsetxattr", "removexattr", "lremovexattr", "fremovexattr", "listxattr", "llistxattr", "flistxattr", "setxattrat", "getxattrat", "listxattrat", "removexattrat"]
-)
-VIEWS = tuple(
-    ["open", "openat", "openat2", "creat", "stat", "lstat", "newfstatat", "statx", "access", "faccessat", "faccessat2", "readlink", "readlinkat", "statfs", "execve", "getxattr", "lgetxattr", "listxattr", "llistxattr", "chown", "lchown", "fchownat", "chmod", "fchmodat"]
-)
+_OWNERS = """
+    chown fchown lchown fchownat chmod fchmod fchmodat fchmodat2 stat fstat lstat newfstatat statx
+    setuid setgid setreuid setregid setresuid setresgid setfsuid setfsgid setgroups
+    getuid geteuid getgid getegid getresuid getresgid getgroups
+    open openat openat2 creat mkdir mkdirat mknod mknodat symlink symlinkat execve execveat chroot
+    getxattr lgetxattr fgetxattr setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr
+    listxattr llistxattr flistxattr setxattrat getxattrat listxattrat removexattrat
+"""
+_VIEWS = """
+    open openat openat2 creat stat lstat newfstatat statx access faccessat faccessat2 readlink readlinkat
+    statfs execve getxattr lgetxattr listxattr llistxattr chown lchown fchownat chmod fchmodat
+"""
+OWNERS = tuple(_OWNERS.split())
+VIEWS = tuple(_VIEWS.split())
 
 
 def program(architecture: str, names: tuple[str, ...], *, only_creating: bool) -> bytes:

@@ -1,8 +1,8 @@
 """/proc, /sys and mounted files in a bare chroot, where nothing can be mounted: the answers to the calls of ``traps.VIEWS``.
 
 The supervisor has the container's own folders open and hands descriptors of files below them to the caller; ``self`` is the caller.
-Whatever is no absolute name below one of these places the kernel looks up itself. A process whose memory we may not read (it changed
-its user and has not executed a program since) sees empty folders there.
+Whatever is no absolute name below one of these places the kernel looks up itself. A process whose memory we may not read (it
+changed its user and has not executed a program since) sees empty folders there.
 """
 
 from __future__ import annotations
@@ -204,8 +204,8 @@ class Views:
         return self._write(call, call.args[1], data + bytes(120 - len(data)))
 
     def _execve(self, call: Call) -> int | None:
-        """/proc/self/exe and the like: the kernel takes the name out of the caller's memory, where the file's own is put. It has to fit
-        in, and stays if the execve fails."""
+        """/proc/self/exe and the like: the kernel takes the name out of the caller's memory, where the file's own is put. It has
+        to fit in, and stays if the execve fails."""
         target = self._find(call, call.args[0], follow=True)
         if target is None:
             return None
