@@ -39,15 +39,14 @@ class Job:
     number STATUS_FD. ``cover``: folders to cover with an empty tmpfs. ``allow_devices``: mounts from which "nodev" is taken.
     ``own_network``: a network namespace with nothing but loopback, and its sysfs at scratch/sys. ``log``: path of the
     program's JSON log below scratch, "" for none. ``groups``: cgroups, deepest first: the sandbox's and its parent, from
-    which usage is read. ``tree``: mounts to put together at scratch/tree, in order; ``tree_cwd``: a folder that must exist in
-    it then. ``container``: path below scratch of an OCI configuration that P1 carries out itself, in the place of a program
+    which usage is read; ``group_limits``: for a ``container``, (hierarchy, file, value) to be written to the first.
+    ``tree``: mounts to put together at scratch/tree, in order; ``tree_cwd``: a folder that must exist in it then.
+    ``container``: path below scratch of an OCI configuration that P1 carries out itself, in the place of a program
     (``argv`` is empty); ``filter``: path of its seccomp program, "" for none. ``owners``: file for the owners of what can bear no
     attribute (runtime.linux.overrides), if they are to be kept beside the files: the step's ids are pretended then; "" if they are
-    real.
-    ``bare``: no namespace can be had: ``container``'s root is entered by chroot, and what can't be mounted is shown by answers to
-    system
-    calls: ``shown`` has (its name in the step, the file). Nothing of ``files`` is written then. ``devices``: names below /dev to be
-    shown so, too.
+    real. ``bare``: no namespace can be had: ``container``'s root is entered by chroot, and what can't be mounted is shown by
+    answers to system calls: ``shown`` has (its name in the step, the file). Nothing of ``files`` is written then.
+    ``devices``: names below /dev to be shown so, too.
     """
 
     argv: tuple[str, ...]
@@ -64,6 +63,7 @@ class Job:
     groups: tuple[str, ...] = ()
     group_kind: str = "none"
     group_folders: tuple[str, ...] = ()
+    group_limits: tuple[tuple[str, str, str], ...] = ()
     status: str = ""
     tree: tuple[TreeMount, ...] = ()
     tree_cwd: str = ""
@@ -94,6 +94,7 @@ class Job:
         for key, value in json.loads(data).items():
             raw[key] = tuple(value) if isinstance(value, list) else value
         raw["tree"] = tuple(TreeMount(**mount) for mount in raw["tree"])
+        raw["group_limits"] = tuple(tuple(one) for one in raw["group_limits"])
         return Job(**raw)
 
 

@@ -80,6 +80,40 @@ class TmpfsMount:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceNode:
+    """A device that a sandbox has besides those of all: a node at ``path`` below /dev, of ``kind`` "c" or "b".
+
+    ``mode`` are permission bits; ``uid`` and ``gid`` None: the command's user. ``access``: of "rwm", what may be done with it.
+    """
+
+    path: str
+    kind: str
+    major: int
+    minor: int
+    mode: int = 0o666
+    uid: int | None = None
+    gid: int | None = None
+    access: str = "rwm"
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a sandbox may use, by docker's HostConfig; 0 and "" are no limit of ours.
+
+    memory: bytes. memory_swap: bytes of memory and swap together, -1 for no limit. cpu_shares: 2..262144, 1024 is the kernel's own.
+    cpu_period, cpu_quota: microseconds. cpuset_cpus, cpuset_mems: lists like "0-2,4".
+    """
+
+    memory: int = 0
+    memory_swap: int = 0
+    cpu_shares: int = 0
+    cpu_period: int = 0
+    cpu_quota: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Sandbox:
     """The surroundings of a process. Two mounts with one ``dest``: the later one counts, in the place of the first.
 
@@ -87,6 +121,8 @@ class Sandbox:
     security: "sandbox" (BuildKit's default restrictions) or "insecure" (all capabilities, devices, no seccomp).
     ulimits: (name, soft, hard), -1 is unlimited. shm_size: bytes of /dev/shm, None is 64 MiB.
     cgroup_parent: folder in the cgroup hierarchy, "" is the runtime's own.
+    resources: limits of CPUs and memory.
+    devices: nodes besides those of every sandbox, which the command may open; additional_gids: groups that it is in for them.
     remove_stubs_recursive: take away created parent folders of mount points too, not the mount points only.
     owners: where the kernel knows one id only: the file for owners that no attribute can keep (runtime.linux.overrides). The step
     is as under root then, by answers to its system calls. "": ids and owners are real.
@@ -102,6 +138,9 @@ class Sandbox:
     ulimits: tuple[tuple[str, int, int], ...] = ()
     shm_size: int | None = None
     cgroup_parent: str = ""
+    resources: Resources = Resources()
+    devices: tuple[DeviceNode, ...] = ()
+    additional_gids: tuple[int, ...] = ()
     remove_stubs_recursive: bool = False
     owners: str = ""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from builder.build.request import SecretSpec
 from builder.errors import UsageError
-from builder.graph.ops import Ulimit
+from builder.graph.ops import LinuxResources, Ulimit
 from builder.oci.platform import Platform
 from builder.oci.reference import Reference
 from builder.text.fields import flag_fields, key_values
@@ -181,6 +181,14 @@ def _ulimit(text: str) -> Ulimit:
     return Ulimit(name, soft, hard)
 
 
+def parse_resources(entries: Sequence[str]) -> LinuxResources:
+    """``NAME=VALUE`` each, as --resource takes them. UsageError for what docker refuses."""
+    from builder.build.resource_flags import parse_resources as parse
+    from builder.graph.ops import NO_LIMITS
+
+    return parse(entries) if entries else NO_LIMITS
+
+
 def parse_attest(text: str) -> tuple[str, bool]:
     """``type=TYPE[,disabled=BOOL][,...]``: the type, and whether it is wanted."""
     values = key_values(flag_fields(text, "attest"), "attest")
@@ -225,9 +233,24 @@ def parse_network(text: str) -> Literal["default", "host", "none"]:
 
 def parse_allow(values: Sequence[str]) -> frozenset[str]:
     for text in values:
-        if text not in ENTITLEMENTS:
+        if text.startswith("device="):
+            _check_device(text)
+        elif text not in ENTITLEMENTS:
             raise UsageError(f"unknown entitlement {text!r} for --allow", hint="entitlements are " + ", ".join(ENTITLEMENTS))
     return frozenset(values)
+
+
+def _check_device(text: str) -> None:
+    """``device=NAME[,alias=ALIAS]``."""
+    name, *fields = text.removeprefix("device=").split(",")
+    for field in fields:
+        key, equals, value = field.partition("=")
+        if not equals or key != "alias":
+            raise UsageError(f"invalid device config {field!r} for --allow", hint="--allow takes device=NAME[,alias=ALIAS]")
+        if len(fields) > 1 or not value:
+            raise UsageError(f"--allow {text}: there is one alias")
+    if not name:
+        raise UsageError(f"--allow {text}: the name of the device is missing", hint="--allow device allows all")
 
 
 def parse_pull(text: str) -> bool | PullPolicy:

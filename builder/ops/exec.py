@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from builder.errors import CancelledError, StepError, UnsupportedError, UsageError
+from builder.errors import CancelledError, StepError, UsageError
 from builder.graph.ops import NO_INPUT, Exec
 from builder.oci.platform import host
 from builder.ops.ahead import announce
@@ -18,6 +18,7 @@ from builder.progress.events import Log, Warned
 from builder.solver.types import CacheMap, OpContext
 from builder.state import trace
 from builder.text.quoting import quote
+from builder.values import replace
 
 if TYPE_CHECKING:
     from builder.graph.vertex import Vertex
@@ -31,6 +32,7 @@ _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 _UNPRIVILEGED = "RUN has no sandbox of its own here: steps share the namespaces of the container around (docs/unprivileged.md)"
 _TAIL_BYTES = 64 << 10
 _TAIL_LINES = 30
+_UNITS = ((30, "g"), (20, "m"), (10, "k"), (0, ""))
 
 
 class ExecOp:
@@ -55,7 +57,11 @@ class ExecOp:
             if wanted and name not in allow:
                 raise UsageError(f"{name} is not allowed: the step is to run with {flag}", hint=f"allow it with --allow {name}")
         if op.devices:
-            raise UnsupportedError(f"RUN --device={op.devices[0]}: devices (CDI) are not supported")
+            from builder.ops import devices
+
+            registry = devices.registry_of(self._worker)
+            found = devices.granted(op.devices, allow, registry, self._worker.config.cdi_auto_allowed)
+            self._op = op = replace(op, devices=found)
         roots = [m for m in op.mounts if m.dest == "/"]
         if len(roots) != 1 or roots[0].special is not None:
             raise StepError("invalid exec op: it needs one bind mount at /")
@@ -88,8 +94,9 @@ class ExecOp:
             if context.cancelled.is_set():
                 raise CancelledError("the build was cancelled")
             if status.code not in self._valid_codes:
-                hint = "the kernel killed a process of the step: out of memory" if status.oom else ""
-                raise StepError(f"{self._failed}: exit code: {status.code}", hint=hint, output=tail.lines(), code=status.code)
+                killed, hint = self._out_of_memory() if status.oom else ("", "")
+                cause = f"{self._failed}: exit code: {status.code}{killed}"
+                raise StepError(cause, hint=hint, output=tail.lines(), code=status.code)
             return mounts.commit()
 
     def _admit(self) -> None:
@@ -101,6 +108,14 @@ class ExecOp:
             self._worker.executor.admit(PreparedMounts(self._op, self._worker, self._session, ()).sandbox())
         except RuntimeFault as fault:
             raise StepError(f"RUN can't be executed here: {fault}", hint=fault.hint) from fault
+
+    def _out_of_memory(self) -> tuple[str, str]:
+        """What is said of a step of which the kernel killed a process, and the hint."""
+        limit = self._op.resources.memory
+        if not limit:
+            return "", "the kernel killed a process of the step: out of memory"
+        shown = next(f"{limit >> bits}{unit}" for bits, unit in _UNITS if limit % (1 << bits) == 0)
+        return f": killed: out of memory, limit {shown}", f"--resource memory={shown} is the limit: give the step more"
 
     @property
     def _valid_codes(self) -> Sequence[int]:
@@ -118,7 +133,12 @@ class ExecOp:
         env = [*op.env, *_both_cases(op.proxy_env)]
         if not any(e.startswith("PATH=") for e in env):
             env.append("PATH=" + DEFAULT_PATH)
-        return Process(op.args, (*env, *secret_env), op.cwd or "/", op.user)
+        env += secret_env
+        if op.devices:
+            from builder.ops import devices
+
+            env = devices.with_env(env, devices.edits_of(op.devices, self._worker).env)
+        return Process(op.args, tuple(env), op.cwd or "/", op.user)
 
     def _run(self, sandbox: Sandbox, process: Process, context: OpContext, tail: _Tail) -> ExitStatus:
         from builder.progress.clip import LogClip, limits_of

@@ -75,10 +75,20 @@ class PreparedMounts:
 
     def sandbox(self) -> spec.Sandbox:
         op = self._op
+        mounts = self._mounts
+        nodes: tuple[spec.DeviceNode, ...] = ()
+        gids: tuple[int, ...] = ()
+        if op.devices:
+            from builder.ops.devices import edits_of
+
+            edits = edits_of(op.devices, self._worker)
+            mounts, nodes, gids = sorted([*mounts, *edits.mounts], key=lambda m: m.dest), edits.nodes, edits.gids
         return spec.Sandbox(
             rootfs=self._root,
             readonly_root=self._readonly_root,
-            mounts=tuple(self._mounts),
+            mounts=tuple(mounts),
+            devices=nodes,
+            additional_gids=gids,
             hostname=op.hostname,
             extra_hosts=op.extra_hosts,
             network="sandbox" if op.network == "default" else op.network,
@@ -86,6 +96,15 @@ class PreparedMounts:
             ulimits=tuple((u.name, u.soft, u.hard) for u in op.ulimits),
             shm_size=op.shm_size or None,
             cgroup_parent=op.cgroup_parent,
+            resources=spec.Resources(
+                memory=op.resources.memory,
+                memory_swap=op.resources.memory_swap,
+                cpu_shares=op.resources.cpu_shares,
+                cpu_period=op.resources.cpu_period,
+                cpu_quota=op.resources.cpu_quota,
+                cpuset_cpus=op.resources.cpuset_cpus,
+                cpuset_mems=op.resources.cpuset_mems,
+            ),
             remove_stubs_recursive=True,  # as client/llb/exec.go asks for every RUN
         )
 

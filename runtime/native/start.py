@@ -51,7 +51,11 @@ def begin(job: Job, config: dict[str, Any], stdout: int, stderr: int, channel: s
     failed_read, failed_write = os.pipe()
     try:
         if job.groups:
-            memberships = cgroups.enclose(job.groups[0], job.group_kind, job.group_folders, deny=not _allows_all(rules))
+            deny, limits = not _allows_all(rules), job.group_limits
+            allowed = tuple((one["type"], one["major"], one["minor"], one["access"]) for one in rules if "major" in one)
+            memberships = cgroups.enclose(
+                job.groups[0], job.group_kind, job.group_folders, deny=deny, limits=limits, allowed=allowed
+            )
         if not job.bare:
             syscalls.unshare(syscalls.CLONE_NEWPID)  # for the child: it will be pid 1 of it, as under every runtime
         asked = None if channel is None else (channel, _traps(job))

@@ -11,7 +11,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, cast
 
-from runtime import capabilities, launch, mountpoints, netfiles, oci, seccomp
+from runtime import capabilities, launch, mountpoints, netfiles, oci, resources, seccomp
 from runtime.base import JobExecutor
 from runtime.errors import RuntimeFault
 from runtime.job import Job
@@ -62,6 +62,8 @@ class UnprivilegedExecutor(JobExecutor):
             "--cgroup-parent": bool(sandbox.cgroup_parent),
             "a read-only root file system": sandbox.readonly_root,
             "--shm-size": sandbox.shm_size is not None,
+            "RUN --device": bool(sandbox.devices),
+            **dict.fromkeys((f"--resource {name}" for name in resources.asked(sandbox.resources)), True),
         }
         for what, asked in refused.items():
             if asked:
