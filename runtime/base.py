@@ -56,6 +56,7 @@ class GroupedExecutor(JobExecutor):
         """See Executor."""
         launch.check_options(sandbox, self._facts)
         launch.check_cgroup_parent(sandbox, self._facts)
+        launch.check_resources(sandbox, self._facts)
 
     def _groups(self, request: launch.Request, identity: str) -> tuple[str, ...]:
         """(the sandbox's group, our group around it), or none where cgroups can't be used.

@@ -1,7 +1,7 @@
 """bubblewrap: the same sandbox as runc's as far as bubblewrap can, for hosts without an OCI runtime or cgroups.
 
 Known limits: no_new_privs is always on (sudo and other set-uid tools can't work in a step), and there is no cgroup: so no
---cgroup-parent, and the devices a step may open are limited by nodev, which a step's own harmless nodes meet too.
+--cgroup-parent and no --resource, and the devices a step may open are limited by nodev, which a step's own harmless nodes meet too.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from runtime import launch, netfiles, oci, seccomp, trampoline, trial
+from runtime import launch, netfiles, oci, resources, seccomp, trampoline, trial
 from runtime.base import JobExecutor
 from runtime.errors import RuntimeFault
 from runtime.executor import require_program
@@ -48,6 +48,8 @@ class BubblewrapExecutor(JobExecutor):
         launch.check_options(sandbox, self._facts)
         if sandbox.cgroup_parent:
             raise RuntimeFault("bwrap can't honour --cgroup-parent", hint="use --runtime runc")
+        for name in resources.asked(sandbox.resources):
+            raise RuntimeFault(f"bwrap can't honour --resource {name}", hint="use --runtime native or runc")
 
     def _job(self, request: launch.Request, scratch: str) -> Job:
         program = require_program("bwrap", "bubblewrap", "runc")

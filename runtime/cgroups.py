@@ -126,17 +126,26 @@ def parent_of(cgroup_parent: str) -> str:
     return os.path.normpath(f"/{cgroup_parent}/pybuild").replace("//", "/")
 
 
-def wanted(found: Cgroups, *, all_of_them: bool) -> tuple[str, ...]:
+def hierarchy(found: Cgroups, controller: str) -> str:
+    """The folder of v1 that ``controller`` is mounted on, "" if there is none. Several can share one: ``cpu,cpuacct``."""
+    return next((folder for folder in found.folders if controller in os.path.basename(folder).split(",")), "")
+
+
+def wanted(found: Cgroups, *, all_of_them: bool, controllers: frozenset[str] = frozenset()) -> tuple[str, ...]:
     """The hierarchies that a sandbox joins. On v1 each costs a move of the process of about a millisecond: without --cgroup-parent
     only those of devices, without which it may not run, and of memory, which tells its peak and whether the kernel killed for want
-    of it."""
+    of it, and of the ``controllers`` that are to limit it."""
     if found.kind != "v1" or all_of_them:
         return found.folders
-    return tuple(folder for folder in found.folders if set(os.path.basename(folder).split(",")) & {"devices", "memory"})
+    needed = {"devices", "memory"} | controllers
+    return tuple(folder for folder in found.folders if set(os.path.basename(folder).split(",")) & needed)
 
 
-def enclose(group: str, kind: str, folders: tuple[str, ...], *, deny: bool) -> list[int]:
-    """Make ``group`` in each hierarchy; with ``deny`` only the devices of every sandbox can be opened in it.
+def enclose(
+    group: str, kind: str, folders: tuple[str, ...], *, deny: bool, limits: tuple[tuple[str, str, str], ...] = ()
+) -> list[int]:
+    """Make ``group`` in each hierarchy; with ``deny`` only the devices of every sandbox can be opened in it, and ``limits`` (see
+    ``resources.writes``) are set.
 
     Gives a descriptor for each, close-on-exec: the process that writes "0" to it is in the group from then on. OSError.
     """
@@ -146,9 +155,10 @@ def enclose(group: str, kind: str, folders: tuple[str, ...], *, deny: bool) -> l
     try:
         for folder in folders:
             path = folder + group
-            os.makedirs(path, exist_ok=True)
-            if os.path.basename(folder) == "cpuset":
-                _inherit_cpuset(folder, group)
+            own = [(file, value) for hierarchy, file, value in limits if hierarchy == folder]
+            make(folder, group, {file.partition(".")[0] for file, _ in own} if kind == "v2" else set())
+            for file, value in own:
+                write(f"{path}/{file}", value)
             if deny and (kind == "v2" or os.path.basename(folder) == "devices") and not folder.endswith("/unified"):
                 devices.limit(path, kind)
             opened.append(os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
@@ -157,6 +167,28 @@ def enclose(group: str, kind: str, folders: tuple[str, ...], *, deny: bool) -> l
             os.close(fd)
         raise
     return opened
+
+
+def make(folder: str, group: str, controllers: set[str]) -> None:
+    """Make ``group`` and those above it in one hierarchy, fit to be joined; on v2 with ``controllers`` in it. OSError."""
+    os.makedirs(folder + group, exist_ok=True)
+    if "cpuset" in os.path.basename(folder).split(","):
+        _inherit_cpuset(folder, group)
+    # A group of v2 has the controllers that the one above it hands down.
+    above = folder
+    for part in group.strip("/").split("/"):
+        if controllers:
+            write(f"{above}/cgroup.subtree_control", " ".join(f"+{name}" for name in sorted(controllers)))
+        above = f"{above}/{part}"
+
+
+def write(path: str, text: str) -> None:
+    """One write, as the files of the kernel want it. No file is made: where there is none the kernel has no such control."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
 
 
 def _inherit_cpuset(folder: str, group: str) -> None:

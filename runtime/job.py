@@ -39,8 +39,9 @@ class Job:
     number STATUS_FD. ``cover``: folders to cover with an empty tmpfs. ``allow_devices``: mounts from which "nodev" is taken.
     ``own_network``: a network namespace with nothing but loopback, and its sysfs at scratch/sys. ``log``: path of the
     program's JSON log below scratch, "" for none. ``groups``: cgroups, deepest first: the sandbox's and its parent, from
-    which usage is read. ``tree``: mounts to put together at scratch/tree, in order; ``tree_cwd``: a folder that must exist in
-    it then. ``container``: path below scratch of an OCI configuration that P1 carries out itself, in the place of a program
+    which usage is read; ``group_limits``: for a ``container``, (hierarchy, file, value) to be written to the first.
+    ``tree``: mounts to put together at scratch/tree, in order; ``tree_cwd``: a folder that must exist in it then.
+    ``container``: path below scratch of an OCI configuration that P1 carries out itself, in the place of a program
     (``argv`` is empty); ``filter``: path of its seccomp program, "" for none.
     """
 
@@ -58,6 +59,7 @@ class Job:
     groups: tuple[str, ...] = ()
     group_kind: str = "none"
     group_folders: tuple[str, ...] = ()
+    group_limits: tuple[tuple[str, str, str], ...] = ()
     status: str = ""
     tree: tuple[TreeMount, ...] = ()
     tree_cwd: str = ""
@@ -79,6 +81,7 @@ class Job:
         for key, value in json.loads(data).items():
             raw[key] = tuple(value) if isinstance(value, list) else value
         raw["tree"] = tuple(TreeMount(**mount) for mount in raw["tree"])
+        raw["group_limits"] = tuple(tuple(one) for one in raw["group_limits"])
         return Job(**raw)
 
 

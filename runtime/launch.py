@@ -90,6 +90,20 @@ def check_cgroup_parent(sandbox: Sandbox, facts: Facts) -> None:
         raise RuntimeFault(f"--cgroup-parent has no effect here: no cgroup can be made: {why}", hint="leave the option out")
 
 
+def check_resources(sandbox: Sandbox, facts: Facts) -> None:
+    """RuntimeFault if the sandbox is to be limited in a way that can't be had."""
+    from runtime import cgroups, resources
+
+    asked = resources.asked(sandbox.resources)
+    if not asked:
+        return
+    if facts.user_namespace:
+        why = f"--resource {next(iter(asked))} has no effect here: no cgroup can be made: in a user namespace"
+        raise RuntimeFault(why, hint="leave the option out")
+    if refusal := resources.refusal(facts.cgroups, sandbox.resources, cgroups.parent_of(sandbox.cgroup_parent)):
+        raise RuntimeFault(refusal, hint="leave the option out, or ask for what this machine has")
+
+
 def _check_ulimits(sandbox: Sandbox, facts: Facts) -> None:
     import resource
 

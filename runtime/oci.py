@@ -5,7 +5,7 @@ A pure function of its arguments: what was asked for, who runs, what the host al
 
 from __future__ import annotations
 
-from runtime import capabilities, seccomp_policy
+from runtime import capabilities, resources, seccomp_policy
 from runtime.facts import Facts
 from runtime.spec import DEFAULT_HOSTNAME, BindMount, Process, Sandbox, TmpfsMount
 from runtime.user import User
@@ -68,7 +68,7 @@ def config(
         linux["seccomp"] = seccomp_policy.as_oci(facts.architecture, frozenset(granted))
     if cgroup:
         linux["cgroupsPath"] = cgroup
-        linux["resources"] = {"devices": _device_rules(insecure)}
+        linux["resources"] = {"devices": _device_rules(insecure), **resources.as_oci(sandbox.resources)}
     if insecure and not rootless:
         linux["devices"] = _insecure_devices(facts)
     return {

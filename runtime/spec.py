@@ -80,6 +80,23 @@ class TmpfsMount:
 
 
 @dataclass(frozen=True, slots=True)
+class Resources:
+    """What a sandbox may use, by docker's HostConfig; 0 and "" are no limit of ours.
+
+    memory: bytes. memory_swap: bytes of memory and swap together, -1 for no limit. cpu_shares: 2..262144, 1024 is the kernel's own.
+    cpu_period, cpu_quota: microseconds. cpuset_cpus, cpuset_mems: lists like "0-2,4".
+    """
+
+    memory: int = 0
+    memory_swap: int = 0
+    cpu_shares: int = 0
+    cpu_period: int = 0
+    cpu_quota: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Sandbox:
     """The surroundings of a process. Two mounts with one ``dest``: the later one counts, in the place of the first.
 
@@ -87,6 +104,7 @@ class Sandbox:
     security: "sandbox" (BuildKit's default restrictions) or "insecure" (all capabilities, devices, no seccomp).
     ulimits: (name, soft, hard), -1 is unlimited. shm_size: bytes of /dev/shm, None is 64 MiB.
     cgroup_parent: folder in the cgroup hierarchy, "" is the runtime's own.
+    resources: limits of CPUs and memory.
     remove_stubs_recursive: take away created parent folders of mount points too, not the mount points only.
     """
 
@@ -100,6 +118,7 @@ class Sandbox:
     ulimits: tuple[tuple[str, int, int], ...] = ()
     shm_size: int | None = None
     cgroup_parent: str = ""
+    resources: Resources = Resources()
     remove_stubs_recursive: bool = False
 
 

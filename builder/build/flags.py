@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from builder.build.request import SecretSpec
 from builder.errors import UsageError
-from builder.graph.ops import Ulimit
+from builder.graph.ops import LinuxResources, Ulimit
 from builder.oci.platform import Platform
 from builder.oci.reference import Reference
 from builder.text.fields import flag_fields, key_values
@@ -179,6 +179,14 @@ def _ulimit(text: str) -> Ulimit:
     if hard != -1 and (soft > hard or soft == -1):
         raise UsageError(f"ulimit soft limit must be less than or equal to hard limit: {text}")
     return Ulimit(name, soft, hard)
+
+
+def parse_resources(entries: Sequence[str]) -> LinuxResources:
+    """``NAME=VALUE`` each, as --resource takes them. UsageError for what docker refuses."""
+    from builder.build.resource_flags import parse_resources as parse
+    from builder.graph.ops import NO_LIMITS
+
+    return parse(entries) if entries else NO_LIMITS
 
 
 def parse_attest(text: str) -> tuple[str, bool]:

@@ -136,6 +136,7 @@ class Pipeline:
             ulimits=request.ulimits,
             shm_size=request.shm_size,
             cgroup_parent=request.cgroup_parent,
+            resources=request.resources,
             hostname=args.get("BUILDKIT_SANDBOX_HOSTNAME", ""),
             named_contexts=request.build_contexts,
             main_context=inputs.main_context,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from builder.exporters.types import OutputSpec
-from builder.graph.ops import Ulimit
+from builder.graph.ops import NO_LIMITS, LinuxResources, Ulimit
 from builder.oci.platform import Platform
 from builder.oci.reference import Reference
 from builder.values import dataclass, field
@@ -35,6 +35,7 @@ class BuildRequest:
     ``outputs``     nothing is exported where there is none; the result stays in the cache
     ``no_cache``    "all", or the names of stages whose steps run anew
     ``shm_size``    bytes of /dev/shm in steps, 0: the default
+    ``resources``   limits of each step's CPUs and memory; no part of its key
     ``ssh``         agent id -> socket
     ``pull``        how fresh a registry's answer has to be; True: asked anew
     ``allow``       entitlements: ``network.host``, ``security.insecure``, ``device``
@@ -57,6 +58,7 @@ class BuildRequest:
     ulimits: tuple[Ulimit, ...] = ()
     shm_size: int = 0
     cgroup_parent: str = ""
+    resources: LinuxResources = NO_LIMITS
     build_contexts: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[SecretSpec, ...] = ()
     ssh: Mapping[str, str] = field(default_factory=dict)

@@ -11,7 +11,7 @@ import click
 from builder import IMAGE_TYPES, BuildRequest, OutputSpec, UsageError
 from builder import flags as words
 from builder.cli.common import state_options
-from builder.cli.docker_flags import check_docker_flags, default_platforms, docker_options, proxy_args
+from builder.cli.docker_flags import check_docker_flags, default_platforms, docker_options, proxy_args, resource_entries
 from builder.cli.goflags import FlagCommand, switch
 from builder.cli.pull_flag import pull_option
 
@@ -29,6 +29,9 @@ BUILD_OPTIONS: list[Callable[[Any], Any]] = [
     switch("--no-cache", help="Run every step anew."),
     click.option("--no-cache-filter", multiple=True, metavar="STAGE[,STAGE]", help="Run the steps of these stages anew."),
     pull_option,
+    click.option(
+        "--resource", multiple=True, metavar="NAME=VALUE", help='Limit of what RUN steps use ("memory=2g", "cpu-quota=50000").'
+    ),
     click.option("--ulimit", multiple=True, metavar="NAME=SOFT[:HARD]", help="Resource limit of RUN steps."),
     click.option("--shm-size", default="", metavar="BYTES", help="Size of /dev/shm of RUN steps."),
     click.option("--cgroup-parent", default="", metavar="PATH", help="Parent cgroup of RUN steps."),
@@ -119,6 +122,7 @@ def build_request(context: str, flags: dict[str, Any]) -> BuildRequest:
         ulimits=words.parse_ulimits(flags["ulimit"]),
         shm_size=words.parse_size(flags["shm_size"], "shm-size") if flags["shm_size"] else 0,
         cgroup_parent=flags["cgroup_parent"],
+        resources=words.parse_resources(resource_entries(flags)),
         build_contexts=words.parse_pairs(flags["build_context"], "build-context"),
         secrets=tuple(words.parse_secret(t) for t in flags["secret"] if t),
         ssh=sockets,

@@ -24,7 +24,7 @@ _WARNED = {
     "squash": "a last stage of FROM scratch and COPY --from makes one layer",
 }
 _RESOURCES = (
-    ("--resource",), ("-m", "--memory"), ("--memory-swap",), ("-c", "--cpu-shares"), ("--cpu-period",), ("--cpu-quota",),
+    ("-m", "--memory"), ("--memory-swap",), ("-c", "--cpu-shares"), ("--cpu-period",), ("--cpu-quota",),
     ("--cpuset-cpus",), ("--cpuset-mems",),
 )  # fmt: skip
 _MAX_CONFIG = 16 << 20
@@ -44,10 +44,6 @@ def docker_options(f: Any) -> Any:
 
 def check_docker_flags(flags: Mapping[str, Any]) -> None:
     """UnsupportedError for what can't be done; a warning on standard error for what has no effect."""
-    for names in _RESOURCES:
-        if flags.get(_key(names[-1])):
-            hint = "--cgroup-parent puts them into a cgroup that has limits, --ulimit sets those of setrlimit"
-            raise UnsupportedError(f"{names[-1]} is not supported: limits of the resources that RUN steps use", hint=hint)
     if flags.get("policy"):
         raise UnsupportedError("--policy is not supported: source policies")
     if others := [name for name in flags.get("builder", ()) if name not in ("", "default")]:
@@ -61,6 +57,12 @@ def check_docker_flags(flags: Mapping[str, Any]) -> None:
     for name, instead in _WARNED.items():
         if flags.get(_key(name)):
             sys.stderr.write(f"[Warning] --{name} has no effect: {instead}\n")
+
+
+def resource_entries(flags: Mapping[str, Any]) -> list[str]:
+    """The entries of --resource, behind those that docker's older flags stand for (buildx' order)."""
+    names = [names[-1].removeprefix("--") for names in _RESOURCES]
+    return [*(f"{name}={value}" for name in names for value in flags.get(_key(name), ())), *flags.get("resource", ())]
 
 
 def _key(flag: str) -> str:

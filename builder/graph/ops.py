@@ -158,6 +158,25 @@ class Ulimit:
 
 
 @dataclass(frozen=True, slots=True)
+class LinuxResources:
+    """Limits of what a step uses (pb.LinuxResources): bytes, shares, microseconds, lists like "0-2,4"; 0 and "" are none.
+
+    ``memory_swap`` is memory and swap together, -1 for as much swap as there is.
+    """
+
+    memory: int = 0
+    memory_swap: int = 0
+    cpu_shares: int = 0
+    cpu_period: int = 0
+    cpu_quota: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+
+
+NO_LIMITS = LinuxResources()
+
+
+@dataclass(frozen=True, slots=True)
 class Exec:
     """Run a command."""
 
@@ -178,6 +197,8 @@ class Exec:
     ulimits: tuple[Ulimit, ...] = ()
     shm_size: int = 0
     cgroup_parent: str = ""
+    resources: LinuxResources = field(default=NO_LIMITS, metadata={"digest": False})
+    """No part of any key, as in BuildKit, which has them in a vertex' metadata: a step does the same with less."""
     devices: tuple[str, ...] = ()
     valid_exit_codes: tuple[int, ...] = (0,)
 

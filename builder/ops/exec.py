@@ -30,6 +30,7 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 _TAIL_BYTES = 64 << 10
 _TAIL_LINES = 30
+_UNITS = ((30, "g"), (20, "m"), (10, "k"), (0, ""))
 
 
 class ExecOp:
@@ -85,8 +86,9 @@ class ExecOp:
             if context.cancelled.is_set():
                 raise CancelledError("the build was cancelled")
             if status.code not in self._valid_codes:
-                hint = "the kernel killed a process of the step: out of memory" if status.oom else ""
-                raise StepError(f"{self._failed}: exit code: {status.code}", hint=hint, output=tail.lines(), code=status.code)
+                killed, hint = self._out_of_memory() if status.oom else ("", "")
+                cause = f"{self._failed}: exit code: {status.code}{killed}"
+                raise StepError(cause, hint=hint, output=tail.lines(), code=status.code)
             return mounts.commit()
 
     def _admit(self) -> None:
@@ -98,6 +100,14 @@ class ExecOp:
             self._worker.executor.admit(PreparedMounts(self._op, self._worker, self._session, ()).sandbox())
         except RuntimeFault as fault:
             raise StepError(f"RUN can't be executed here: {fault}", hint=fault.hint) from fault
+
+    def _out_of_memory(self) -> tuple[str, str]:
+        """What is said of a step of which the kernel killed a process, and the hint."""
+        limit = self._op.resources.memory
+        if not limit:
+            return "", "the kernel killed a process of the step: out of memory"
+        shown = next(f"{limit >> bits}{unit}" for bits, unit in _UNITS if limit % (1 << bits) == 0)
+        return f": killed: out of memory, limit {shown}", f"--resource memory={shown} is the limit: give the step more"
 
     @property
     def _valid_codes(self) -> Sequence[int]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from builder.errors import StepError
 from builder.files.types import ChecksumOptions
-from builder.graph.ops import NO_INPUT, CacheMount, Exec, Mount, SecretMount, SSHMount, TmpfsMount
+from builder.graph.ops import NO_INPUT, NO_LIMITS, CacheMount, Exec, Mount, SecretMount, SSHMount, TmpfsMount
 from builder.graph.vertex import canonical_json, encode
 from builder.oci.digest import Digest, digest_parts
 from builder.oci.platform import Platform
@@ -28,6 +28,7 @@ def cache_map_of(op: Exec, inputs: int, platform: Platform) -> CacheMap[Ref]:
     counted = replace(
         op,
         proxy_env=(),
+        resources=NO_LIMITS,
         extra_hosts=tuple((name, "") for name, _ in op.extra_hosts),
         mounts=tuple(_counted(m) for m in op.mounts),
     )

@@ -86,6 +86,15 @@ class PreparedMounts:
             ulimits=tuple((u.name, u.soft, u.hard) for u in op.ulimits),
             shm_size=op.shm_size or None,
             cgroup_parent=op.cgroup_parent,
+            resources=spec.Resources(
+                memory=op.resources.memory,
+                memory_swap=op.resources.memory_swap,
+                cpu_shares=op.resources.cpu_shares,
+                cpu_period=op.resources.cpu_period,
+                cpu_quota=op.resources.cpu_quota,
+                cpuset_cpus=op.resources.cpuset_cpus,
+                cpuset_mems=op.resources.cpuset_mems,
+            ),
             remove_stubs_recursive=True,  # as client/llb/exec.go asks for every RUN
         )
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-from builder.graph.ops import LocalSource
+from builder.graph.ops import NO_LIMITS, LocalSource
 from builder.oci.platform import Platform, host
 from builder.values import dataclass, field
 
 if TYPE_CHECKING:
-    from builder.graph.ops import GitSource, HTTPSource, Source, Ulimit
+    from builder.graph.ops import GitSource, HTTPSource, LinuxResources, Source, Ulimit
     from builder.graph.vertex import Edge
     from builder.oci.image import ImageConfig
     from frontend.lint import Warning
@@ -84,6 +84,7 @@ class ConvertOptions:
     ulimits: tuple[Ulimit, ...] = ()
     shm_size: int = 0
     cgroup_parent: str = ""
+    resources: LinuxResources = NO_LIMITS
     hostname: str = ""
     named_contexts: Mapping[str, str] = field(default_factory=dict)
     main_context: Source | Edge = field(default_factory=lambda: LocalSource("context"))

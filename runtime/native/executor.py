@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from runtime import cgroups, launch, netfiles, oci, seccomp, trial
+from runtime import cgroups, launch, netfiles, oci, resources, seccomp, trial
 from runtime.base import GroupedExecutor
 from runtime.errors import RuntimeFault
 from runtime.job import Job
@@ -61,6 +61,8 @@ class NativeExecutor(GroupedExecutor):
             files[_FILTER] = (seccomp.compile_policy(facts.architecture, granted).hex(), True)
         if request.process.stdin:
             files["stdin"] = (request.process.stdin.hex(), True)
+        needed = resources.controllers(sandbox.resources)
+        folders = cgroups.wanted(facts.cgroups, all_of_them=bool(sandbox.cgroup_parent), controllers=needed)
         return Job(
             argv=(),
             scratch=scratch,
@@ -72,5 +74,6 @@ class NativeExecutor(GroupedExecutor):
             own_network=own_network,
             groups=groups,
             group_kind=facts.cgroups.kind,
-            group_folders=cgroups.wanted(facts.cgroups, all_of_them=bool(sandbox.cgroup_parent)) if groups else (),
+            group_folders=folders if groups else (),
+            group_limits=resources.writes(facts.cgroups, sandbox.resources) if groups else (),
         )

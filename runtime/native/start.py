@@ -40,7 +40,8 @@ def start(job: Job, stdout: int, stderr: int) -> int:
     failed_read, failed_write = os.pipe()
     try:
         if job.groups:
-            memberships = cgroups.enclose(job.groups[0], job.group_kind, job.group_folders, deny=not _allows_all(rules))
+            deny, limits = not _allows_all(rules), job.group_limits
+            memberships = cgroups.enclose(job.groups[0], job.group_kind, job.group_folders, deny=deny, limits=limits)
         syscalls.unshare(syscalls.CLONE_NEWPID)  # for the child: it will be pid 1 of it, as under every runtime
         child = os.fork()
         if child == 0:

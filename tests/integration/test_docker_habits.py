@@ -75,3 +75,22 @@ def test_a_ulimit_that_can_not_be_is_told_before_anything_runs(pybuild: Pybuild,
     done = pybuild("--ulimit", f"nofile={1 << 40}", folder)
     assert_refused(done, f"ulimit nofile: {1 << 40} is over the hard limit of this process")
     assert "#1" not in done.err
+
+
+def test_limits_of_resources_hold_and_are_no_part_of_the_key(pybuild: Pybuild, context: Context, busybox: str) -> None:
+    hungry = "RUN dd if=/dev/zero of=/dev/null bs=64M count=1"
+    folder = context({"Dockerfile": f"FROM {busybox}\n{hungry}\n"})
+    done = pybuild("--runtime=native", "-m", "16m", "--memory-swap", "16m", folder)
+    assert_refused(done, "killed: out of memory, limit 16m")
+    assert "--resource memory=16m" in done.err
+    assert pybuild.ok("--runtime=native", "--resource", "memory=1g", folder).ending("RUN dd") != "CACHED"
+    assert pybuild.ok("--runtime=native", "--resource", "cpu-shares=2", folder).ending("RUN dd") == "CACHED"
+
+
+def test_a_limit_that_this_machine_can_not_keep_is_told_before_anything_is_pulled(
+    pybuild: Pybuild, context: Context, busybox: str
+) -> None:
+    folder = context({"Dockerfile": f"FROM {busybox}\nRUN true\n"})
+    done = pybuild("--cpuset-cpus=8000", folder)
+    assert_refused(done, "--resource cpuset-cpus=8000 can't be had")
+    assert "extracting" not in done.err

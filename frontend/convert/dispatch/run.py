@@ -115,6 +115,7 @@ def _exec(
         ulimits=options.ulimits,
         shm_size=options.shm_size,
         cgroup_parent=options.cgroup_parent,
+        resources=options.resources,
     )
     platform = normalize(stage.platform or context.target_platform)
     return Edge(Vertex(op, tuple(inputs.edges), platform, meta))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from builder.build.request import BuildRequest
 from builder.cli.build_command import ALL_OPTIONS, add_options, build_request
 from builder.cli.docker_flags import default_platforms, docker_options, proxy_args
 from builder.cli.goflags import FlagCommand
-from builder.errors import UnsupportedError
+from builder.errors import UnsupportedError, UsageError
+from builder.graph.ops import LinuxResources
 from builder.oci.platform import Platform
 from builder.sources.pull import NEWER, PullPolicy
 
@@ -71,11 +73,6 @@ def test_a_flag_without_effect_is_warned_about_once(flags: tuple[str, ...], caps
 @pytest.mark.parametrize(
     ("flags", "cause"),
     [
-        (["--memory", "1g"], "--memory is not supported"),
-        (["-m=1g"], "--memory is not supported"),
-        (["-c", "2"], "--cpu-shares is not supported"),
-        (["--resource", "memory=1g"], "--resource is not supported"),
-        (["--cpuset-cpus=0"], "--cpuset-cpus is not supported"),
         (["--builder", "other"], "--builder=other is not supported"),
         (["--policy", "x"], "--policy is not supported"),
         (["--attest", "type=sbom"], "--attest type=sbom is not supported"),
@@ -140,3 +137,49 @@ def test_a_configuration_that_is_not_understood_has_no_proxies_and_that_is_said(
 def test_odd_values_of_proxies_are_passed_over(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"proxies": {"default": {"httpProxy": 7, "noProxy": null, "httpsProxy": "s"}}}')
     assert proxy_args({}, {"DOCKER_CONFIG": str(tmp_path)}) == {"HTTPS_PROXY": "s"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "limits"),
+    [
+        (["--memory", "1g"], LinuxResources(memory=1 << 30)),
+        (["-m=1.5g", "--memory-swap=-1"], LinuxResources(memory=3 << 29, memory_swap=-1)),
+        (["-c", "2", "--cpu-period=1000", "--cpu-quota", "50000"], LinuxResources(cpu_shares=2, cpu_period=1000, cpu_quota=50000)),
+        (["--cpuset-cpus=0-1,3", "--cpuset-mems", "0"], LinuxResources(cpuset_cpus="0-1,3", cpuset_mems="0")),
+        (["--resource", " memory = 64 MiB ", "--resource=memory-swap=64mb"], LinuxResources(memory=1 << 26, memory_swap=1 << 26)),
+        (["--resource=memory=7m", "-m", "9m"], LinuxResources(memory=7 << 20)),
+        (["--resource=cpu-shares=1", "--resource=cpu-shares=2"], LinuxResources(cpu_shares=2)),
+        (["--resource=memory=0", "--resource=cpu-quota=-1", "--resource=cpuset-cpus="], LinuxResources()),
+    ],
+)  # fmt: skip
+def test_resources_in_buildx_words_and_in_dockers_older_ones(flags: list[str], limits: LinuxResources) -> None:
+    assert request(*flags).resources == limits
+
+
+@pytest.mark.parametrize(
+    ("entry", "cause"),
+    [
+        ("memory", 'invalid resource "memory", expected key=value'),
+        ("disk=1g", 'unknown resource "disk"'),
+        ("memory=1x", 'invalid value "1x" for resource memory'),
+        ("memory=-1", 'invalid value "-1" for resource memory'),
+        ("memory=9999999p", 'invalid value "9999999p" for resource memory'),
+        ("memory=1m", "minimum memory limit allowed is 6MB"),
+        ("memory-swap=1g", "memory-swap needs memory"),
+        ("cpu-shares=many", 'invalid value "many" for resource cpu-shares'),
+        ("cpu-shares=9223372036854775808", 'invalid value "9223372036854775808" for resource cpu-shares'),
+        ("cpu-period=999", "cpu-period can't be less than 1ms"),
+        ("cpu-quota=999", "cpu-quota can't be less than 1ms"),
+        ("cpuset-cpus=2-1", 'invalid cpuset-cpus value: 2-1: invalid cpuset range "2-1"'),
+        ("cpuset-cpus=a", 'invalid cpuset-cpus value: a: invalid cpuset element "a"'),
+        ("cpuset-mems=0-999999999", "exceeds maximum 8192"),
+    ],
+)
+def test_a_resource_that_docker_refuses_is_named(entry: str, cause: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(cause)):
+        request("--resource", entry)
+
+
+def test_less_swap_than_memory_is_refused() -> None:
+    with pytest.raises(UsageError, match="memory-swap: minimum"):
+        request("--resource=memory=1g", "--resource=memory-swap=512m")
