@@ -27,7 +27,7 @@ _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 
 # Keys of cmd/buildkitd/config/config.go that nothing here could follow; a table stands for all that is below it.
 _DAEMON = frozenset(
     (
-        *("debug", "trace", "root", "insecure-entitlements", "proxyNetwork", "log", "grpc", "otel", "cdi", "dns", "history"),
+        *("debug", "trace", "root", "insecure-entitlements", "proxyNetwork", "log", "grpc", "otel", "dns", "history"),
         *("frontend", "provenanceEnvDir", "cache", "worker.containerd", "system.platformsCacheMaxAge", "worker.oci.enabled"),
         *("worker.oci.labels", "worker.oci.platforms", "worker.oci.rootless", "worker.oci.noProcessSandbox"),
         *("worker.oci.userRemapUnsupported", "worker.oci.binary", "worker.oci.proxySnapshotterPath"),
@@ -105,6 +105,11 @@ class Config:
     max_parallelism: int = 0
     snapshotter: str | None = None
     registry_concurrency: int = 4
+    cdi_disabled: bool = False
+    cdi_folders: tuple[str, ...] = ()
+    """Where CDI specifications are; none: buildkitd's default folders."""
+    cdi_auto_allowed: tuple[str, ...] = ()
+    """Devices, or kinds of them, that need no ``--allow device``."""
     ignored: tuple[str, ...] = ()
     """Keys of the file that are about a daemon."""
 
@@ -191,7 +196,7 @@ class _Reader:
         self._ignored: list[str] = []
 
     def config(self, document: dict[str, object]) -> Config:
-        self._known(document, "", {"registry", "worker", "system"})
+        self._known(document, "", {"registry", "worker", "system", "cdi"})
         worker = self._table(document, "worker", "")
         self._known(worker, "worker.", {"oci"})
         oci = self._table(worker, "oci", "worker.")
@@ -203,6 +208,8 @@ class _Reader:
         snapshotter = self._value(oci, "snapshotter", str, "worker.oci.", "auto")
         if snapshotter not in ("auto", "overlayfs", "overlay", "native"):
             self._fail("worker.oci.snapshotter", f"{snapshotter!r} is none of auto, overlayfs, native")
+        cdi = self._table(document, "cdi", "")
+        self._known(cdi, "cdi.", {"disabled", "specDirs", "autoAllowed"})
         registries = self._table(document, "registry", "")
         return Config(
             ignored=tuple(self._ignored),
@@ -215,6 +222,9 @@ class _Reader:
             max_parallelism=self._count(oci, "max-parallelism", "worker.oci.", 0),
             snapshotter={"auto": None, "overlayfs": "overlay"}.get(snapshotter, snapshotter),
             registry_concurrency=self._count(system, "maxRegistryConcurrency", "system.", 4) or 4,
+            cdi_disabled=self._value(cdi, "disabled", bool, "cdi.", False),
+            cdi_folders=self._strings(cdi, "specDirs", "cdi."),
+            cdi_auto_allowed=self._strings(cdi, "autoAllowed", "cdi."),
         )
 
     def _registry(self, host: str, table: dict[str, object]) -> RegistryConfig:

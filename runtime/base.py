@@ -57,6 +57,7 @@ class GroupedExecutor(JobExecutor):
         launch.check_options(sandbox, self._facts)
         launch.check_cgroup_parent(sandbox, self._facts)
         launch.check_resources(sandbox, self._facts)
+        launch.check_devices(sandbox, self._facts)
 
     def _groups(self, request: launch.Request, identity: str) -> tuple[str, ...]:
         """(the sandbox's group, our group around it), or none where cgroups can't be used.

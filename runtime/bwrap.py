@@ -48,6 +48,8 @@ class BubblewrapExecutor(JobExecutor):
         launch.check_options(sandbox, self._facts)
         if sandbox.cgroup_parent:
             raise RuntimeFault("bwrap can't honour --cgroup-parent", hint="use --runtime runc")
+        if sandbox.devices:
+            raise RuntimeFault("bwrap can't honour RUN --device", hint="use --runtime native or runc")
         for name in resources.asked(sandbox.resources):
             raise RuntimeFault(f"bwrap can't honour --resource {name}", hint="use --runtime native or runc")
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from runtime.values import dataclass
+
+if TYPE_CHECKING:
+    from runtime import devices
 
 _ROOT = "/sys/fs/cgroup"
 
@@ -142,10 +146,16 @@ def wanted(found: Cgroups, *, all_of_them: bool, controllers: frozenset[str] = f
 
 
 def enclose(
-    group: str, kind: str, folders: tuple[str, ...], *, deny: bool, limits: tuple[tuple[str, str, str], ...] = ()
+    group: str,
+    kind: str,
+    folders: tuple[str, ...],
+    *,
+    deny: bool,
+    limits: tuple[tuple[str, str, str], ...] = (),
+    allowed: tuple[devices.Rule, ...] = (),
 ) -> list[int]:
-    """Make ``group`` in each hierarchy; with ``deny`` only the devices of every sandbox can be opened in it, and ``limits`` (see
-    ``resources.writes``) are set.
+    """Make ``group`` in each hierarchy; with ``deny`` only the devices of every sandbox and the ``allowed`` can be opened in it,
+    and ``limits`` (see ``resources.writes``) are set.
 
     Gives a descriptor for each, close-on-exec: the process that writes "0" to it is in the group from then on. OSError.
     """
@@ -160,7 +170,7 @@ def enclose(
             for file, value in own:
                 write(f"{path}/{file}", value)
             if deny and (kind == "v2" or os.path.basename(folder) == "devices") and not folder.endswith("/unified"):
-                devices.limit(path, kind)
+                devices.limit(path, kind, allowed)
             opened.append(os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
     except BaseException:
         for fd in opened:

@@ -34,31 +34,41 @@ _ALLOWED = (
 _LOAD, _MOVE, _SET, _AND, _SHIFT_RIGHT, _UNLESS, _EXIT = 0x61, 0xBF, 0xB7, 0x57, 0x77, 0x55, 0x95
 # Its struct bpf_cgroup_dev_ctx: kinds in the low half of the first word, accesses in the high half.
 _KINDS = {"b": 1, "c": 2}
-_MAKE_ONLY = 1
+_ACCESS = {"m": 1, "r": 2, "w": 4}
 
 
-def limit(path: str, kind: str) -> None:
-    """Let the processes of the group ``path`` open the devices of every sandbox and no others. ``kind``: "v1" or "v2". OSError."""
+Rule = tuple[str, int, int, str]
+"""(kind "c" or "b", major, minor, what of "rwm" is allowed)."""
+
+
+def limit(path: str, kind: str, more: tuple[Rule, ...] = ()) -> None:
+    """Let the processes of the group ``path`` open the devices of every sandbox, those of ``more``, and no others.
+
+    ``kind``: "v1" or "v2". OSError."""
     if kind == "v2":
-        _attach(path, program())
+        _attach(path, program(more))
         return
     _write(f"{path}/devices.deny", "a")
-    for name, major, minor, open_too in _ALLOWED:
+    for name, major, minor, access in _rules(more):
         numbers = ":".join("*" if number == _ANY else str(number) for number in (major, minor))
-        _write(f"{path}/devices.allow", f"{name} {numbers} {'rwm' if open_too else 'm'}")
+        _write(f"{path}/devices.allow", f"{name} {numbers} {access}")
 
 
-def program() -> bytes:
+def _rules(more: tuple[Rule, ...]) -> list[Rule]:
+    return [(name, major, minor, "rwm" if open_too else "m") for name, major, minor, open_too in _ALLOWED] + list(more)
+
+
+def program(more: tuple[Rule, ...] = ()) -> bytes:
     """The same as eBPF. Registers: r2 kind, r3 access, r4 major, r5 minor."""
     code = _one(_LOAD, 2, 1) + _one(_MOVE, 3, 2) + _one(_AND, 2, value=0xFFFF) + _one(_SHIFT_RIGHT, 3, value=16)
     code += _one(_LOAD, 4, 1, offset=4) + _one(_LOAD, 5, 1, offset=8)
-    for name, major, minor, open_too in _ALLOWED:
+    for name, major, minor, access in _rules(more):
         conditions = [(2, _KINDS[name])]
         conditions += [(4, major)] if major != _ANY else []
         conditions += [(5, minor)] if minor != _ANY else []
         rule = b""
-        if not open_too:
-            rule += _one(_MOVE, 6, 3) + _one(_AND, 6, value=~_MAKE_ONLY)
+        if access != "rwm":
+            rule += _one(_MOVE, 6, 3) + _one(_AND, 6, value=~sum(_ACCESS[one] for one in set(access)))
             conditions.append((6, 0))
         allow = _one(_SET, 0, value=1) + _one(_EXIT, 0)
         left = len(conditions)

@@ -90,6 +90,13 @@ def check_cgroup_parent(sandbox: Sandbox, facts: Facts) -> None:
         raise RuntimeFault(f"--cgroup-parent has no effect here: no cgroup can be made: {why}", hint="leave the option out")
 
 
+def check_devices(sandbox: Sandbox, facts: Facts) -> None:
+    """RuntimeFault if the sandbox is to have devices of the host and nothing could limit it to those."""
+    if sandbox.devices and (facts.user_namespace or facts.cgroups.kind == "none"):
+        why = "in a user namespace" if facts.user_namespace else facts.cgroups.reason
+        raise RuntimeFault(f"RUN --device can't be had here: no devices cgroup can be made: {why}", hint="run as root")
+
+
 def check_resources(sandbox: Sandbox, facts: Facts) -> None:
     """RuntimeFault if the sandbox is to be limited in a way that can't be had."""
     from runtime import cgroups, resources

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from runtime import capabilities, resources, seccomp_policy
 from runtime.facts import Facts
-from runtime.spec import DEFAULT_HOSTNAME, BindMount, Process, Sandbox, TmpfsMount
+from runtime.spec import DEFAULT_HOSTNAME, BindMount, DeviceNode, Process, Sandbox, TmpfsMount
 from runtime.user import User
 
 MASKED_PATHS = (
@@ -68,14 +68,17 @@ def config(
         linux["seccomp"] = seccomp_policy.as_oci(facts.architecture, frozenset(granted))
     if cgroup:
         linux["cgroupsPath"] = cgroup
-        linux["resources"] = {"devices": _device_rules(insecure), **resources.as_oci(sandbox.resources)}
-    if insecure and not rootless:
-        linux["devices"] = _insecure_devices(facts)
+        linux["resources"] = {"devices": _device_rules(sandbox), **resources.as_oci(sandbox.resources)}
+    nodes = _insecure_devices(facts) if insecure and not rootless else []
+    named = [_node(device, user) for device in sandbox.devices]
+    paths = {node["path"] for node in named}
+    if nodes or named:
+        linux["devices"] = [node for node in nodes if node["path"] not in paths] + named
     return {
         "ociVersion": "1.0.2",
         "process": {
             "terminal": False,
-            "user": _user(user, facts),
+            "user": _user(user, facts, sandbox.additional_gids),
             "args": list(process.args),
             "env": list(process.env),
             "cwd": absolute(process.cwd),
@@ -105,18 +108,28 @@ def absolute(path: str) -> str:
     return posixpath.normpath("/" + path.lstrip("/"))
 
 
-def _user(user: User, facts: Facts) -> dict[str, object]:
+def _user(user: User, facts: Facts, more: tuple[int, ...]) -> dict[str, object]:
     fields: dict[str, object] = {"uid": user.uid, "gid": user.gid}
     if facts.setgroups:
         groups = user.groups if user.gid in user.groups else (user.gid, *user.groups)
-        fields["additionalGids"] = [group for group in groups if facts.has_gid(group)]
+        fields["additionalGids"] = [group for group in dict.fromkeys((*groups, *more)) if facts.has_gid(group)]
     return fields
 
 
-def _device_rules(insecure: bool) -> list[dict[str, object]]:
-    if insecure:
+def _device_rules(sandbox: Sandbox) -> list[dict[str, object]]:
+    if sandbox.security == "insecure":
         return [{"allow": True, "type": kind, "access": "rwm"} for kind in ("c", "b")]
-    return [{"allow": False, "access": "rwm"}]
+    rules: list[dict[str, object]] = [{"allow": False, "access": "rwm"}]
+    for one in sandbox.devices:
+        rules.append({"allow": True, "type": one.kind, "major": one.major, "minor": one.minor, "access": one.access})
+    return rules
+
+
+def _node(device: DeviceNode, user: User) -> dict[str, object]:
+    """An owner that is not said is the command's, as CDI has it."""
+    node: dict[str, object] = {"path": device.path, "type": device.kind, "major": device.major, "minor": device.minor}
+    uid = user.uid if device.uid is None else device.uid
+    return node | {"fileMode": device.mode, "uid": uid, "gid": user.gid if device.gid is None else device.gid}
 
 
 def _insecure_devices(facts: Facts) -> list[dict[str, object]]:

@@ -80,6 +80,23 @@ class TmpfsMount:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceNode:
+    """A device that a sandbox has besides those of all: a node at ``path`` below /dev, of ``kind`` "c" or "b".
+
+    ``mode`` are permission bits; ``uid`` and ``gid`` None: the command's user. ``access``: of "rwm", what may be done with it.
+    """
+
+    path: str
+    kind: str
+    major: int
+    minor: int
+    mode: int = 0o666
+    uid: int | None = None
+    gid: int | None = None
+    access: str = "rwm"
+
+
+@dataclass(frozen=True, slots=True)
 class Resources:
     """What a sandbox may use, by docker's HostConfig; 0 and "" are no limit of ours.
 
@@ -105,6 +122,7 @@ class Sandbox:
     ulimits: (name, soft, hard), -1 is unlimited. shm_size: bytes of /dev/shm, None is 64 MiB.
     cgroup_parent: folder in the cgroup hierarchy, "" is the runtime's own.
     resources: limits of CPUs and memory.
+    devices: nodes besides those of every sandbox, which the command may open; additional_gids: groups that it is in for them.
     remove_stubs_recursive: take away created parent folders of mount points too, not the mount points only.
     """
 
@@ -119,6 +137,8 @@ class Sandbox:
     shm_size: int | None = None
     cgroup_parent: str = ""
     resources: Resources = Resources()
+    devices: tuple[DeviceNode, ...] = ()
+    additional_gids: tuple[int, ...] = ()
     remove_stubs_recursive: bool = False
 
 

@@ -233,9 +233,24 @@ def parse_network(text: str) -> Literal["default", "host", "none"]:
 
 def parse_allow(values: Sequence[str]) -> frozenset[str]:
     for text in values:
-        if text not in ENTITLEMENTS:
+        if text.startswith("device="):
+            _check_device(text)
+        elif text not in ENTITLEMENTS:
             raise UsageError(f"unknown entitlement {text!r} for --allow", hint="entitlements are " + ", ".join(ENTITLEMENTS))
     return frozenset(values)
+
+
+def _check_device(text: str) -> None:
+    """``device=NAME[,alias=ALIAS]``."""
+    name, *fields = text.removeprefix("device=").split(",")
+    for field in fields:
+        key, equals, value = field.partition("=")
+        if not equals or key != "alias":
+            raise UsageError(f"invalid device config {field!r} for --allow", hint="--allow takes device=NAME[,alias=ALIAS]")
+        if len(fields) > 1 or not value:
+            raise UsageError(f"--allow {text}: there is one alias")
+    if not name:
+        raise UsageError(f"--allow {text}: the name of the device is missing", hint="--allow device allows all")
 
 
 def parse_pull(text: str) -> bool | PullPolicy:

@@ -158,6 +158,14 @@ class Ulimit:
 
 
 @dataclass(frozen=True, slots=True)
+class CDIDevice:
+    """A device by its CDI name (``vendor.com/class=device``), its kind, or its class; an optional one may be missing."""
+
+    name: str
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class LinuxResources:
     """Limits of what a step uses (pb.LinuxResources): bytes, shares, microseconds, lists like "0-2,4"; 0 and "" are none.
 
@@ -199,7 +207,7 @@ class Exec:
     cgroup_parent: str = ""
     resources: LinuxResources = field(default=NO_LIMITS, metadata={"digest": False})
     """No part of any key, as in BuildKit, which has them in a vertex' metadata: a step does the same with less."""
-    devices: tuple[str, ...] = ()
+    devices: tuple[CDIDevice, ...] = ()
     valid_exit_codes: tuple[int, ...] = (0,)
 
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from builder.errors import CancelledError, StepError, UnsupportedError, UsageError
+from builder.errors import CancelledError, StepError, UsageError
 from builder.graph.ops import NO_INPUT, Exec
 from builder.oci.platform import host
 from builder.ops.ahead import announce
@@ -18,6 +18,7 @@ from builder.progress.events import Log
 from builder.solver.types import CacheMap, OpContext
 from builder.state import trace
 from builder.text.quoting import quote
+from builder.values import replace
 
 if TYPE_CHECKING:
     from builder.graph.vertex import Vertex
@@ -55,7 +56,11 @@ class ExecOp:
             if wanted and name not in allow:
                 raise UsageError(f"{name} is not allowed: the step is to run with {flag}", hint=f"allow it with --allow {name}")
         if op.devices:
-            raise UnsupportedError(f"RUN --device={op.devices[0]}: devices (CDI) are not supported")
+            from builder.ops import devices
+
+            registry = devices.registry_of(self._worker)
+            found = devices.granted(op.devices, allow, registry, self._worker.config.cdi_auto_allowed)
+            self._op = op = replace(op, devices=found)
         roots = [m for m in op.mounts if m.dest == "/"]
         if len(roots) != 1 or roots[0].special is not None:
             raise StepError("invalid exec op: it needs one bind mount at /")
@@ -125,7 +130,12 @@ class ExecOp:
         env = [*op.env, *_both_cases(op.proxy_env)]
         if not any(e.startswith("PATH=") for e in env):
             env.append("PATH=" + DEFAULT_PATH)
-        return Process(op.args, (*env, *secret_env), op.cwd or "/", op.user)
+        env += secret_env
+        if op.devices:
+            from builder.ops import devices
+
+            env = devices.with_env(env, devices.edits_of(op.devices, self._worker).env)
+        return Process(op.args, tuple(env), op.cwd or "/", op.user)
 
     def _run(self, sandbox: Sandbox, process: Process, context: OpContext, tail: _Tail) -> ExitStatus:
         from builder.progress.clip import LogClip, limits_of

@@ -106,7 +106,7 @@ def exec_digest(op: Exec, platform: Platform) -> Digest | None:
         network=_NETWORKS.index(op.network),
         security=_SECURITY.index(op.security),
         secretenv=[_filled(ID=s.id, name=s.name, optional=s.optional) for s in op.secret_env],
-        cdiDevices=[{"name": name} for name in op.devices],
+        cdiDevices=[_filled(name=d.name, optional=d.optional) for d in op.devices],
     )
     return digest_of({"Type": "buildkit.exec.v0", "Exec": value, **_platform(platform)})
 

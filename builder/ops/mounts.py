@@ -75,10 +75,20 @@ class PreparedMounts:
 
     def sandbox(self) -> spec.Sandbox:
         op = self._op
+        mounts = self._mounts
+        nodes: tuple[spec.DeviceNode, ...] = ()
+        gids: tuple[int, ...] = ()
+        if op.devices:
+            from builder.ops.devices import edits_of
+
+            edits = edits_of(op.devices, self._worker)
+            mounts, nodes, gids = sorted([*mounts, *edits.mounts], key=lambda m: m.dest), edits.nodes, edits.gids
         return spec.Sandbox(
             rootfs=self._root,
             readonly_root=self._readonly_root,
-            mounts=tuple(self._mounts),
+            mounts=tuple(mounts),
+            devices=nodes,
+            additional_gids=gids,
             hostname=op.hostname,
             extra_hosts=op.extra_hosts,
             network="sandbox" if op.network == "default" else op.network,

@@ -168,7 +168,7 @@ def _fill_dev(root: int, more: list[dict[str, Any]], *, bind: bool) -> None:
             _device(dev, name, stat.S_IFCHR, os.makedev(*_DEVICE_NUMBERS[name]), bind=bind)
         for one in more:
             kind = stat.S_IFBLK if one["type"] == "b" else stat.S_IFCHR
-            _device(dev, one["path"].removeprefix("/dev/"), kind, os.makedev(one["major"], one["minor"]), bind=False)
+            _named_device(dev, one, kind | one.get("fileMode", 0o666))
         for name, target in _LINKS.items():
             if name != "core" or os.path.exists(target):
                 os.symlink(target, name, dir_fd=dev)
@@ -176,9 +176,21 @@ def _fill_dev(root: int, more: list[dict[str, Any]], *, bind: bool) -> None:
         os.close(dev)
 
 
+def _named_device(dev: int, one: dict[str, Any], mode: int) -> None:
+    """At its path below /dev, through folders alone; in the place of the specification's own where it has that name."""
+    folder, name = os.path.split(one["path"].removeprefix("/dev/"))
+    parent = mountpoints.make_at(dev, folder or ".", is_file=False)
+    try:
+        if not folder and name in DEVICES:
+            os.unlink(name, dir_fd=parent)
+        os.mknod(name, mode, os.makedev(one["major"], one["minor"]), dir_fd=parent)
+        os.chown(name, one.get("uid", 0), one.get("gid", 0), dir_fd=parent, follow_symlinks=False)
+        os.chmod(f"/proc/self/fd/{parent}/{name}", stat.S_IMODE(mode))  # whatever the umask
+    finally:
+        os.close(parent)
+
+
 def _device(dev: int, name: str, kind: int, number: int, *, bind: bool) -> None:
-    if "/" in name:
-        os.makedirs(f"/proc/self/fd/{dev}/{os.path.dirname(name)}", exist_ok=True)
     if not bind:
         os.mknod(name, kind | 0o666, number, dir_fd=dev)
         os.chmod(f"/proc/self/fd/{dev}/{name}", 0o666)  # whatever the umask

@@ -41,7 +41,10 @@ def start(job: Job, stdout: int, stderr: int) -> int:
     try:
         if job.groups:
             deny, limits = not _allows_all(rules), job.group_limits
-            memberships = cgroups.enclose(job.groups[0], job.group_kind, job.group_folders, deny=deny, limits=limits)
+            allowed = tuple((one["type"], one["major"], one["minor"], one["access"]) for one in rules if "major" in one)
+            memberships = cgroups.enclose(
+                job.groups[0], job.group_kind, job.group_folders, deny=deny, limits=limits, allowed=allowed
+            )
         syscalls.unshare(syscalls.CLONE_NEWPID)  # for the child: it will be pid 1 of it, as under every runtime
         child = os.fork()
         if child == 0:

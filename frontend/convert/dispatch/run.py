@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.graph.ops import Exec, Mount
+from builder.graph.ops import CDIDevice, Exec, Mount
 from builder.graph.vertex import Edge, Vertex, VertexMeta
 from builder.oci.platform import normalize
 from builder.values import replace
@@ -27,8 +27,6 @@ _PIPES = "/dev/pipes/"
 
 
 def dispatch_run(stage: StageState, command: RunCommand, sources: tuple[StageState, ...], context: ConvertContext) -> None:
-    if command.devices:
-        raise ConvertError(f"RUN --device={command.devices[0].name} is not supported: there is no CDI here")
     args, summary, script = _command(stage, command)
     if command.prepend_shell:
         args = with_shell(stage.config, stage.image_os, args)
@@ -116,6 +114,7 @@ def _exec(
         shm_size=options.shm_size,
         cgroup_parent=options.cgroup_parent,
         resources=options.resources,
+        devices=tuple(CDIDevice(device.name, not device.required) for device in command.devices),
     )
     platform = normalize(stage.platform or context.target_platform)
     return Edge(Vertex(op, tuple(inputs.edges), platform, meta))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from builder.errors import CancelledError, StepError, UnsupportedError, UsageError
+from builder.errors import CancelledError, StepError, UsageError
 from builder.graph.ops import CacheMount, Exec, Mount, SecretEnv, SecretMount, SSHMount, TmpfsMount, Ulimit
 from builder.graph.vertex import Edge, Vertex
 from builder.ops.ahead import before_work
@@ -426,11 +426,6 @@ def test_entitlements_have_to_be_granted(bench: Bench, change: dict[str, Any], n
         bench.op(op)
     bench.session = Session(allow=frozenset([name]))
     assert bench.run(op) == ["m1-committed"]
-
-
-def test_devices_are_named_as_unsupported(bench: Bench) -> None:
-    with pytest.raises(UnsupportedError, match=r"vendor\.com/gpu=all"):
-        bench.op(replace(RUN, devices=("vendor.com/gpu=all",)))
 
 
 @pytest.mark.parametrize("mounts", [(), (Mount("/", special=TmpfsMount()),), (ROOT, ROOT), (Mount("/", 0, 1),)])

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from builder.graph.ops import CDIDevice
 from builder.graph.vertex import Graph
 from frontend.errors import FrontendError, Range
 
@@ -97,7 +98,6 @@ def test_a_stage_is_also_known_by_its_number(build: Build) -> None:
         ("FROM scratch\nEXPOSE 70000\n", "invalid containerPort: 70000", (2,)),
         ("FROM scratch\nSTOPSIGNAL SIGNOPE\n", "invalid signal: SIGNOPE", (2,)),
         ("FROM scratch\nSTOPSIGNAL 0\n", "invalid signal: 0", (2,)),
-        ("FROM busybox\nRUN --device=vendor.com/x=1 y\n", "RUN --device=vendor.com/x=1 is not supported", (2,)),
         ("FROM scratch\nENV A=${B?}\n", "B: is not allowed to be unset", (2,)),
         ("#syntax=nobody/knows\nFROM scratch\n", "failed to resolve source metadata for docker.io/nobody/knows:latest", (1,)),
     ],
@@ -168,3 +168,9 @@ def test_a_platform_that_was_asked_for_is_that_of_the_result(build: Build, world
     world.add("docker.io/library/armed:latest", architecture="arm64")
     assert build("FROM armed\n").targets[0].config.platform == arm  # none was asked for: the image decides
     assert build("FROM scratch\n").targets[0].config.platform == AMD64
+
+
+def test_devices_are_optional_unless_required(build: Build) -> None:
+    (target,) = build("FROM busybox\nRUN --device=v.com/c=1 --device=gpu,required x\n").targets
+    assert target.edge is not None
+    assert target.edge.vertex.op.devices == (CDIDevice("v.com/c=1", True), CDIDevice("gpu"))  # type: ignore[union-attr]
