@@ -94,7 +94,7 @@ class ExecOp:
             if context.cancelled.is_set():
                 raise CancelledError("the build was cancelled")
             if status.code not in self._valid_codes:
-                killed, hint = self._out_of_memory() if status.oom else ("", "")
+                killed, hint = self._out_of_memory() if status.oom else ("", self._foreign(tail.lines()))
                 cause = f"{self._failed}: exit code: {status.code}{killed}"
                 raise StepError(cause, hint=hint, output=tail.lines(), code=status.code)
             return mounts.commit()
@@ -108,6 +108,16 @@ class ExecOp:
             self._worker.executor.admit(PreparedMounts(self._op, self._worker, self._session, ()).sandbox())
         except RuntimeFault as fault:
             raise StepError(f"RUN can't be executed here: {fault}", hint=fault.hint) from fault
+
+    def _foreign(self, lines: Sequence[str]) -> str:
+        """The hint for a program of another machine. Only the kernel's answer tells: a step for a foreign platform may well run
+        programs of this one, as where a base has one platform alone."""
+        if not lines or not lines[-1].endswith("exec format error") or self._platform.architecture == host().architecture:
+            return ""
+        from runtime.foreign import advice
+
+        said = advice(self._platform.architecture)
+        return f"the step is for {self._platform}, this machine is {host()}: {said}" if said else ""
 
     def _out_of_memory(self) -> tuple[str, str]:
         """What is said of a step of which the kernel killed a process, and the hint."""
