@@ -12,6 +12,7 @@ import struct
 
 from runtime import capabilities
 from runtime.errors import RuntimeFault
+from runtime.linux import syscalls
 from runtime.values import dataclass
 
 _NUMBERS = {
@@ -30,7 +31,6 @@ _MACHINES = {"x86_64": 62, "aarch64": 183}
 _BASE = 0x40_0000
 _HEADER = 64 + 56  # ELF header and one program header
 
-_PR_SET_KEEPCAPS, _PR_CAPBSET_DROP, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 8, 24, 47, 4
 _CAPABILITY_VERSION_3 = 0x20080522
 _UNLIMITED = (1 << 64) - 1
 _AT_FDCWD, _AT_EACCESS, _X_OK = (1 << 64) - 100, 0x200, 1
@@ -152,12 +152,12 @@ def _code(architecture: str, command: Command, data: _Data) -> bytes:
     for number, soft, hard in command.rlimits:
         code += must("prlimit64", 0, number, data.put(struct.pack("<QQ", soft & _UNLIMITED, hard & _UNLIMITED)), 0)
     if not command.all_sets:
-        code += do("prctl", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+        code += do("prctl", syscalls.PR_CAP_AMBIENT, syscalls.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
         for number, name in enumerate(capabilities.NAMES):
             if name not in command.granted and name in command.held:
-                code += must("prctl", _PR_CAPBSET_DROP, number, 0, 0, 0)
+                code += must("prctl", syscalls.PR_CAPBSET_DROP, number, 0, 0, 0)
         # As runc: the user has the capabilities up to execve, which looks the command up with them and then takes them away.
-        code += must("prctl", _PR_SET_KEEPCAPS, 1, 0, 0, 0)
+        code += must("prctl", syscalls.PR_SET_KEEPCAPS, 1, 0, 0, 0)
     if command.groups is not None:
         code += must("setgroups", len(command.groups), data.put(struct.pack(f"<{len(command.groups)}I", *command.groups)))
     code += must("setresgid", command.gid, command.gid, command.gid)

@@ -14,6 +14,7 @@ from builder.compare.image import Image, read_image
 from builder.compare.rules import Facts, Rule, Sorted, sort_out
 from builder.compare.types import Builder, BuildSpec, CompareError
 from builder.files.trees import remove_tree
+from builder.text.paths import clean
 from builder.values import dataclass
 
 
@@ -82,7 +83,7 @@ def mount_points(text: str) -> frozenset[str]:
     """Absolute targets of ``--mount`` in a Dockerfile and all folders above them, but for the root. Variables are not expanded."""
     found: set[str] = set()
     for target in re.findall(r"--mount=\S*?\b(?:target|dst|destination)=(/[^\s,]+)", text):
-        path = os.path.normpath(target)
+        path = clean(target)
         while path != "/":
             found.add(path)
             path = os.path.dirname(path)

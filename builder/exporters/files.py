@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from builder.errors import StoreError, UsageError
@@ -133,13 +134,18 @@ def _copy_tree(root: str, dest: str, epoch: int | None) -> None:
             continue
         temp = os.path.join(os.path.dirname(target), f".pybuild-{os.urandom(6).hex()}.tmp")
         first = links.setdefault((st.st_dev, st.st_ino), target) if st.st_nlink > 1 else target
-        if first != target:
-            os.link(first, temp)
-        else:
-            copy_entry(source, temp, st, manner)
-        if os.path.isdir(target) and not os.path.islink(target):
-            remove_tree(target)
-        os.rename(temp, target)
+        try:
+            if first != target:
+                os.link(first, temp)
+            else:
+                copy_entry(source, temp, st, manner)
+            if os.path.isdir(target) and not os.path.islink(target):
+                remove_tree(target)
+            os.rename(temp, target)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temp)  # the folder is the user's: nothing of ours stays in it
+            raise
     for rel, st in reversed(folders):
         target = os.path.join(dest, rel)
         copy_metadata(os.path.join(root, rel), target, st, manner)

@@ -8,6 +8,7 @@ import stat
 from builder.files.data import clone
 from builder.files.trees import held
 from builder.files.xattrs import copy_xattrs
+from builder.state.cancel import checkpoint
 from builder.values import dataclass
 
 
@@ -88,6 +89,7 @@ def _copy_tree(source: str, target: str) -> None:
         folders.append((there, os.lstat(here)))
         with os.scandir(here) as entries:
             for entry in entries:
+                checkpoint()
                 status = entry.stat(follow_symlinks=False)
                 name = os.path.join(there, entry.name)
                 if stat.S_ISDIR(status.st_mode):

@@ -14,6 +14,7 @@ _PIECE = 1 << 26  # the kernel does not look at the token: 64 MiB take a tenth o
 _NO_KERNEL_COPY = (errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM, errno.EIO, errno.EBADF)
 _NO_REFLINK = (*_NO_KERNEL_COPY, errno.ENOTTY)
 
+# What this process has learnt of the kernel and its disks: asked once, and the same for all.
 _reflinks = True
 
 

@@ -18,6 +18,7 @@ _MAX_LINKS = 255
 
 _RESOLVE = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
 
+# Learnt once: a seccomp policy around us, or a kernel before 5.6, refuses it to the whole process.
 _have_openat2 = True
 
 

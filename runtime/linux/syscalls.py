@@ -82,6 +82,7 @@ _PIVOT_ROOT_NUMBER = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "ppc64le": 20
 _KEYCTL_NUMBER = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "ppc64le": 271, "s390x": 280}
 _BPF_NUMBER = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
 
+# One library and one set of prototypes for the process, made when they are first used: ctypes is not loaded before.
 _calls: dict[str, Callable[..., int]] = {}
 _library: Any = None
 

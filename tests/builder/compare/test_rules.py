@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from builder.compare import CompareError, Difference, Facts, Rule, load_rules, sort_out
+from builder.compare.run import mount_points
 
 FACTS = Facts("docker 20.10.24 (embedded BuildKit)", 1_700_000_000.7, "ctx/Dockerfile", frozenset(["/mnt", "/mnt/in"]))
 BEFORE, AT, AFTER = "2023-11-14T22:13:19Z", "2023-11-14T22:13:20Z", "2023-11-14T22:13:25.123456789Z"
@@ -118,3 +119,8 @@ def test_a_file_of_rules_that_is_wrong_names_what(tmp_path: Path, text: str, mes
 def test_a_file_of_rules_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(CompareError, match="No such file"):
         load_rules(str(tmp_path / "none.toml"))
+
+
+def test_a_mount_point_of_two_slashes_comes_to_an_end() -> None:
+    """To POSIX ``//etc`` is another root, and the folder above ``//`` is ``//``."""
+    assert mount_points("RUN --mount=target=//etc/x,type=tmpfs true") == {"/etc", "/etc/x"}
