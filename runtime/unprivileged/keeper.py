@@ -14,13 +14,15 @@ import select
 import signal
 import socket
 import time
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from runtime.job import GONE, Job, Report, words
 from runtime.linux import notify, syscalls
+from runtime.linux.overrides import Table
 from runtime.native import start as native
-from runtime.unprivileged import traps
-from runtime.unprivileged.service import Desk, enter
+from runtime.unprivileged import ids, traps
+from runtime.unprivileged.owners import Owners
+from runtime.unprivileged.service import Answering, Desk, enter
 from runtime.unprivileged.views import Views
 
 if TYPE_CHECKING:
@@ -66,7 +68,8 @@ class _Step:
         config = json.loads(job.data(job.container))
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._root = os.open(config["root"]["path"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._answers = _open_views(job)
+        self._names = traps.names_of(os.uname().machine, traps.BELOW_PROOT if job.proot else traps.VIEWS)
+        self._answers = _owners(job, config) if job.proot else _open_views(job)
         with theirs:
             self._child, self._failed = native.begin(job, config, stdout, stderr, theirs)
         self._said = b""
@@ -107,10 +110,13 @@ class _Step:
         if not fds:
             return -1
         listener = notify.Listener(fds[0])
-        self._desk = Desk(listener, self._answers(listener), traps.names_of(os.uname().machine, traps.VIEWS))
+        self._desk = Desk(listener, self._answers(listener), self._names)
         # Not to be traced by the step, which can see us; what we forked before can be looked into by us.
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-        enter(self._root)
+        if self._job.proot:
+            self._desk.own = self._child
+        else:
+            enter(self._root)
         self._poll.register(listener.fd, select.POLLIN)
         self._channel.send(b"g")
         return listener.fd
@@ -133,7 +139,18 @@ class _Step:
         )
 
 
-def _open_views(job: Job) -> Callable[[notify.Listener], Views]:
+def _owners(job: Job, config: dict[str, Any]) -> Callable[[notify.Listener], Answering]:
+    """Names are proot's translations, which mean to us what they mean to the kernel."""
+    user = config["process"]["pretended"]
+    memory, table = notify.Memory(), Table(job.owners)
+    pretended = ids.of_user(user["uid"], user["gid"], tuple(user["groups"]))
+    account = os.geteuid(), os.getegid()
+    return lambda listener: Owners(
+        listener, memory, table, pretended, account=account, absent=traps.UNKNOWN_TO_PROOT
+    )
+
+
+def _open_views(job: Job) -> Callable[[notify.Listener], Answering]:
     """What the step is to see, opened while our root is the container's."""
     flags = os.O_PATH | os.O_CLOEXEC
     files = {os.fsencode(name): os.open(path, flags) for name, path in job.shown}
