@@ -41,8 +41,8 @@ def arguments(program: str, places: Places, sandbox: Sandbox, cwd: str) -> tuple
 
 
 def check_command(rootfs: str, process: Process) -> None:
-    """CommandFault with runc's words for a command that is not there: proot's are about proot. Those that a mount brings are not looked
-    for: a command with a slash that is not there is left to proot."""
+    """CommandFault with runc's words for a command that is not there: proot's are about proot. What has a slash is left to
+    proot; and a command that only a mount brings has to be named so."""
     name = process.args[0]
     if "/" in name:
         return
