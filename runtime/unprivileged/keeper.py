@@ -80,12 +80,20 @@ class _Step:
             self._poll.register(fd, select.POLLIN)
         self._poll.register(control, select.POLLIN | select.POLLRDHUP)
         self._stops = {control.fileno(), above}
+        self._command = -1  # below proot, which waits for everybody: the first of them
+        self._over = False
 
     def run(self) -> Report | None:
         """To the end of the first process; None if it was called off."""
         listener = -1
         while True:
-            events = dict(self._poll.poll())
+            # What the command left behind may make others still.
+            events = dict(self._poll.poll(5 if self._over else None))
+            if self._over:
+                _kill_all_but(self._child)
+            if self._command in events:
+                self._poll.unregister(self._command)
+                self._command, self._over = -1, True
             if events.keys() & self._stops:
                 return None
             if self._channel.fileno() in events:
@@ -94,6 +102,8 @@ class _Step:
             elif listener in events and self._desk is not None:
                 if events[listener] & select.POLLIN:
                     self._desk.serve()
+                    if self._desk.first:
+                        self._watch(self._desk.first)
                 else:
                     self._poll.unregister(listener)
             elif self._failed in events:
@@ -121,6 +131,17 @@ class _Step:
         self._channel.send(b"g")
         return listener.fd
 
+    def _watch(self, pid: int) -> None:
+        assert self._desk is not None
+        self._desk.first = 0
+        if self._job.proot and self._command < 0 and not self._over:
+            try:
+                self._command = os.pidfd_open(pid)
+            except OSError:
+                self._over = True
+            else:
+                self._poll.register(self._command, select.POLLIN)
+
     def _read(self) -> None:
         """What the first process says of its start. CommandRefusedError, OSError."""
         part = os.read(self._failed, 1 << 12)
@@ -137,6 +158,15 @@ class _Step:
         return Report(
             code=code if code >= 0 else 128 - code, max_rss=used.ru_maxrss * 1024, cpu_seconds=used.ru_utime + used.ru_stime
         )
+
+
+def _kill_all_but(spared: int) -> None:
+    for pid in _below(os.getpid(), frozenset()):
+        if pid != spared:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
 
 
 def _owners(job: Job, config: dict[str, Any]) -> Callable[[notify.Listener], Answering]:

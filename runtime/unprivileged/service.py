@@ -105,6 +105,8 @@ class Desk:
         self._answering = answering
         self._names = names
         self.own = 0  # a process of ours under the filter, for which the kernel answers
+        self.first = 0  # the first caller that is none of ours, told once
+        self._told = False
         self.callers_root = False  # enter mount namespace and root of the next who asks
 
     def serve(self) -> None:
@@ -115,6 +117,8 @@ class Desk:
         if call.pid == self.own:
             self._listener.proceed(call)
             return
+        if not self._told:
+            self.first, self._told = call.pid, True
         if self.callers_root:
             _enter_namespace(call.pid)
             self.callers_root = False
