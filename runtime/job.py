@@ -45,8 +45,8 @@ class Job:
     attribute (runtime.linux.overrides), if they are to be kept beside the files: the step's ids are pretended then; "" if they are
     real.
     ``bare``: no namespace can be had: ``container``'s root is entered by chroot, and what can't be mounted is shown by answers to
-    system calls: ``shown`` has (its name in the step, the file). Nothing of ``files`` is written then. ``devices``: names below /dev
-    to be shown so, too. ``proot``: the program and arguments that change the root of an ordinary user instead.
+    system calls: ``shown`` has (its name in the step, the file). Nothing of ``files`` is written then. ``devices``: names below
+    /dev to be shown so, too. ``proot``: the program and arguments that change the root of an ordinary user instead.
     """
 
     argv: tuple[str, ...]
