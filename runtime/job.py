@@ -46,7 +46,8 @@ class Job:
     attribute (runtime.linux.overrides), if they are to be kept beside the files: the step's ids are pretended then; "" if they are
     real. ``bare``: no namespace can be had: ``container``'s root is entered by chroot, and what can't be mounted is shown by
     answers to system calls: ``shown`` has (its name in the step, the file). Nothing of ``files`` is written then.
-    ``devices``: names below /dev to be shown so, too.
+    ``devices``: names below /dev to be shown so, too. ``proot``: the program and arguments that change the root of an ordinary user
+    instead.
     """
 
     argv: tuple[str, ...]
@@ -71,6 +72,7 @@ class Job:
     filter: str = ""
     owners: str = ""
     bare: bool = False
+    proot: tuple[str, ...] = ()
     shown: tuple[tuple[str, str], ...] = ()
     devices: tuple[str, ...] = ()
 

@@ -62,7 +62,8 @@ def begin(job: Job, config: dict[str, Any], stdout: int, stderr: int, channel: s
         child = os.fork()
         if child == 0:
             try:
-                _become(config, program, memberships, (stdin, stdout, stderr), failed_write, asked, bare=job.bare)
+                streams = (stdin, stdout, stderr)
+                _become(config, program, memberships, streams, failed_write, asked, bare=job.bare, proot=job.proot)
             except command.RefusedError as error:
                 _say(failed_write, _COMMAND, str(error))
             except BaseException as error:
@@ -106,7 +107,8 @@ def _owners_service(job: Job, config: dict[str, Any]) -> tuple[int, socket.socke
 def _traps(job: Job) -> bytes:
     from runtime.unprivileged import traps
 
-    return traps.program(os.uname().machine, traps.VIEWS if job.bare else traps.OWNERS, only_creating=not job.bare)
+    names = traps.BELOW_PROOT if job.proot else traps.VIEWS if job.bare else traps.OWNERS
+    return traps.program(os.uname().machine, names, only_creating=not job.bare or bool(job.proot))
 
 
 def _stdin(job: Job) -> int:
@@ -135,6 +137,7 @@ def _become(
     asked: tuple[socket.socket, bytes] | None,
     *,
     bare: bool,
+    proot: tuple[str, ...],
 ) -> NoReturn:
     """The order is runc's. What needs the right to mount comes before the user changes, and what the command must not have open is
     closed before its working folder is entered: a folder like /proc/self/fd/7 must find nothing there (CVE-2024-21626)."""
@@ -143,7 +146,8 @@ def _become(
     os.setsid()
     if bare:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-        os.chroot(config["root"]["path"])
+        if not proot:
+            os.chroot(config["root"]["path"])
         os.chdir("/")
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)  # without CAP_SYS_ADMIN there is no filter otherwise
     else:
@@ -152,7 +156,8 @@ def _become(
     _only(streams, *(() if channel is None else (channel.fileno(),)), failed)
     process = config["process"]
     credentials.limit(process["rlimits"])
-    credentials.own_streams(process["user"]["uid"])
+    if not proot:
+        credentials.own_streams(process["user"]["uid"])
     if program:
         # Before the capabilities are given up: without no_new_privs the kernel wants CAP_SYS_ADMIN for it.
         syscalls.seccomp_filter(program)
@@ -160,8 +165,11 @@ def _become(
         from runtime.unprivileged import service
 
         service.submit(channel, asked[1])
+    if proot:
+        os.umask(0o022)
+        command.execute([*proot, *process["args"]], [*process["env"], "PROOT_NO_SECCOMP=1"])
     entered = command.enter_folder(process["cwd"], may_fail=True)
-    credentials.become(process["user"], process["capabilities"], real="pretended" not in process)
+    credentials.become(process["user"], process["capabilities"], real=bare or "pretended" not in process)
     if not entered:
         command.enter_folder(process["cwd"], may_fail=False)
     credentials.finish(process["capabilities"])

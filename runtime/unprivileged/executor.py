@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, cast
 from runtime import capabilities, launch, mountpoints, netfiles, oci, resources, seccomp
 from runtime.base import JobExecutor
 from runtime.errors import RuntimeFault
+from runtime.executor import find_program
 from runtime.job import Job
 from runtime.linux import notify
 from runtime.linux.userns import has_capability
+from runtime.places import CommandFault
 from runtime.spec import BindMount, ExitStatus, Process, Sandbox
-from runtime.unprivileged import probe
+from runtime.unprivileged import below_proot, probe
 from runtime.unprivileged.placing import Places
 from runtime.values import replace
 
@@ -41,17 +43,21 @@ class UnprivilegedExecutor(JobExecutor):
         facts = self._facts
         if not seccomp.supports(facts.architecture) or not notify.supports(facts.architecture):
             raise RuntimeFault(f"unprivileged knows no system calls of {facts.architecture}", hint="use --runtime runc or crun")
-        if os.geteuid() != 0:
-            hint = "run the container as root, or allow user namespaces"
-            raise RuntimeFault("unprivileged needs uid 0: chroot is root's", hint=hint)
+        if not self._chroots() and find_program("proot") is None:
+            hint = "apt install proot, run the container as root, or allow user namespaces"
+            raise RuntimeFault("unprivileged needs uid 0 or proot: chroot is root's", hint=hint)
         missing = [name for name in _NEEDED if not has_capability(capabilities.NAMES.index(name))]
-        if missing:
+        if missing and self._chroots():
             raise RuntimeFault(
                 f"unprivileged needs {', '.join(missing)}", hint="run the container with its default capabilities"
             )
         reason = probe.refusal(facts.architecture)
         if reason:
             raise RuntimeFault(f"unprivileged does not work here: {reason}")
+
+    @staticmethod
+    def _chroots() -> bool:
+        return os.geteuid() == 0
 
     def admit(self, sandbox: Sandbox) -> None:
         """See Executor."""
@@ -77,17 +83,36 @@ class UnprivilegedExecutor(JobExecutor):
         self.admit(sandbox)
         request = launch.check(sandbox, process, self._facts)
         scratch = "/nonexistent"
-        with launch.prepared(request):
-            places = Places(os.path.realpath(sandbox.rootfs))
-            try:
+        try:
+            with launch.prepared(request):
+                places = Places(os.path.realpath(sandbox.rootfs))
                 try:
-                    shown, devices = _place(places, request.sandbox)
-                except OSError as error:
-                    raise RuntimeFault(f"cannot set up the step's files: {error.strerror}: {error.filename}") from None
-                job = replace(self._job(request, scratch), shown=shown, devices=devices)
-                return launch.run_prepared(self.name, request, job, on_output, cancelled)
-            finally:
-                places.close()
+                    job = self._placed(places, request, self._job(request, scratch))
+                    return launch.run_prepared(self.name, request, job, on_output, cancelled)
+                finally:
+                    places.close()
+        except CommandFault as fault:
+            on_output(2, f"{fault}\n".encode("utf-8", "surrogateescape"))
+            return ExitStatus(1)
+
+    def _placed(self, places: Places, request: launch.Request, job: Job) -> Job:
+        sandbox = request.sandbox
+        try:
+            if self._chroots():
+                shown, devices = _place(places, sandbox)
+                return replace(job, shown=shown, devices=devices)
+            below_proot.check_command(sandbox.rootfs, request.process)
+            program = find_program("proot")
+            assert program is not None  # admitted by check
+            if not sandbox.owners:
+                raise RuntimeFault("an ordinary user's step needs a file for its owners")
+            return replace(
+                job,
+                owners=os.path.realpath(sandbox.owners),
+                proot=below_proot.arguments(program, places, sandbox, request.process.cwd),
+            )
+        except OSError as error:
+            raise RuntimeFault(f"cannot set up the step's files: {error.strerror}: {error.filename}") from None
 
     def _job(self, request: launch.Request, scratch: str) -> Job:
         sandbox, facts = request.sandbox, request.facts
@@ -95,6 +120,8 @@ class UnprivilegedExecutor(JobExecutor):
             sandbox, request.process, request.user, facts, resolv_conf="", hosts="", cgroup="", sysfs=""
         )
         process = cast("dict[str, object]", config["process"])
+        user = request.user
+        process["pretended"] = {"uid": user.uid, "gid": user.gid, "groups": user.groups}
         sets = cast("dict[str, list[str]]", process["capabilities"])
         # A container may have been given fewer.
         process["capabilities"] = {kind: [name for name in names if name in facts.capabilities] for kind, names in sets.items()}

@@ -14,13 +14,15 @@ import select
 import signal
 import socket
 import time
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from runtime.job import GONE, Job, Report, words
 from runtime.linux import notify, syscalls
+from runtime.linux.overrides import Table
 from runtime.native import start as native
-from runtime.unprivileged import traps
-from runtime.unprivileged.service import Desk, enter
+from runtime.unprivileged import ids, traps
+from runtime.unprivileged.owners import Owners
+from runtime.unprivileged.service import Answering, Desk, enter
 from runtime.unprivileged.views import Views
 
 if TYPE_CHECKING:
@@ -66,7 +68,8 @@ class _Step:
         config = json.loads(job.data(job.container))
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._root = os.open(config["root"]["path"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._answers = _open_views(job)
+        self._names = traps.names_of(os.uname().machine, traps.BELOW_PROOT if job.proot else traps.VIEWS)
+        self._answers = _owners(job, config) if job.proot else _open_views(job)
         with theirs:
             self._child, self._failed = native.begin(job, config, stdout, stderr, theirs)
         self._said = b""
@@ -77,12 +80,20 @@ class _Step:
             self._poll.register(fd, select.POLLIN)
         self._poll.register(control, select.POLLIN | select.POLLRDHUP)
         self._stops = {control.fileno(), above}
+        self._command = -1  # below proot, which waits for everybody: the first of them
+        self._over = False
 
     def run(self) -> Report | None:
         """To the end of the first process; None if it was called off."""
         listener = -1
         while True:
-            events = dict(self._poll.poll())
+            # What the command left behind may make others still.
+            events = dict(self._poll.poll(5 if self._over else None))
+            if self._over:
+                _kill_all_but(self._child)
+            if self._command in events:
+                self._poll.unregister(self._command)
+                self._command, self._over = -1, True
             if events.keys() & self._stops:
                 return None
             if self._channel.fileno() in events:
@@ -91,6 +102,8 @@ class _Step:
             elif listener in events and self._desk is not None:
                 if events[listener] & select.POLLIN:
                     self._desk.serve()
+                    if self._desk.first:
+                        self._watch(self._desk.first)
                 else:
                     self._poll.unregister(listener)
             elif self._failed in events:
@@ -107,13 +120,27 @@ class _Step:
         if not fds:
             return -1
         listener = notify.Listener(fds[0])
-        self._desk = Desk(listener, self._answers(listener), traps.names_of(os.uname().machine, traps.VIEWS))
+        self._desk = Desk(listener, self._answers(listener), self._names)
         # Not to be traced by the step, which can see us; what we forked before can be looked into by us.
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-        enter(self._root)
+        if self._job.proot:
+            self._desk.own = self._child
+        else:
+            enter(self._root)
         self._poll.register(listener.fd, select.POLLIN)
         self._channel.send(b"g")
         return listener.fd
+
+    def _watch(self, pid: int) -> None:
+        assert self._desk is not None
+        self._desk.first = 0
+        if self._job.proot and self._command < 0 and not self._over:
+            try:
+                self._command = os.pidfd_open(pid)
+            except OSError:
+                self._over = True
+            else:
+                self._poll.register(self._command, select.POLLIN)
 
     def _read(self) -> None:
         """What the first process says of its start. CommandRefusedError, OSError."""
@@ -133,7 +160,27 @@ class _Step:
         )
 
 
-def _open_views(job: Job) -> Callable[[notify.Listener], Views]:
+def _kill_all_but(spared: int) -> None:
+    for pid in _below(os.getpid(), frozenset()):
+        if pid != spared:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+
+def _owners(job: Job, config: dict[str, Any]) -> Callable[[notify.Listener], Answering]:
+    """Names are proot's translations, which mean to us what they mean to the kernel."""
+    user = config["process"]["pretended"]
+    memory, table = notify.Memory(), Table(job.owners)
+    pretended = ids.of_user(user["uid"], user["gid"], tuple(user["groups"]))
+    account = os.geteuid(), os.getegid()
+    return lambda listener: Owners(
+        listener, memory, table, pretended, account=account, absent=traps.UNKNOWN_TO_PROOT
+    )
+
+
+def _open_views(job: Job) -> Callable[[notify.Listener], Answering]:
     """What the step is to see, opened while our root is the container's."""
     flags = os.O_PATH | os.O_CLOEXEC
     files = {os.fsencode(name): os.open(path, flags) for name, path in job.shown}

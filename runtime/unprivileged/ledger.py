@@ -13,9 +13,13 @@ _NO_ATTRIBUTES = (errno.EPERM, errno.EOPNOTSUPP)
 
 
 class Ledger:
-    """Overrides of files by the attribute, by ``table`` for those that can have none."""
+    """Overrides of files by the attribute, by ``table`` for those that can have none.
 
-    def __init__(self, table: Table, stats: Stats) -> None:
+    ``rightless``: permissions hold for us, too; what has an override is given those that its owner on disk needs.
+    """
+
+    def __init__(self, table: Table, stats: Stats, *, rightless: bool = False) -> None:
+        self._rightless = rightless
         self._table = table
         self._stats = stats
 
@@ -24,7 +28,7 @@ class Ledger:
         try:
             return Override.decode(os.getxattr(target.path, NAME, follow_symlinks=target.follow))
         except OSError as error:
-            if error.errno not in (errno.ENODATA, *_NO_ATTRIBUTES):
+            if error.errno not in (errno.ENODATA, errno.EACCES, *_NO_ATTRIBUTES):
                 raise
         if not len(self._table):
             return None
@@ -44,9 +48,13 @@ class Ledger:
             try:
                 os.removexattr(target.path, NAME, follow_symlinks=target.follow)
             except OSError as error:
-                if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
+                # Closed to us: it has none, or we had given it the permissions.
+                if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP, errno.EACCES):
                     raise
             return
+        needed = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600
+        if self._rightless and status.st_mode & needed != needed:
+            os.chmod(target.path, stat.S_IMODE(status.st_mode) | needed)
         try:
             os.setxattr(target.path, NAME, override.encode(), follow_symlinks=target.follow)
         except OSError as error:

@@ -30,14 +30,29 @@ _RAW_NAME = NAME.encode()
 
 
 class Owners:
-    """``answer`` gives the value that a call returns, or None where the kernel is to do it. OSError is the call's."""
+    """``answer`` gives the value that a call returns, or None where the kernel is to do it. OSError is the call's.
 
-    def __init__(self, listener: Listener, memory: Memory, table: Table, user: Ids) -> None:
+    ``account``: the user and group that we are where there is no user namespace, shown as 0; files keep what their owner needs of
+    permissions then, since there is no right to do without. ``absent``: calls that are said not to exist.
+    """
+
+    def __init__(
+        self,
+        listener: Listener,
+        memory: Memory,
+        table: Table,
+        user: Ids,
+        *,
+        account: tuple[int, int] | None = None,
+        absent: tuple[str, ...] = (),
+    ) -> None:
+        self._account = account
+        self._absent = absent
         self._listener = listener
         self._memory = memory
         self._names = Names(memory)
         self._stats = Stats()
-        self._ledger = Ledger(table, self._stats)
+        self._ledger = Ledger(table, self._stats, rightless=account is not None)
         self._processes = Processes(user)
         self._making = Making(listener, self._names, self._ledger, self._processes)
         self._found: dict[str, Callable[[Call], int | None]] = {}
@@ -50,6 +65,8 @@ class Owners:
         return method(call)
 
     def _method(self, name: str) -> Callable[[Call], int | None]:
+        if name in self._absent:
+            return lambda _: _fail(errno.ENOSYS)
         own = getattr(self, f"_{name}", None) or getattr(self._making, name, None)
         if own is not None:
             return own  # type: ignore[no-any-return]
@@ -83,9 +100,14 @@ class Owners:
 
     def _told(self, call: Call, target: Target | None, address: int) -> int | None:
         override = self._override(target)
-        if target is None or override is None:
+        if target is None or (override is None and self._account is None):
             return None
         answer = self._stats.stat(target)
+        if override is None:
+            if self._stats.owner(answer) != self._account:
+                return None
+            self._stats.patch(answer, 0, 0, None)
+            return self._write(call, address, bytes(answer))
         self._stats.patch(answer, override.uid, override.gid, override.mode, override.kind, override.device)
         return self._write(call, address, bytes(answer))
 
@@ -130,7 +152,7 @@ class Owners:
         if not stat.S_ISDIR(status.st_mode) and not stat.S_ISLNK(status.st_mode):
             mode = _without_set_ids(mode)
             if mode != old.mode and not old.kind:
-                os.chmod(target.path, mode)
+                os.chmod(target.path, self._real(mode, status.st_mode))
         self._ledger.write(target, Override(uid, gid, mode, old.kind, old.device))
         return 0
 
@@ -148,13 +170,21 @@ class Owners:
 
     def _set_mode(self, target: Target | None, mode: int) -> int | None:
         override = self._override(target)
-        if target is None or override is None:
+        if target is None or (override is None and self._account is None):
             return None
         mode &= 0o7777
+        now = os.stat(target.path, follow_symlinks=target.follow).st_mode
+        override = override or Override(0, 0, mode)
         if not override.kind:
-            os.chmod(target.path, mode)
+            os.chmod(target.path, self._real(mode, now))
         self._ledger.write(target, Override(override.uid, override.gid, mode, override.kind, override.device))
         return 0
+
+    def _real(self, mode: int, kind: int) -> int:
+        """The permissions that a file has on disk."""
+        if self._account is None:
+            return mode
+        return mode | (0o700 if stat.S_ISDIR(kind) else 0o600)
 
     # ------------------------------------------------------------------------------------------ ids
     def _set_ids(self, name: str, call: Call) -> int:

@@ -49,6 +49,25 @@ class Places:
             file.write(data)
             os.fchmod(fd, mode)
 
+    def beside(self, data: bytes | None = None) -> str:
+        """The path of a new file of ``data``, or of a new folder, in no place of the root file system. OSError."""
+        self._count += 1
+        path = f"{self._aside}/{self._count}"
+        if data is None:
+            os.mkdir(path)
+            os.chmod(path, 0o1777)
+        else:
+            with open(path, "xb") as file:
+                file.write(data)
+            os.chmod(path, 0o644)
+        return path
+
+    def copy_beside(self, source: str) -> str:
+        """The path of a copy of a file or folder, in no place of the root file system. OSError."""
+        self._count += 1
+        _copy_one(source, f"{self._aside}/{self._count}")
+        return f"{self._aside}/{self._count}"
+
     def link(self, dest: str, source: str) -> None:
         """Another name of a socket. OSError, EXDEV on another file system."""
         parent, name = self._clear(dest, is_file=True)

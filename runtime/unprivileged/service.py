@@ -104,6 +104,9 @@ class Desk:
         self._listener = listener
         self._answering = answering
         self._names = names
+        self.own = 0  # a process of ours under the filter, for which the kernel answers
+        self.first = 0  # the first caller that is none of ours, told once
+        self._told = False
         self.callers_root = False  # enter mount namespace and root of the next who asks
 
     def serve(self) -> None:
@@ -111,6 +114,11 @@ class Desk:
         call = self._listener.receive()
         if call is None:
             return
+        if call.pid == self.own:
+            self._listener.proceed(call)
+            return
+        if not self._told:
+            self.first, self._told = call.pid, True
         if self.callers_root:
             _enter_namespace(call.pid)
             self.callers_root = False

@@ -118,6 +118,11 @@ class Stats:
         seconds, nanoseconds = struct.unpack_from("=qI", answer, 80)
         return ino, seconds * 1_000_000_000 + nanoseconds
 
+    def owner(self, answer: bytearray) -> tuple[int, int]:
+        """(uid, gid) of a struct stat."""
+        uid, gid = struct.unpack_from("=II", answer, 28 if self._x86 else 24)
+        return uid, gid
+
     def patch(self, answer: bytearray, uid: int, gid: int, mode: int | None, kind: int = 0, device: int = 0) -> None:
         """Other owners, permission bits (None: as they are) and kind (0: as it is) into a struct stat."""
         at_mode, at_ids, at_device = (24, 28, 40) if self._x86 else (16, 24, 32)

@@ -33,6 +33,9 @@ _VIEWS = """
     statfs execve getxattr lgetxattr listxattr llistxattr chown lchown fchownat chmod fchmodat
 """
 OWNERS = tuple(_OWNERS.split())
+# proot does not know these in the version that distributions have: what it does not translate must not reach the kernel.
+UNKNOWN_TO_PROOT = ("statx", "openat2", "faccessat2", "fchmodat2", "clone3")
+BELOW_PROOT = (*OWNERS, "faccessat2", "clone3")
 VIEWS = tuple(_VIEWS.split())
 
 

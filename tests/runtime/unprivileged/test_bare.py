@@ -243,11 +243,3 @@ def test_what_can_t_be_had_is_refused_by_its_name(machine: str, work: str, optio
 def test_a_missing_command_is_told_as_by_runc(machine: str, work: str) -> None:
     done = step(machine, work, 'print(run("", args=("nonsense",)))')
     assert (done.stdout, done.stderr) == ("1\n", 'exec: "nonsense": executable file not found in $PATH\n')
-
-
-def test_an_ordinary_user_is_told_what_is_missing(machine: str, work: str) -> None:
-    script = "try: run('true')\nexcept RuntimeFault as fault: print(fault, '|', fault.hint)"
-    done = step(machine, work, script, container=containers.RESTRICTED)
-    assert done.stdout.startswith("unprivileged needs uid 0: chroot is root's | run the container as root"), done.stderr
-
-
