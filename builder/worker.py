@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from builder.state.database import Database
     from builder.state.layout import Layout
     from builder.state.scratch import Scratch
+    from runtime.errors import RuntimeFault
     from runtime.executor import Executor
     from runtime.linux.namespaces import Entered
 
@@ -55,7 +56,10 @@ class Worker:
             if self._executor is None:
                 from runtime.executor import select
 
-                self._executor = select(self.runtime, self.entered)
+                executor = select(self.runtime, self.entered)
+                if refusal := without_owners(executor.name, self.entered):
+                    raise refusal
+                self._executor = executor
             return self._executor
 
     @property
@@ -95,6 +99,21 @@ class Worker:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def without_owners(runtime: str, entered: Entered | None) -> RuntimeFault | None:
+    """Why the runtime can't be used with the store as it is: an ordinary user's steps, without namespaces, have files of owners
+    that he can't give, and the store does not keep them beside the files yet."""
+    import os
+
+    from runtime.errors import RuntimeFault
+    from runtime.executor import LAST
+
+    if runtime != LAST or os.geteuid() == 0:
+        return None
+    reasons = [*(entered.reasons if entered else ()), f"{LAST} needs root: files of other owners can't be kept by an ordinary user"]
+    hint = (entered.hint if entered else "") or "run the container as root, or allow user namespaces"
+    return RuntimeFault("; ".join(reasons), hint=hint)
 
 
 def open_worker(root: str | None, config: Config, runtime: str | None = None, *, repair: bool = True) -> Worker:

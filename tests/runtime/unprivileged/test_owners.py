@@ -163,7 +163,9 @@ def kill(stream, data):
     for _ in range(2):
         first = next(p for p, above in everybody.items() if above == first)
     for pid in (p for p, above in everybody.items() if above == first):
-        if not open(f"/proc/{pid}/cmdline", "rb").read().startswith(b"/bin/sh"): os.kill(pid, signal.SIGKILL)
+        try: is_step = open(f"/proc/{pid}/cmdline", "rb").read().startswith(b"/bin/sh")
+        except OSError: continue  # one that set the step up, and is gone
+        if not is_step: os.kill(pid, signal.SIGKILL)
 process = Process(("/bin/sh", "-c", "echo go; sleep 1000"), ("PATH=/bin",), "/", "")
 try: executor.select("native").run(Sandbox(sys.argv[2], owners=sys.argv[2] + ".owners"), process, kill, NEVER)
 except RuntimeFault as fault: print(fault)
