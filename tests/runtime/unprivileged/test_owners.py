@@ -159,10 +159,10 @@ def parents():
 def kill(stream, data):
     # The helper's only descendants: the supervisor, its child and, of that one, the step and who answers it.
     everybody = dict(parents())
-    first = zygote.get().pid
-    for _ in range(2):
-        first = next(p for p, above in everybody.items() if above == first)
-    for pid in (p for p, above in everybody.items() if above == first):
+    first = {zygote.get().pid}
+    for _ in range(2):  # the supervisor of the sandbox that was tried may not be reaped yet: it has no children
+        first = {p for p, above in everybody.items() if above in first}
+    for pid in (p for p, above in everybody.items() if above in first):
         try: is_step = open(f"/proc/{pid}/cmdline", "rb").read().startswith(b"/bin/sh")
         except OSError: continue  # one that set the step up, and is gone
         if not is_step: os.kill(pid, signal.SIGKILL)
