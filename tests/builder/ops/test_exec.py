@@ -114,7 +114,10 @@ class Bench:
         self.executor = Executor()
         os.mkdir(os.path.join(base, "tmp"))
         self.worker: Any = SimpleNamespace(
-            cache=self.cache, executor=self.executor, layout=SimpleNamespace(tmp=os.path.join(base, "tmp"))
+            cache=self.cache,
+            executor=self.executor,
+            layout=SimpleNamespace(tmp=os.path.join(base, "tmp")),
+            may_mount=True,
         )
         self.session = Session()
         self.events: list[Any] = []

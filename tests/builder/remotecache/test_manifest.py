@@ -10,7 +10,7 @@ import pytest
 
 from builder.content.types import Layer
 from builder.errors import IntegrityError
-from builder.oci.descriptor import DOCKER_LAYER_GZIP, OCI_LAYER_GZIP, Descriptor
+from builder.oci.descriptor import OCI_LAYER_GZIP, Descriptor
 from builder.oci.digest import Digest
 from builder.remotecache.config import MEDIA_TYPE, CacheConfig, CacheLayer, CacheResult, ConfigRecord
 from builder.remotecache.manifest import CacheManifest, ImageIndex, InlineImage, inline_cache, read, remote_layers, write
@@ -71,6 +71,7 @@ def test_images_and_indexes_of_images_are_told_apart() -> None:
     assert len(found.manifests) == 1
 
 
+DOCKER_LAYER_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 IMAGE = InlineImage(CONFIG, (Descriptor(DOCKER_LAYER_GZIP, BLOB, 4),))
 
 
