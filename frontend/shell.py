@@ -6,7 +6,7 @@ The rules are those of ``frontend/dockerfile/shell/lex.go``, its oddities includ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from builder.text.chars import SPACES, replace_invalid
 from builder.text.quoting import quote
@@ -86,6 +86,15 @@ class Lex:
         if word.isascii() and not any(ch in word for ch in ("$", "'", '"', self.escape_token)):
             return ProcessWordResult(word, (), frozenset(), frozenset())  # most words: nothing to do
         return _Run(self, word, env).process(None)
+
+
+def envs_from_list(env: Iterable[str]) -> dict[str, str]:
+    """``["K=V", ...]`` as a mapping; of a name given twice the later holds."""
+    result: dict[str, str] = {}
+    for entry in env:
+        key, _, value = entry.partition("=")
+        result[key] = value
+    return result
 
 
 @dataclass(slots=True)
