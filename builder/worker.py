@@ -141,7 +141,7 @@ def open_worker(root: str | None, config: Config, runtime: str | None = None, *,
     recovered = recovery.enter(layout)
     database = recovered.database
     content = ContentStore(layout)
-    snapshotter = open_snapshotter(layout, database, config.snapshotter)
+    snapshotter = open_snapshotter(layout, database, config.snapshotter, private=entered.kind != "none")
 
     def image_roots() -> Iterable[Digest]:
         from builder.images.store import ImageStore

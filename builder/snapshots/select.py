@@ -15,15 +15,18 @@ if TYPE_CHECKING:
     from builder.state.layout import Layout
 
 
-def open_snapshotter(layout: Layout, database: Database, forced: str | None = None) -> Snapshotter:
+def open_snapshotter(
+    layout: Layout, database: Database, forced: str | None = None, *, private: bool = True
+) -> Snapshotter:
     """The snapshotter named by ``forced`` ("overlay", "native"), else overlay where the root's file system can hold one.
 
-    The process must be in its own mount namespace already if it is to mount. What was found out is remembered beside the root
+    The process must be in its own mount namespace already if it is to mount; ``private`` False: it could get none, and mounts
+    nothing, whatever it had the right to. What was found out is remembered beside the root
     and tried again when the kernel or the file system differs. StoreError where ``overlay`` is forced but can't be had.
     """
     from runtime.linux.userns import has_capability
 
-    may_mount = has_capability(_CAP_SYS_ADMIN)
+    may_mount = private and has_capability(_CAP_SYS_ADMIN)
     if forced not in (None, "", "auto", "overlay", "overlayfs", "native"):
         raise UsageError(f"unknown snapshotter {forced!r}", hint="use overlay or native")
     if forced != "native":
