@@ -179,7 +179,8 @@ class PreparedMounts:
         self._mounts.append(spec.BindMount(dest, source, mount.readonly, is_file))
 
     def _select(self, folder: str, selector: str) -> tuple[str, bool]:
-        """A mount of ``selector`` inside ``folder``, and whether it is a file. Where nothing can be mounted, the place itself."""
+        """A mount of ``selector`` inside ``folder``, and whether it is a file. Where nothing can be mounted, the place itself, by
+        its open descriptor."""
         root_fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fd = open_in_root(root_fd, selector, os.O_PATH)
@@ -187,10 +188,10 @@ class PreparedMounts:
             raise StepError(f"mount source {quote(selector)}: {(e.strerror or str(e)).lower()}") from e
         finally:
             os.close(root_fd)
+        is_file = not os.path.isdir(f"/proc/self/fd/{fd}")
+        if not self._worker.may_mount:
+            return self._by_number(fd), is_file
         try:
-            is_file = not os.path.isdir(f"/proc/self/fd/{fd}")
-            if not self._worker.may_mount:
-                return os.readlink(f"/proc/self/fd/{fd}"), is_file
             target = self._place(folder=not is_file)
             kernel.bind(fd, target, readonly=False)
             self._files.callback(kernel.unmount, target, lazy=True)
@@ -261,10 +262,15 @@ class PreparedMounts:
     def _in_memory(self, value: bytes, secret: SecretMount) -> str:
         """A file of this process that no file system has; others open it by our number."""
         fd = os.memfd_create("secret")
-        self._files.callback(os.close, fd)
+        path = self._by_number(fd)
         with os.fdopen(os.dup(fd), "wb") as f:
             f.write(value)
         _give(fd, secret.uid, secret.gid, secret.mode, f"secret {secret.id}")
+        return path
+
+    def _by_number(self, fd: int) -> str:
+        """A path by which others open what we have open, until all is unmounted. It is closed with the files."""
+        self._files.callback(os.close, fd)
         return f"/proc/{os.getpid()}/fd/{fd}"
 
     def _ssh(self, ssh: SSHMount, dest: str) -> None:
