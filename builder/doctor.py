@@ -19,14 +19,14 @@ _PROGRAMS = (
 )
 
 
-def diagnose(worker: Worker, uid: int, runtime: str | None) -> list[Finding]:
-    """One finding for each capability. ``uid``: who started us; ``runtime``: what was asked for by name."""
+def diagnose(worker: Worker, uid: int) -> list[Finding]:
+    """One finding for each capability. ``uid``: who started us."""
     from runtime import facts
 
     assert worker.entered is not None
     from builder.worker import without_owners
 
-    runtimes = try_runtimes(runtime, worker.entered)
+    runtimes = try_runtimes(worker.runtime, worker.entered)
     refused = {one.name: without_owners(one.name, worker.entered) for one in runtimes}
     runtimes = [one if (no := refused[one.name]) is None else replace(one, refusal=str(no), hint=no.hint) for one in runtimes]
     found = findings(worker.entered, facts.probe(), account(uid), runtimes)
@@ -40,7 +40,7 @@ def _snapshots(worker: Worker) -> Finding:
     if worker.snapshotter.name.startswith("overlay"):
         return Finding("snapshots", "ok", "overlay")
     try:
-        open_snapshotter(worker.layout, worker.database, "overlay")
+        open_snapshotter(worker.layout, worker.database, "overlay", private=worker.may_mount)
         why, mend = "native, as configured", ""
     except PybuildError as e:
         why, mend = f"native: {e}", e.hint

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from runtime.linux.processes import write
 from runtime.values import dataclass
 
 if TYPE_CHECKING:
@@ -191,14 +192,6 @@ def make(folder: str, group: str, controllers: set[str]) -> None:
             write(f"{above}/cgroup.subtree_control", " ".join(f"+{name}" for name in sorted(controllers)))
         above = f"{above}/{part}"
 
-
-def write(path: str, text: str) -> None:
-    """One write, as the files of the kernel want it. No file is made: where there is none the kernel has no such control."""
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode())
-    finally:
-        os.close(fd)
 
 
 def _inherit_cpuset(folder: str, group: str) -> None:

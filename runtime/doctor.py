@@ -56,7 +56,7 @@ def findings(entered: Entered, facts: Facts, account: Account, runtimes: Sequenc
         _cgroups(facts),
         _seccomp(facts),
         *_runtimes(runtimes),
-        _binfmt(facts),
+        _foreign(),
     ]
 
 
@@ -188,13 +188,10 @@ def _runtimes(runtimes: Sequence[Runtime]) -> list[Finding]:
     return found
 
 
-def _binfmt(facts: Facts) -> Finding:
-    folder = "/proc/sys/fs/binfmt_misc"
-    try:
-        emulators = sorted(name.removeprefix("qemu-") for name in os.listdir(folder) if name.startswith("qemu-"))
-    except OSError:
-        emulators = []
-    if emulators:
-        return Finding("foreign platforms", "ok", "emulators for " + ", ".join(emulators))
-    mend = "sudo apt install qemu-user-static binfmt-support"
-    return Finding("foreign platforms", "missing", "no emulator is registered", "RUN works for this machine's platform only", mend)
+def _foreign() -> Finding:
+    from runtime import foreign
+
+    if found := foreign.emulated():
+        return Finding("foreign platforms", "ok", "emulators for " + ", ".join(found))
+    cost = "RUN works for this machine's platform only"
+    return Finding("foreign platforms", "missing", "no emulator is registered", cost, foreign.MEND)

@@ -6,6 +6,7 @@ import os
 import struct
 
 _FOLDER = "/proc/sys/fs/binfmt_misc"
+MEND = "sudo apt install qemu-user-static binfmt-support"
 # Names of Go's GOARCH: (bits, byte order, e_machine of elf.h).
 _MACHINES = {
     "386": (32, "<", 3),
@@ -35,6 +36,11 @@ def emulator(architecture: str, folder: str = _FOLDER) -> str:
     return ""
 
 
+def emulated() -> list[str]:
+    """The architectures whose programs an emulator is registered for."""
+    return [architecture for architecture in _MACHINES if emulator(architecture)]
+
+
 def _header(architecture: str) -> bytes:
     """The first bytes of a program: e_ident, e_type (an executable), e_machine."""
     bits, order, machine = _MACHINES[architecture]
@@ -62,4 +68,4 @@ def advice(architecture: str) -> str:
     """What would let programs of ``architecture`` run here, "" where an emulator is registered already."""
     if emulator(architecture):
         return ""
-    return "an emulator is needed: sudo apt install qemu-user-static binfmt-support"
+    return f"an emulator is needed: {MEND}"

@@ -168,7 +168,7 @@ def run(name: str, request: Request, job: Job, on_output: Callable[[int, bytes],
         with prepared(request):
             return run_prepared(name, request, job, on_output, cancelled)
     except places.CommandFault as fault:
-        return _not_started(str(fault), ExitStatus(1), on_output)
+        return not_started(str(fault), ExitStatus(1), on_output)
 
 
 @contextmanager
@@ -204,7 +204,7 @@ def run_prepared(
         listener.release()
         return status
     if complaint.command:
-        return _not_started(complaint.text, status, on_output)
+        return not_started(complaint.text, status, on_output)
     raise RuntimeFault(f"cannot set up the sandbox: {complaint.text}" if report.error else f"{name}: {complaint.text}")
 
 
@@ -225,7 +225,8 @@ def complaint_of(name: str, request: Request, job: Job, report: Report, said: st
     return found
 
 
-def _not_started(text: str, status: ExitStatus, on_output: Callable[[int, bytes], None]) -> ExitStatus:
+def not_started(text: str, status: ExitStatus, on_output: Callable[[int, bytes], None]) -> ExitStatus:
+    """The end of a command that could not be started: a line on standard error, and 1."""
     on_output(2, (text + "\n").encode("utf-8", "surrogateescape"))
     return replace(status, code=1)
 

@@ -17,7 +17,7 @@ MASKED_PATHS = (
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 # What runc and crun put into /dev, as the specification wants it.
-DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 
 # Extra devices of an insecure sandbox: (path, major, minor), character devices (util/entitlements/security).
 INSECURE_DEVICES = (

@@ -9,6 +9,7 @@ import os
 from functools import cache
 
 from runtime import cgroups
+from runtime.linux.processes import write
 from runtime.spec import Resources
 
 _Writes = tuple[tuple[str, str, str], ...]
@@ -117,7 +118,7 @@ def refusal(found: cgroups.Cgroups, resources: Resources, parent: str) -> str:
             done.append(folder)
             try:
                 cgroups.make(folder, group, {file.partition(".")[0]} if found.kind == "v2" else set())
-                cgroups.write(f"{folder}{group}/{file}", value)
+                write(f"{folder}{group}/{file}", value)
             except FileNotFoundError:
                 return f"--resource {name} has no effect here: the kernel keeps no {file}"
             except OSError as error:

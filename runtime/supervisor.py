@@ -19,6 +19,7 @@ import time
 from runtime import cgroups, mountpoints, netns
 from runtime.job import GONE, STATUS_FD, Job, Report, TreeMount, words
 from runtime.linux import mounts, syscalls
+from runtime.linux.processes import ending
 from runtime.native import start as native
 
 
@@ -72,7 +73,7 @@ def _run_first(job: Job, control: socket.socket, stdout: int, stderr: int) -> No
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         # It had no time to say so itself. A report that came before counts.
-        _send(control, Report(error=f"the sandbox was killed by {signal.Signals(os.WTERMSIG(status)).name}").encode())
+        _send(control, Report(error=f"the sandbox {ending(status)}").encode())
     _remove_groups(job)
 
 

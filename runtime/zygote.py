@@ -1,7 +1,7 @@
-"""A small process, forked while the builder has no threads yet, that forks the supervisor of each sandbox.
+"""A small process, started by the first run, that forks the supervisor of each sandbox.
 
 Forking from a worker thread of a large process is slow and unsafe, and a child's PR_SET_PDEATHSIG would fire when that
-thread ends. ``start`` it from main right after the mount namespace was entered; else the first run starts one as a program.
+thread ends. So it is a program of its own; a caller that has no threads yet may fork it instead (``start``).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import socket
 import threading
 
 from runtime.errors import RuntimeFault
+from runtime.linux.processes import close_all_but, ending
 
 
 class Zygote:
@@ -67,7 +68,7 @@ class Zygote:
                     return ""
             finally:
                 os.close(handle)
-        return f"the sandbox helper process {_end(self._wait())}{said(self._words)}"
+        return f"the sandbox helper process {ending(self._wait())}{said(self._words)}"
 
     def stop(self) -> None:
         """End it, and every sandbox still running."""
@@ -89,15 +90,6 @@ def said(words: int) -> str:
     """ ": " and the last line of a file in memory, or nothing."""
     lines = os.pread(words, 1 << 16, 0).decode("utf-8", "replace").split("\n")
     return next((f": {line.strip()}" for line in reversed(lines) if line.strip()), "")
-
-
-def _end(status: int | None) -> str:
-    if status is None:
-        return "is gone"
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        return f"was killed by {signal.Signals(number).name if number in signal.valid_signals() else number}"
-    return f"ended with exit code {os.waitstatus_to_exitcode(status)}"
 
 
 _running: Zygote | None = None
@@ -286,7 +278,7 @@ def _bury(handle: int, pid: int, control: socket.socket, others: list[int]) -> N
         from runtime.unprivileged import keeper
 
         keeper.kill_adopted(others)
-        _tell(control, f"the sandbox's supervisor {_end(status)}")
+        _tell(control, f"the sandbox's supervisor {ending(status)}")
     control.close()
 
 
@@ -305,8 +297,4 @@ def _close_all_but(*kept: int, words: int) -> None:
     os.dup2(os.memfd_create("empty"), 0)
     os.dup2(words, 1)
     os.dup2(words, 2)
-    first = 3
-    for number in sorted({*kept}):
-        os.closerange(first, number)
-        first = number + 1
-    os.closerange(first, 1 << 20)
+    close_all_but(*kept)

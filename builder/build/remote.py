@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 from builder.build import wire
 from builder.errors import PybuildError, UsageError
 from builder.state.cancel import current
+from runtime.linux.processes import ending
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -159,17 +159,13 @@ class RemoteEngine:
     def _died(self) -> PybuildError:
         """Why the helper is gone, or soon will be."""
         self._channel.close()  # should it live, it ends with that
+        status: int | None = None
         try:
             _, status = os.waitpid(self._pid, 0)
         except ChildProcessError:
-            reason = "is gone"
-        else:
-            if os.WIFSIGNALED(status):
-                reason = f"was killed by {signal.Signals(os.WTERMSIG(status)).name}"
-            else:
-                reason = f"ended with exit code {os.waitstatus_to_exitcode(status)}"
+            pass  # somebody waits for all children of this process
         self._pid = 0
-        return PybuildError(f"the process that builds {reason}", hint=_KILLED)
+        return PybuildError(f"the process that builds {ending(status)}", hint=_KILLED)
 
 
 def open_beside(

@@ -154,7 +154,7 @@ class Root:
 
     def diagnose(self, uid: int | None = None) -> list[Finding]:
         """What works on this machine and what does not. ``uid``: who started this process (None: as it is now)."""
-        from builder.build.work import diagnose
+        from builder.doctor import diagnose
 
         return self._engine.do(diagnose, os.getuid() if uid is None else uid)
 

@@ -18,7 +18,6 @@ from builder.values import dataclass
 if TYPE_CHECKING:
     from builder.build.answer import Answer
     from builder.build.request import BuildRequest
-    from builder.doctor import Finding
     from builder.graph.vertex import Graph
     from builder.solver.explain import Miss
     from builder.solver.plan import Plan
@@ -135,10 +134,3 @@ def last_build(worker: Worker) -> tuple[LoggedBuild, Sequence[Miss]] | None:
     log = StepLog(worker.database, "", "")
     last = log.last()
     return None if last is None else (last, log.misses(last))
-
-
-def diagnose(worker: Worker, uid: int) -> list[Finding]:
-    """See ``Root.diagnose``."""
-    from builder.doctor import diagnose
-
-    return diagnose(worker, uid, worker.runtime)

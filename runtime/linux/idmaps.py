@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from runtime.linux.processes import write as write_file
 from runtime.linux.userns import effective_capabilities
 from runtime.values import dataclass
 
@@ -52,13 +53,13 @@ def write(pid: int, maps: IdMaps) -> None:
     """Write the maps of the user namespace that the process ``pid`` has just made. OSError with the reason in words."""
     if maps.single:
         # Without CAP_SETGID a gid_map is taken only from a process that gave up setgroups(2) (CVE-2014-8989).
-        _write(f"/proc/{pid}/setgroups", "deny")
+        write_file(f"/proc/{pid}/setgroups", "deny")
     for kind, ranges in (("uid", maps.uids), ("gid", maps.gids)):
         if maps.helped:
             _by_helper(pid, kind, ranges)
         else:
             text = "".join(f"{part.inside} {part.outside} {part.count}\n" for part in ranges)
-            _write(f"/proc/{pid}/{kind}_map", text)
+            write_file(f"/proc/{pid}/{kind}_map", text)
 
 
 def subid_ranges(kind: str, *, uid: int | None = None, folder: str = "/etc") -> list[tuple[int, int]]:
@@ -131,12 +132,3 @@ def _by_helper(pid: int, kind: str, ranges: tuple[IdRange, ...]) -> None:
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code != 0:
         raise OSError(None, said.splitlines()[-1] if said else f"new{kind}map gave exit code {code}")
-
-
-def _write(path: str, text: str) -> None:
-    # One write: the kernel takes a map in a single call only.
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode())
-    finally:
-        os.close(fd)

@@ -17,7 +17,6 @@ from runtime.linux.safepath import open_in_root
 from runtime.linux.userns import in_user_namespace
 from runtime.oci import DEVICES
 
-_DEVICE_NUMBERS = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 _LINKS = {
     "fd": "/proc/self/fd",
     "stdin": "/proc/self/fd/0",
@@ -165,7 +164,7 @@ def _fill_dev(root: int, more: list[dict[str, Any]], *, bind: bool) -> None:
     dev = open_in_root(root, "dev", os.O_PATH | os.O_DIRECTORY)
     try:
         for name in DEVICES:
-            _device(dev, name, stat.S_IFCHR, os.makedev(*_DEVICE_NUMBERS[name]), bind=bind)
+            _device(dev, name, stat.S_IFCHR, os.makedev(*DEVICES[name]), bind=bind)
         for one in more:
             kind = stat.S_IFBLK if one["type"] == "b" else stat.S_IFCHR
             _named_device(dev, one, kind | one.get("fileMode", 0o666))

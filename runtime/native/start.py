@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from runtime import cgroups
 from runtime.job import words
 from runtime.linux import syscalls
+from runtime.linux.processes import close_all_but
 from runtime.native import command, credentials, rootfs
 
 if TYPE_CHECKING:
@@ -197,8 +198,4 @@ def _only(streams: tuple[int, int, int], *kept: int) -> None:
     lifted = [os.dup2(fd, high + n) for n, fd in enumerate(streams)]
     for number, fd in enumerate(lifted):
         os.dup2(fd, number, inheritable=True)
-    first = 3
-    for fd in sorted(kept):
-        os.closerange(first, fd)
-        first = fd + 1
-    os.closerange(first, 1 << 20)
+    close_all_but(*kept)

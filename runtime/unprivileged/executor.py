@@ -92,8 +92,7 @@ class UnprivilegedExecutor(JobExecutor):
                 finally:
                     places.close()
         except CommandFault as fault:
-            on_output(2, f"{fault}\n".encode("utf-8", "surrogateescape"))
-            return ExitStatus(1)
+            return launch.not_started(str(fault), ExitStatus(1), on_output)
 
     def _placed(self, places: Places, request: launch.Request, job: Job) -> Job:
         sandbox = request.sandbox

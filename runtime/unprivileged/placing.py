@@ -22,8 +22,8 @@ from runtime import mountpoints
 from runtime.errors import RuntimeFault
 from runtime.linux import syscalls
 from runtime.linux.safepath import open_in_root, resolve_in_root
+from runtime.oci import DEVICES
 
-DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 _LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
 
 
@@ -172,7 +172,7 @@ def _move_entries(source: str, dest: str) -> None:
 
 
 def _copy_entries(source: str, dest: str) -> None:
-    """A tree without its root, owners, modes, times and attributes as they are; hard links become files."""
+    """A tree without its root; owners, modes and times as they are. Extended attributes are left out, hard links become files."""
     waiting = [(source, dest)]
     folders: list[tuple[str, os.stat_result]] = []
     while waiting:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from runtime.linux import notify, syscalls
 from runtime.linux.notify import Call, Listener, Memory
+from runtime.linux.processes import close_all_but
 from runtime.unprivileged.making import GIVEN
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def _serve(
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     os.umask(0)
-    _close_all_but({channel.fileno(), *keep})
+    close_all_but(channel.fileno(), *keep)
     os.chdir("/proc")
     memory = Memory()
     _, fds, _, _ = socket.recv_fds(channel, 1, 1, socket.MSG_CMSG_CLOEXEC)
@@ -155,11 +156,3 @@ def enter(root: int, namespace: int | None = None) -> None:
     os.chroot(".")
     os.fchdir(here)
     os.close(here)
-
-
-def _close_all_but(kept: set[int]) -> None:
-    first = 3
-    for number in sorted(kept):
-        os.closerange(first, number)
-        first = number + 1
-    os.closerange(first, 1 << 20)

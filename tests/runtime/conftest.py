@@ -101,3 +101,11 @@ def run(request: pytest.FixtureRequest, rootfs: str) -> Runner:
     if request.param != "native" and executor.find_program(request.param) is None:
         pytest.skip(f"{request.param} is not installed")
     return Runner(request.param, rootfs)
+
+
+@pytest.fixture(params=[name for name in executor.NAMES if name != "bwrap"])
+def limited(request: pytest.FixtureRequest, rootfs: str) -> Runner:
+    """One executor after the other of those that have cgroups."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    return Runner(request.param, rootfs)

@@ -11,7 +11,6 @@ import pytest
 
 from runtime import cdi, devices
 from runtime.errors import RuntimeFault
-from runtime.executor import NAMES
 from runtime.spec import BindMount, DeviceNode, Sandbox
 from tests.runtime.conftest import Runner
 
@@ -140,13 +139,6 @@ def test_the_program_of_v2_has_a_rule_more_for_each_device() -> None:
     # Kind, major, minor: 3 jumps, allow: 2; a part of the accesses costs 3 more.
     assert len(devices.program((("c", 10, 229, "rwm"),))) == len(devices.program()) + 5 * 8
     assert len(devices.program((("c", 10, 229, "r"),))) == len(devices.program()) + 8 * 8
-
-
-@pytest.fixture(params=[name for name in NAMES if name != "bwrap"])
-def limited(request: pytest.FixtureRequest, rootfs: str) -> Runner:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    return Runner(request.param, rootfs)
 
 
 @pytest.mark.integration

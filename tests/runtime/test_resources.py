@@ -9,7 +9,6 @@ import pytest
 
 from runtime import cgroups, resources
 from runtime.errors import RuntimeFault
-from runtime.executor import NAMES
 from runtime.spec import Resources, Sandbox
 from tests.runtime.conftest import Runner
 
@@ -92,14 +91,6 @@ def test_a_control_that_the_kernel_lacks_is_named_and_the_group_is_gone(tmp_path
     cause = "--resource memory has no effect here: the kernel keeps no memory.limit_in_bytes"
     assert resources.refusal(found, Resources(memory=8 << 20), "/p") == cause
     assert os.listdir(tmp_path / "memory" / "p") == []
-
-
-@pytest.fixture(params=[name for name in NAMES if name != "bwrap"])
-def limited(request: pytest.FixtureRequest, rootfs: str) -> Runner:
-    """One executor after the other of those that have cgroups."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    return Runner(request.param, rootfs)
 
 
 @pytest.mark.integration
