@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+from builder.errors import UsageError
 from builder.graph.ops import (
     NO_INPUT,
     CopyAction,
@@ -35,6 +36,7 @@ from builder.session import Session
 from builder.values import dataclass, field, replace
 
 if TYPE_CHECKING:
+    from builder.cache.refs import ImmutableRef
     from builder.ops.refs import Ref
     from builder.progress.events import Sink
     from builder.solver.types import ResultStore
@@ -157,13 +159,14 @@ def diff(lower: State, upper: State) -> State:
 def solve(worker: Worker, sink: Sink, states: Sequence[State], session: Session | None) -> tuple[str, ...]:
     """See ``Root.solve``."""
     from builder.ops import resolve
+    from builder.ops.refs import owned, release_all
     from builder.solver.keystore import SqliteKeyStore
     from builder.solver.solver import Solver
 
     given = session or Session()
     edges = [s.edge for s in states if s.edge is not None]
     if len(edges) != len(states):
-        raise ValueError("an empty state has nothing to build")
+        raise UsageError("an empty state has nothing to build")
     keys = SqliteKeyStore(worker.database)
     parallelism = worker.config.max_parallelism or None
     store: ResultStore[Ref] = worker.cache
@@ -171,9 +174,13 @@ def solve(worker: Worker, sink: Sink, states: Sequence[State], session: Session 
         lambda vertex: resolve(vertex, worker, given), store, keys, sink, parallelism=parallelism, locks=worker.layout.locks
     ) as solver:
         results = solver.build(edges)
+        refs: list[ImmutableRef] = []
         try:
-            return tuple(r.result.id for r in results)
+            for result in results:
+                refs.append(owned(result.result))
+            return tuple(ref.id for ref in refs)
         finally:
+            release_all(refs)
             for result in results:
                 result.release()
 

@@ -18,7 +18,6 @@ from builder.values import replace
 if TYPE_CHECKING:
     from builder.build.request import BuildRequest
     from builder.build.sshkeys import KeyAgents
-    from builder.cache.refs import ImmutableRef
     from builder.cache.types import Readable
     from builder.exporters.image import WrittenImage
     from builder.exporters.types import BuildOutput
@@ -171,6 +170,7 @@ class Pipeline:
     def solve(self, converted: Converted) -> BuildOutput:
         """Build the targets; the refs are the caller's to release."""
         from builder.exporters.types import BuildOutput, SolvedTarget
+        from builder.ops.refs import recorded
 
         edges = [t.edge for t in converted.targets if t.edge is not None]
         if self.request.no_cache:
@@ -182,7 +182,7 @@ class Pipeline:
         targets = []
         for t in converted.targets:
             result = next(solved) if t.edge is not None else None
-            ref = None if result is None else _kept(result.result)
+            ref = None if result is None else recorded(result.result)
             inline = self._caches.inline_cache(result) if self._caches and result else None
             targets.append(SolvedTarget(t.platform, ref, t.config, t.base_config, inline))
         epochs = [t.epoch for t in converted.targets]
@@ -290,10 +290,3 @@ class Pipeline:
 
     def _result(self, targets: tuple[BuiltTarget, ...], images: Sequence[WrittenImage]) -> BuildResult:
         return BuildResult(targets, tuple(images), self.request.tags, self.warnings(), self.findings())
-
-
-def _kept(result: Ref) -> ImmutableRef:
-    """What is exported of a result. A folder of the caller's, which is read in place, is no layer: that is a copy of it."""
-    from builder.sources.local import LocalRef
-
-    return result.materialize() if isinstance(result, LocalRef) else result

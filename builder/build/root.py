@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from builder.session import Session
     from builder.solver.explain import Miss
     from builder.solver.steplog import LoggedBuild
+    from builder.state.cancel import Token
 
 
 class Root:
@@ -91,14 +92,19 @@ class Root:
 
         return Build(self._engine, request)
 
-    def solve(self, states: Sequence[State], session: Session | None = None, sink: Sink = ignore) -> tuple[str, ...]:
+    def solve(
+        self, states: Sequence[State], session: Session | None = None, sink: Sink = ignore, *, token: Token | None = None
+    ) -> tuple[str, ...]:
         """Build graphs made by hand (``builder.build.llb``); the ids of their records, for ``mount``.
 
-        ``session`` names the folders, secrets and agents that they may use. SolveError with the vertex that failed.
+        ``session`` names the folders, secrets and agents that they may use. ``token.set()``, from any thread or signal handler,
+        calls the work off. SolveError with the vertex that failed, CancelledError, UsageError for a state without a step.
         """
         from builder.build.llb import solve
+        from builder.state.cancel import current, scope
 
-        return self._engine.tell(solve, sink, states, session)
+        with scope(token or current()):
+            return self._engine.tell(solve, sink, states, session)
 
     @contextmanager
     def mount(self, record: str) -> Iterator[str]:

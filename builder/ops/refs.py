@@ -17,9 +17,17 @@ if TYPE_CHECKING:
     Ref = ImmutableRef | LocalRef
 
 
+def recorded(result: Ref) -> ImmutableRef:
+    """The ref of the cache manager with the result's files, which stays the result's to release.
+
+    A context that is read in place is no layer, and what it shows may change: its ref is a private copy, made once.
+    """
+    return result.materialize() if isinstance(result, LocalRef) else result
+
+
 def owned(result: Ref) -> ImmutableRef:
-    """A ref of the cache manager with the result's files, the caller's to release; of a context read in place a private copy."""
-    return result.materialize().clone() if isinstance(result, LocalRef) else result.clone()
+    """The same, the caller's to release."""
+    return recorded(result).clone()
 
 
 def release_all(refs: Iterable[ImmutableRef | None]) -> None:

@@ -116,9 +116,26 @@ def test_a_graph_is_cancelled_by_the_callers_token(root: Root, busybox: str) -> 
         if isinstance(event, Log):
             token.set()
 
+    step = llb.image(busybox).run("echo begun; sleep 3600")
     with cancel.scope(token), pytest.raises((CancelledError, SolveError)):
-        root.solve([llb.image(busybox).run("echo begun; sleep 3600")], sink=sink)
+        root.solve([step], sink=sink)
+    token = Token()
+    with pytest.raises((CancelledError, SolveError)):
+        root.solve([step], sink=sink, token=token)
     assert root.solve([llb.image(busybox).run("true")])
+
+
+def test_a_folder_of_the_callers_is_a_result_too(root: Root, tmp_path: Path) -> None:
+    (tmp_path / "context").mkdir()
+    (tmp_path / "context/file").write_text("content")
+    (record,) = root.solve([llb.local("here")], Session.of(locals={"here": str(tmp_path / "context")}))
+    with root.mount(record) as folder:
+        assert Path(folder, "file").read_text() == "content"
+
+
+def test_an_empty_graph_is_refused_in_words(root: Root) -> None:
+    with pytest.raises(UsageError, match="an empty state has nothing to build"):
+        root.solve([llb.scratch()])
 
 
 def test_secrets_go_along_and_functions_are_refused_in_words(root: Root, busybox: str) -> None:

@@ -16,9 +16,9 @@ from builder.oci.digest import Digest, digest_parts
 from builder.ops.ahead import before_work
 from builder.ops.file.explained import explained_parts
 from builder.ops.llb_json import file_digest, list_digest, selector_of
-from builder.ops.refs import checksum
+from builder.ops.refs import checksum, recorded
 from builder.solver.types import CacheMap, CacheMapDep, FileListing, OpContext
-from builder.sources.local import LocalRef, read_view
+from builder.sources.local import read_view
 from builder.text import paths
 from builder.text.glob import BadPatternError, contains_wildcards
 from builder.text.quoting import quote
@@ -181,8 +181,7 @@ class _Run:
     def _immutable(self, index: int) -> ImmutableRef | None:
         if index == NO_INPUT:
             return None
-        ref = self._readable(index)
-        return ref.materialize() if isinstance(ref, LocalRef) else ref
+        return recorded(self._readable(index))
 
     def _readable(self, index: int) -> Ref:
         return self._inputs[index] if index < self._op.count else self._committed[index]
