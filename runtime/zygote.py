@@ -1,7 +1,7 @@
 """A small process, started by the first run, that forks the supervisor of each sandbox.
 
 Forking from a worker thread of a large process is slow and unsafe, and a child's PR_SET_PDEATHSIG would fire when that
-thread ends. So it is a program of its own; a caller that has no threads yet may fork it instead (``start``).
+thread ends. So it is a program of its own, and each supervisor is a fork of that.
 """
 
 from __future__ import annotations
@@ -96,30 +96,6 @@ _running: Zygote | None = None
 _lock = threading.Lock()
 
 
-def start() -> None:
-    """Fork the helper from this process, which must not have threads yet. Does nothing if one runs already."""
-    global _running
-    if _running is not None and _running.usable:
-        return
-    if len(os.listdir("/proc/self/task")) > 1:
-        raise RuntimeFault("the sandbox helper must be started before any thread")
-    parent_pidfd = os.pidfd_open(os.getpid())
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    words = os.memfd_create("words")
-    pid = os.fork()
-    if pid == 0:
-        try:
-            ours.close()
-            serve(theirs, parent_pidfd, words)
-        except BaseException as error:
-            os.write(words, f"{type(error).__name__}: {error}\n".encode())
-        finally:
-            os._exit(1)
-    theirs.close()
-    os.close(parent_pidfd)
-    _running = Zygote(pid, ours, words)
-
-
 def get() -> Zygote:
     """The running helper, or a new one as a program of its own."""
     global _running
@@ -162,7 +138,7 @@ def stop() -> None:
 
 
 def _launch() -> Zygote:
-    """A program of its own: for callers that have threads already (the Python API, tests)."""
+    """The helper as a program of its own: this process may have threads."""
     import sys
 
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

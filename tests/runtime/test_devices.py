@@ -37,7 +37,7 @@ from runtime.linux import mounts, namespaces
 from runtime.spec import NEVER, BindMount, Process, Sandbox, TmpfsMount
 name, base, script = sys.argv[1:]
 namespaces.enter_private_mount_namespace()
-zygote.start()
+zygote.get()
 for folder in ("upper", "work", "merged", "other", "bind", "empty"):
     os.makedirs(f"{base}/{folder}")
 mounts.overlay([f"{base}/root", f"{base}/empty"], f"{base}/upper", f"{base}/work", f"{base}/merged")

@@ -70,7 +70,7 @@ def folder() -> Iterator[str]:
 def test_a_step_runs_as_root_of_a_single_id_namespace(folder: str, name: str) -> None:
     script = """
 assert namespaces.enter_user_namespace().single
-zygote.start()
+zygote.get()
 print(run(sys.argv[3], "id -u; touch /made; exit 3"))
 """
     done = as_nobody(script, folder, name)
@@ -100,7 +100,7 @@ def test_with_subordinate_ids_other_users_work(folder: str, name: str) -> None:
     script = """
 found = namespaces.enter_user_namespace()
 print(found.single, len(found.uids))
-zygote.start()
+zygote.get()
 print(run(sys.argv[3], "id -u; id -g; id -G; touch /tmp/made; exit 4", "app"))
 """
     done = as_nobody(script, folder, name, before=before)
@@ -114,7 +114,7 @@ def test_a_step_without_network_sees_no_interface_of_the_host(folder: str, name:
     """The kernel gives a new sysfs to those alone who own the network namespace."""
     script = """
 namespaces.enter_user_namespace()
-zygote.start()
+zygote.get()
 print(run(sys.argv[3], "ls /sys/class/net /sys/devices/virtual/net; cat /sys/class/net/lo/flags", network="none"))
 """
     done = as_nobody(script, folder, name)
@@ -126,7 +126,7 @@ def test_where_no_new_sysfs_is_allowed_the_interfaces_are_covered(folder: str, n
     """A container that masks a part of /sys: the kernel would not let a fresh one show it."""
     script = """
 namespaces.enter_user_namespace()
-zygote.start()
+zygote.get()
 print(run(sys.argv[3], "ls /sys/class/net /sys/devices/virtual/net", network="none"))
 """
     done = as_nobody(script, folder, name, before="mount -t tmpfs none /sys/kernel")

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +36,7 @@ from runtime.spec import NEVER, Process, Sandbox
 name, rootfs, marker, early = sys.argv[1:]
 if early == "early":
     namespaces.enter_private_mount_namespace()
-    zygote.start()
+    zygote.get()
 def show(stream, data):
     sys.stdout.write(data.decode()); sys.stdout.flush()
 command = f"trap '' TERM INT HUP; sleep {marker} & echo ready; sleep {marker}"
@@ -164,7 +163,7 @@ from runtime.spec import NEVER, Process, Sandbox
 early, name, rootfs = sys.argv[1:]
 if early == "early":
     namespaces.enter_private_mount_namespace()
-    zygote.start()
+    zygote.get()
 def run(cwd, *command):
     found = bytearray()
     process = Process(command, ("PATH=/bin",), cwd)
@@ -210,7 +209,7 @@ from runtime.spec import NEVER, Process, Sandbox
 os.setsid()
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 assert os.open("/dev/tty", os.O_RDWR) > 2
-zygote.start()
+zygote.get()
 def show(stream, data): os.write(2, data)
 command = ("/bin/sh", "-c", "(echo typed >/dev/tty) 2>/dev/null && echo terminal; echo ran")
 executor.select(sys.argv[1]).run(Sandbox(sys.argv[2]), Process(command, ("PATH=/bin",)), show, NEVER)
@@ -306,28 +305,15 @@ print(executor.select(sys.argv[1]).run(Sandbox(sys.argv[2]), command, print, NEV
     assert not (tmp_path / "imported").exists()
 
 
-def test_the_helper_is_refused_after_threads_have_started() -> None:
-    stop = threading.Event()
-    thread = threading.Thread(target=stop.wait)
-    thread.start()
-    zygote.stop()
-    try:
-        with pytest.raises(RuntimeFault, match="before any thread"):
-            zygote.start()
-    finally:
-        stop.set()
-        thread.join()
-
-
 def test_a_run_sees_mounts_made_after_the_helper_started(tmp_path: object) -> None:
-    """The helper is forked early; rootfs mounts come later. One namespace, so that it sees them."""
+    """The helper is started early; rootfs mounts come later. One namespace, so that it sees them."""
     script = """
 import os, sys, threading
 from runtime import executor, zygote
 from runtime.linux import mounts, namespaces
 from runtime.spec import NEVER, Process, Sandbox
 namespaces.enter_private_mount_namespace()
-zygote.start()
+zygote.get()
 base = sys.argv[1]
 for name in ("upper", "work", "merged", "empty"): os.mkdir(f"{base}/{name}")
 mounts.overlay([f"{base}/root", f"{base}/empty"], f"{base}/upper", f"{base}/work", f"{base}/merged")

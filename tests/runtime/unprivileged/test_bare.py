@@ -28,7 +28,7 @@ from runtime.errors import RuntimeFault
 from runtime.spec import BindMount, NEVER, Process, Sandbox, TmpfsMount
 def show(stream, data): os.write(stream, data)
 work = sys.argv[1]
-zygote.start()
+zygote.get()
 def run(script, user="", args=(), **options):
     process = Process(args or ("/bin/sh", "-c", script), ("PATH=/bin",), "/", user)
     return executor.select("unprivileged").run(Sandbox(work + "/snapshot/root", **options), process, show, NEVER).code

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.integration
 
 STEP = """
 namespaces.enter_user_namespace()
-zygote.start()
+zygote.get()
 print(run("native", sys.argv[3], sys.argv[4], owners=sys.argv[2] + ".owners"))
 """
 TOOLS = ["chown", "stat", "ln", "mkfifo", "find", "id", "chgrp", "cp", "su", "ls", "tar", "mv", "setpriv", "cut", "xargs"]
@@ -151,7 +151,7 @@ def test_the_step_ends_with_a_word_when_nobody_answers_any_more(root: str) -> No
 import signal
 from runtime.errors import RuntimeFault
 namespaces.enter_user_namespace()
-zygote.start()
+zygote.get()
 def parents():
     for pid in os.listdir("/proc"):
         try: yield int(pid), int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1])
