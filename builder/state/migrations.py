@@ -75,7 +75,7 @@ def _bring_up(c: sqlite3.Connection, path: str, oldest: int) -> None:
             create(c)
         elif found < oldest:
             raise OlderStoreError(f"the metadata of the state folder {os.path.dirname(path)} has the older version {found}")
-        else:
+        elif found < schema.VERSION:
             _migrate(c, path, found)
         c.execute("COMMIT")
     except BaseException:

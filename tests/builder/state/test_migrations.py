@@ -8,7 +8,7 @@ import os
 import sqlite3
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -284,6 +284,32 @@ def test_a_migration_from_2_that_breaks_off_leaves_it_as_it_was(
 
 
 # ------------------------------------------------------------------------------------------------------- other versions
+@pytest.mark.parametrize("settle", [migrations.settle, lambda _, path: migrations.migrate(path)], ids=["settle", "migrate"])
+def test_who_finds_that_another_was_quicker_has_nothing_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settle: Callable[[sqlite3.Connection, str], None]
+) -> None:
+    """Two processes open a new root at once: both see an empty file, and one of them makes the tables before the other has the
+    lock. (It was damage to the other, who wrote the database anew under the first.)"""
+    path = str(tmp_path / "metadata.db")
+    late, quick = (sqlite3.connect(path, isolation_level=None) for _ in range(2))
+    look = migrations.version_of
+
+    def overtaken(c: sqlite3.Connection) -> int:
+        monkeypatch.setattr(migrations, "version_of", look)
+        found = look(c)
+        migrations.settle(quick, path)
+        return found
+
+    if settle is migrations.settle:
+        monkeypatch.setattr(migrations, "version_of", overtaken)
+    else:
+        migrations.settle(quick, path)
+    settle(late, path)
+    assert look(late) == schema.VERSION
+    late.close()
+    quick.close()
+
+
 def test_a_root_from_the_future_is_refused_in_plain_words(layout: Layout) -> None:
     Database(layout.database).connection()
     later = schema.VERSION + 3
