@@ -189,6 +189,14 @@ def test_root_of_a_container_with_nothing_relaxed_runs_steps(
     assert _digest(Path(metadata)) == by_root(STEPS, files, "--secret", f"id=s,src={secret}")
 
 
+def test_root_may_ask_for_steps_without_namespaces_by_name(by_root: Callable[..., str], tmp_path: Path) -> None:
+    """The state folder has snapshots of overlays by then, whose folders can't be renamed."""
+    (tmp_path / "hidden").write_text("hidden")
+    files, secret = {"a": "copied"}, ("--secret", f"id=s,src={tmp_path}/hidden")
+    usual = by_root(STEPS, files, *secret)
+    assert by_root(STEPS, files, *secret, "--no-cache", "--runtime", "unprivileged") == usual
+
+
 def test_a_step_that_can_not_run_says_so_before_anything_is_pulled(place: Callable[[Container], Place]) -> None:
     here = place(DOCKER_USER)
     done = here.build("FROM base\nRUN true\n", "--progress=plain", "-t", "app")
