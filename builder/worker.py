@@ -156,7 +156,7 @@ def open_worker(root: str | None, config: Config, runtime: str | None = None, *,
 
         ImageStore(database, content).restore()
     cache = CacheManager(layout, database, content, snapshotter, roots=[image_roots], look_over=recovered.look_over)
-    cache.use_snapshots(repair=repair)
+    cache.use_snapshots(repair=repair, asked_for=runtime == LAST or config.snapshotter not in (None, "", "auto"))
     if recovered.look_over:
         recovery.done(layout)
     return Worker(

@@ -9,6 +9,10 @@ A store from before there were canaries is trusted if the snapshots that its own
 change of a file's inode, copies and ``chown -R`` among them, and no tool can set that stamp. A step's snapshot is older than the
 record of its commit then. Where one is younger, or there is none, nobody knows, and the snapshots are given up.
 
+Snapshots of another driver are given up too: overlays and whole trees say nothing to one another. A store is one driver's while
+anybody uses it, and goes over to another's where the machine has changed (a folder kept by CI, shared with a container), not
+where somebody asks for one by name: that would cost him his cache.
+
 Every process holds ROOT/locks/snapshots, shared, while it uses snapshots; who gives them up is alone. Rows go in one transaction,
 then the canary is made anew, then folders are deleted: a process that is killed in between leaves a store that is found lossy once
 more, or folders without rows, which the next one sweeps.
@@ -21,6 +25,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from builder.cache.record import COMMITTED, LAYER, LAZY, MUTABLE, READY, CacheRecord
+from builder.errors import StoreError
 from builder.snapshots.canary import FILES, LINKS, MODES, OWNERS
 from builder.state import cancel
 from builder.state.locks import share, try_lock
@@ -37,6 +42,7 @@ if TYPE_CHECKING:
 _PATIENCE = 20
 """After so many tries, somewhat more than a second, the user is told what the command waits for."""
 _STAMP_NS = 300 * NS
+_ADVICE = ". `cp -a` keeps everything, and so does `tar --xattrs --xattrs-include='*' --numeric-owner` in both directions"
 _VITAL = {FILES, OWNERS, MODES, LINKS}
 """If one of these was lost, cache mounts are given up, too."""
 
@@ -49,11 +55,12 @@ class CopiedStore:
         self._changes = changes
         self._deleter = deleter
 
-    def enter(self, *, repair: bool = True) -> int:
+    def enter(self, *, repair: bool = True, asked_for: bool = False) -> int:
         """Say that this process uses the snapshots; gives the descriptor of the lock that says so.
 
         Snapshots that were lost are given up, with a warning, once no other process uses any. With ``repair`` False they are left
-        as they are, and fsck tells of them.
+        as they are, and fsck tells of them. ``asked_for``: the user named what needs this snapshotter: StoreError then, if the
+        folder has snapshots of another one.
         """
         path = self._store.layout.path("locks", "snapshots")
         tries = 0
@@ -62,12 +69,14 @@ class CopiedStore:
             nonlocal tries
             tries += 1
             if tries == _PATIENCE:
-                self._store.warn(f"{self._fault(self._store.snapshotter.lost())}: waiting for the builds that use it")
+                self._store.warn(f"{self._fault()}: waiting for the builds that use it")
             fd = try_lock(path, shared=True)
             if fd is not None:
                 if not repair or self._is_sound():
                     return fd
                 os.close(fd)
+            if asked_for:
+                self._refuse_others()
             fd = try_lock(path)
             if fd is not None:
                 try:
@@ -84,10 +93,22 @@ class CopiedStore:
     def problems(self) -> list[str]:
         """A line for fsck if the snapshots are not what they were."""
         lost = self._store.snapshotter.lost()
-        return [self._fault(lost)] if lost or (lost is None and not self._is_untouched()) else []
+        return [self._fault()] if lost or (lost is None and not self._is_untouched()) else []
+
+    def _refuse_others(self) -> None:
+        snapshotter = self._store.snapshotter
+        if (other := snapshotter.other()) and any(snapshotter.keys(of_another=True)):
+            raise StoreError(
+                f"the {snapshotter.name} snapshotter was asked for, and the state folder {self._store.layout.root} has snapshots"
+                f" of the {other} one",
+                hint="name another folder with --root or PYBUILD_ROOT",
+            )
 
     def _is_sound(self) -> bool:
         """Also where there is nothing yet."""
+        return not self._store.snapshotter.other() and self._own_are_sound()
+
+    def _own_are_sound(self) -> bool:
         lost = self._store.snapshotter.lost()
         if lost is None and self._is_untouched():
             self._store.snapshotter.trust()
@@ -116,23 +137,26 @@ class CopiedStore:
             return 0  # noticed when the record is used
 
     def _give_up(self) -> None:
-        lost = self._store.snapshotter.lost()
+        fault, advice = self._fault(), "" if self._own_are_sound() else _ADVICE
         with self._store.lease.transaction() as c:
             self._store.lease.begin(c)  # so that a kill is noticed
-            verdict = self._judge(lost)
-            self._execute(c, verdict)
+            keys = set(self._store.snapshotter.keys(of_another=True))
+            if advice:
+                keys.update(self._store.snapshotter.keys())
+            verdict = self._judge(keys)
+            self._execute(c, keys, verdict)
         self._changes.removed(verdict.dropped)
         if verdict.dropped or verdict.again:
             self._store.warn(
-                f"{self._fault(lost)}: {_count(len(verdict.dropped), 'cached step')} dropped,"
-                f" {_count(len(verdict.again), 'layer')} to be unpacked again. `cp -a` keeps everything, and so does"
-                " `tar --xattrs --xattrs-include='*' --numeric-owner` in both directions"
+                f"{fault}: {_count(len(verdict.dropped), 'cached step')} dropped,"
+                f" {_count(len(verdict.again), 'layer')} to be unpacked again{advice}"
             )
         self._store.snapshotter.trust()
         self._deleter().sweep_leftovers()
 
-    def _judge(self, lost: list[str] | None) -> _Verdict:
-        keys = set(self._store.snapshotter.keys())
+    def _judge(self, keys: set[str]) -> _Verdict:
+        lost = self._store.snapshotter.lost()
+        own = set(self._store.snapshotter.keys())
         every = self._store.records.all().values()
         verdict = _Verdict(set(), set(), set())
         for record in every:
@@ -140,7 +164,8 @@ class CopiedStore:
             if record.snapshot not in keys:
                 continue
             if record.state == MUTABLE:
-                keep = record.retained and not record.parents and lost is not None and _VITAL.isdisjoint(lost)
+                vital = lost is None or not _VITAL.isdisjoint(lost)
+                keep = record.retained and not record.parents and record.snapshot in own and not vital
                 (verdict.kept if keep else verdict.dropped).add(record.id)
             elif record.kind != LAYER:
                 verdict.again.add(record.id)
@@ -150,7 +175,7 @@ class CopiedStore:
         _drop_what_stands_on(verdict, every)
         return verdict
 
-    def _execute(self, c: sqlite3.Connection, verdict: _Verdict) -> None:
+    def _execute(self, c: sqlite3.Connection, keys: set[str], verdict: _Verdict) -> None:
         kept = {self._store.records.get(record_id) for record_id in verdict.kept}
         for record_id in verdict.again:
             record = self._store.records.get(record_id)
@@ -158,10 +183,12 @@ class CopiedStore:
             self._store.records.set_state(c, record.snapshot, LAZY)
         for record_id in verdict.dropped:
             self._store.records.delete(c, record_id)
-        self._store.snapshotter.forget(c, set(self._store.snapshotter.keys()) - {r.snapshot for r in kept if r is not None})
+        self._store.snapshotter.forget(c, keys - {r.snapshot for r in kept if r is not None})
 
-    def _fault(self, lost: list[str] | None) -> str:
-        root = self._store.layout.root
+    def _fault(self) -> str:
+        root, lost = self._store.layout.root, self._store.snapshotter.lost()
+        if other := self._store.snapshotter.other():
+            return f"the state folder {root} was used with the {other} snapshotter, and now with {self._store.snapshotter.name}"
         if lost is None:
             return f"the state folder {root} was copied, or is an old one: it is not known whether its files are as they were made"
         return f"the state folder {root} was copied without its {_listed(lost)}"

@@ -145,9 +145,10 @@ class CacheManager:
             os.close(self._snapshots_lock)
             self._snapshots_lock = -1
 
-    def use_snapshots(self, *, repair: bool = True) -> None:
-        """Look at the store before anything of it is used: has its folder been copied with a loss? See ``CopiedStore.enter``."""
-        self._snapshots_lock = self._copied.enter(repair=repair)
+    def use_snapshots(self, *, repair: bool = True, asked_for: bool = False) -> None:
+        """Look at the store before anything of it is used: has its folder been copied with a loss, or is it another snapshotter's?
+        See ``CopiedStore.enter``."""
+        self._snapshots_lock = self._copied.enter(repair=repair, asked_for=asked_for)
 
     def new(
         self, parent: ImmutableRef | None, *, description: str = "", record_type: RecordType = REGULAR

@@ -17,13 +17,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from builder.files.trees import remove_tree
 from builder.state import locks
 from builder.state.disk import store_errors
 
 PREFIX = ".canary-"
+DRIVERS = ("overlay", "native")
 FILES, OWNERS, MODES, LINKS = "some files", "owners", "permissions", "hard links"
 """Properties that others ask for by name: see ``lost``."""
 
@@ -37,6 +38,15 @@ _REFUSED = (errno.ENODATA, errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.EINVA
 
 def folder(snapshots: str, driver: str) -> str:
     return os.path.join(snapshots, PREFIX + driver)
+
+
+def others(snapshots: str, driver: str) -> Iterator[str]:
+    """Drivers but this one that have a canary here."""
+    return (other for other in DRIVERS if other != driver and os.path.isdir(folder(snapshots, other)))
+
+
+def remove(snapshots: str, driver: str) -> None:
+    remove_tree(folder(snapshots, driver), ignore_errors=True)
 
 
 def make(snapshots: str, driver: str, opaque: str | None) -> None:

@@ -87,8 +87,11 @@ class Catalog:
             raise StoreError(f"snapshot {key} is not committed yet")
         return row
 
-    def keys(self) -> Iterator[str]:
-        return iter([key for key, driver, *_ in self._database.select(SNAPSHOTS) if driver == self._driver])
+    def keys(self, *, of_another: bool = False) -> Iterator[str]:
+        return iter([key for key, driver, *_ in self._database.select(SNAPSHOTS) if (driver != self._driver) == of_another])
+
+    def other(self) -> str:
+        return next(canary.others(self._layout.snapshots, self._driver), "")
 
     def mark_committed(self, key: str, *, explicit: bool) -> None:
         self._change(key, lambda row: replace(row, kind=COMMITTED, explicit=explicit))
@@ -121,14 +124,16 @@ class Catalog:
         self._database.put(c, SNAPSHOTS, [values])
 
     def forget(self, c: sqlite3.Connection, keys: Iterable[str]) -> None:
-        """Drop rows in the caller's transaction; their folders are ``sweep``'s then."""
-        c.executemany("DELETE FROM snapshots WHERE key = ? AND driver = ?", [(key, self._driver) for key in keys])
+        """Drop rows, whosever, in the caller's transaction; their folders are ``sweep``'s then."""
+        c.executemany("DELETE FROM snapshots WHERE key = ?", [(key,) for key in keys])
 
     def lost(self, opaque: str | None = None) -> list[str] | None:
         return canary.lost(self._layout.snapshots, self._driver, opaque)
 
     def trust(self, opaque: str | None = None) -> None:
         canary.make(self._layout.snapshots, self._driver, opaque)
+        for other in list(canary.others(self._layout.snapshots, self._driver)):
+            canary.remove(self._layout.snapshots, other)
 
     @contextmanager
     def making(self) -> Iterator[Making]:

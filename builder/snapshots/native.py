@@ -117,8 +117,11 @@ class NativeSnapshotter:
     def exists(self, key: str) -> bool:
         return self._catalog.find(key) is not None and self._catalog.has_files(key)
 
-    def keys(self) -> Iterator[str]:
-        return self._catalog.keys()
+    def keys(self, *, of_another: bool = False) -> Iterator[str]:
+        return self._catalog.keys(of_another=of_another)
+
+    def other(self) -> str:
+        return self._catalog.other()
 
     def forget(self, c: sqlite3.Connection, keys: Iterable[str]) -> None:
         self._catalog.forget(c, keys)

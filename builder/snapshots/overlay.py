@@ -211,8 +211,11 @@ class OverlaySnapshotter:
             return False
         return all(self._catalog.has_files(layer) for layer in ([key] if row.layers is None else row.layers))
 
-    def keys(self) -> Iterator[str]:
-        return self._catalog.keys()
+    def keys(self, *, of_another: bool = False) -> Iterator[str]:
+        return self._catalog.keys(of_another=of_another)
+
+    def other(self) -> str:
+        return self._catalog.other()
 
     def forget(self, c: sqlite3.Connection, keys: Iterable[str]) -> None:
         self._catalog.forget(c, keys)

@@ -104,8 +104,12 @@ class Snapshotter(Protocol):
         """Is the snapshot there, committed or active, with its files?"""
         ...
 
-    def keys(self) -> Iterator[str]:
-        """Every snapshot's key."""
+    def keys(self, *, of_another: bool = False) -> Iterator[str]:
+        """Every snapshot's key; those of other snapshotters for ``of_another``."""
+        ...
+
+    def other(self) -> str:
+        """The name of another snapshotter that the state folder was used with, "" for none. ``trust`` ends that."""
         ...
 
     def forget(self, c: sqlite3.Connection, keys: Iterable[str]) -> None:

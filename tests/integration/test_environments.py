@@ -190,11 +190,24 @@ def test_root_of_a_container_with_nothing_relaxed_runs_steps(
 
 
 def test_root_may_ask_for_steps_without_namespaces_by_name(by_root: Callable[..., str], tmp_path: Path) -> None:
-    """The state folder has snapshots of overlays by then, whose folders can't be renamed."""
+    """They want plain folders, whose parts can be renamed: no overlays."""
     (tmp_path / "hidden").write_text("hidden")
     files, secret = {"a": "copied"}, ("--secret", f"id=s,src={tmp_path}/hidden")
     usual = by_root(STEPS, files, *secret)
-    assert by_root(STEPS, files, *secret, "--no-cache", "--runtime", "unprivileged") == usual
+    assert by_root(STEPS, files, *secret, "--runtime", "unprivileged", "--root", f"{tmp_path}/other") == usual
+
+
+def test_a_cache_of_overlays_is_not_lost_to_a_runtime_that_was_asked_for(
+    pybuild: Pybuild, busybox_layout: str, tmp_path: Path
+) -> None:
+    context = _context(str(tmp_path), "FROM base\nRUN echo 1 > /x\n", {}, 0)
+    flags = ("--build-context", f"base=oci-layout://{busybox_layout}", context)
+    pybuild.ok(*flags)
+    done = pybuild("--runtime", "unprivileged", *flags)
+    assert done.code == 1
+    assert "has snapshots of the overlay one" in done.err
+    assert "--root" in done.err
+    assert pybuild.ok(*flags).not_cached() == {}
 
 
 def test_a_step_that_can_not_run_says_so_before_anything_is_pulled(place: Callable[[Container], Place]) -> None:

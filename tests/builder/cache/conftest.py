@@ -128,12 +128,19 @@ def opened(tmp_path: object, warnings: list[str]) -> Iterator[Opener]:
     managers: list[CacheManager] = []
     layout = Layout(f"{tmp_path}/root")
 
-    def one(*, repair: bool = True, warn: Callable[[str], None] = warnings.append) -> CacheManager:
+    def one(
+        *,
+        repair: bool = True,
+        warn: Callable[[str], None] = warnings.append,
+        kind: type[NativeSnapshotter] | None = None,
+        asked_for: bool = False,
+    ) -> CacheManager:
         layout.create()
         database = Database(layout.database)
-        manager = CacheManager(layout, database, ContentStore(layout), WatchedSnapshotter(layout, database), warn=warn)
+        snapshotter = WatchedSnapshotter(layout, database) if kind is None else kind(layout, database, bind=False)
+        manager = CacheManager(layout, database, ContentStore(layout), snapshotter, warn=warn)
         managers.append(manager)
-        manager.use_snapshots(repair=repair)
+        manager.use_snapshots(repair=repair, asked_for=asked_for)
         return manager
 
     yield one

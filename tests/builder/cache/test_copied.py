@@ -10,6 +10,9 @@ import pytest
 from builder.cache import copied
 from builder.cache.changes import RecordChanges
 from builder.cache.record import LAZY
+from builder.errors import CancelledError, StoreError
+from builder.snapshots.native import NativeSnapshotter
+from builder.state import cancel
 
 
 def damage(manager) -> None:
@@ -58,6 +61,50 @@ def test_fsck_tells_and_changes_nothing(store, opened, warnings):
     assert [line for line in other.check.damage() if "copied without its hard links" in line]
     assert all(other.records.get(i) is not None for i in ids.values())
     assert warnings == []
+
+
+class OtherSnapshotter(NativeSnapshotter):
+    name = "overlay"
+
+
+def test_snapshots_of_another_kind_are_given_up_with_a_word(store, opened, warnings, files_of):
+    """A state folder that goes from a machine with overlays to a container without."""
+    _, ids = store
+    other = opened(kind=OtherSnapshotter)
+    assert warnings == [
+        f"the state folder {other.layout.root} was used with the native snapshotter, and now with overlay:"
+        " 3 cached steps dropped, 3 layers to be unpacked again"
+    ]
+    assert {name for name, i in ids.items() if other.records.get(i) is not None} == {"base", "packed", "merged"}
+    assert files_of(other.get(ids["packed"])) == {"a": "1", "b": "2"}
+    assert files_of(other.get(ids["merged"])) == {"a": "1", "b": "2"}
+    assert other.check.damage(verify=True) == other.check.garbage() == []
+    opened(kind=OtherSnapshotter)
+    assert len(warnings) == 1
+
+
+def test_who_asks_for_another_kind_by_name_costs_nobody_a_cache(store, opened, warnings, files_of):
+    _, ids = store
+    with pytest.raises(StoreError, match="the overlay snapshotter was asked for, and the state folder"):
+        opened(kind=OtherSnapshotter, asked_for=True)
+    again = opened()
+    assert all(again.records.get(i) is not None for i in ids.values())
+    assert files_of(again.get(ids["above"])) == {"a": "1", "c": "3", "d": "4"}
+    assert warnings == []
+
+
+def test_two_kinds_never_use_a_store_at_once(opened):
+    """The first one has no snapshot yet that could be looked at."""
+    opened()
+    token, told = cancel.Token(), []
+
+    def tell(text):
+        told.append(text)
+        token.set()
+
+    with cancel.scope(token), pytest.raises(CancelledError):
+        opened(kind=OtherSnapshotter, warn=tell)
+    assert "waiting for the builds that use it" in told[0]
 
 
 @pytest.mark.parametrize("at", ["removed", "trust"])
