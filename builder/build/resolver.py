@@ -17,7 +17,7 @@ from builder.text.redact import redact_text
 from frontend.convert.options import ResolvedImageConfig, ResolveError
 
 if TYPE_CHECKING:
-    from builder.graph.ops import GitSource, HTTPSource
+    from builder.graph.ops import GitSource, HTTPSource, LocalSource
     from builder.oci.platform import Platform
     from builder.session import Session
     from builder.sources.image import Answer
@@ -111,9 +111,17 @@ class WorldResolver:
     def source_time(self, source: GitSource | HTTPSource) -> int | None:
         from builder.sources.times import source_time
 
+        return self._time(lambda: source_time(self._worker, self._session, source))
+
+    def archive_time(self, source: LocalSource, path: str) -> int | None:
+        from builder.sources.times import newest_in_archive
+
+        return self._time(lambda: newest_in_archive(f"{self._session.locals[source.name]}/{path}"))
+
+    def _time(self, find: Callable[[], int | None]) -> int | None:
         try:
             with step(self._sink, "[internal] resolve SOURCE_DATE_EPOCH"):
-                return source_time(self._worker, self._session, source)
+                return find()
         except PybuildError as e:
             raise ResolveError(str(e)) from e
 

@@ -35,15 +35,15 @@ def _http_time(worker: Worker, session: Session, source: HTTPSource) -> int | No
         ref = fetcher.snapshot()
         try:
             with ref.mount() as folder:
-                return _newest(f"{folder}/{found.filename}")
+                return newest_in_archive(f"{folder}/{found.filename}")
         finally:
             ref.release()
     finally:
         fetcher.close()
 
 
-def _newest(path: str) -> int | None:
-    """The newest regular file of an archive; None for what is no archive."""
+def newest_in_archive(path: str) -> int | None:
+    """Seconds since the epoch: the time of the newest regular file; None for what is no archive."""
     from builder.content.compression import decompress
     from builder.files.tar.reader import TarReader
 

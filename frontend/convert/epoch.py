@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from builder.graph.ops import GitSource, HTTPSource
+from builder.graph.ops import CopyAction, File, GitSource, HTTPSource, LocalSource
 from builder.graph.vertex import Edge
 from builder.values import replace
 from frontend.convert.remote import git_ref, http_source, is_http_source
@@ -38,23 +38,29 @@ def resolve_epoch(
     if value.lstrip("+-").isdecimal() and value.isascii() and len(value) - len(value.lstrip("+-")) < 2:
         return int(value)
     source: Source | Edge | None
+    archive = ""
     if value == "context":
-        source = _only_source(main_context)
+        source, archive = _only_source(main_context)
     elif (context := contexts.find(value, None)) is not None:
         source = context.source()
     else:
         source = _stage_source(value, stages, given, env, lex)
-    return resolver.source_time(source) if isinstance(source, GitSource | HTTPSource) else None
+    if isinstance(source, GitSource | HTTPSource):
+        return resolver.source_time(source)
+    return resolver.archive_time(source, archive) if isinstance(source, LocalSource) and archive else None
 
 
-def _only_source(context: Source | Edge) -> Source | None:
-    """The remote source below the main context, which may be an unpacked archive or a folder of it."""
+def _only_source(context: Source | Edge) -> tuple[Source | None, str]:
+    """The source below the main context, which may be an unpacked archive, whose path comes with it, or a folder of one."""
+    archive = ""
     while isinstance(context, Edge):
-        vertex = context.vertex
-        if not vertex.inputs:
-            return vertex.op if isinstance(vertex.op, GitSource | HTTPSource) else None
-        context = vertex.inputs[0]
-    return context
+        op = context.vertex.op
+        if isinstance(op, File):
+            archive = next((a.src for a in op.actions if isinstance(a, CopyAction) and a.attempt_unpack), archive)
+        if not context.vertex.inputs:
+            return (op if isinstance(op, GitSource | HTTPSource | LocalSource) else None), archive
+        context = context.vertex.inputs[0]
+    return context, archive
 
 
 def _stage_source(

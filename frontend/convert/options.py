@@ -10,7 +10,7 @@ from builder.oci.platform import Platform, host
 from builder.values import dataclass, field
 
 if TYPE_CHECKING:
-    from builder.graph.ops import GitSource, HTTPSource, LinuxResources, Source, Ulimit
+    from builder.graph.ops import GitSource, HTTPSource, LinuxResources, LocalSource, Source, Ulimit
     from builder.graph.vertex import Edge
     from builder.oci.image import ImageConfig
     from frontend.lint import Warning
@@ -51,6 +51,9 @@ class MetaResolver(Protocol):
 
     def source_time(self, source: GitSource | HTTPSource) -> int | None:
         """Seconds since the epoch of the commit, of Last-Modified, or of the newest file in the archive; None if unknown."""
+
+    def archive_time(self, source: LocalSource, path: str) -> int | None:
+        """Seconds since the epoch of the newest file in the archive ``path`` of a local build context; None for no archive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

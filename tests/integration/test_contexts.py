@@ -132,6 +132,21 @@ def test_owners_times_and_modes_are_those_of_the_archive(pybuild: Pybuild, tmp_p
     assert (f.mtime, f.mode, f.uid, f.gid) == (1234567, 0o604, 7, 8)
 
 
+@pytest.mark.parametrize("named", [False, True], ids=["standard input", "file"])
+def test_the_time_of_an_archive_is_that_of_its_newest_file(pybuild: Pybuild, out: Path, tmp_path: Path, named: bool) -> None:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w:gz") as tar:
+        text = b"FROM scratch AS a\nARG SOURCE_DATE_EPOCH\nCOPY <<E /time\n$SOURCE_DATE_EPOCH\nE\n"
+        for name, content, mtime in (("Dockerfile", text, 1_400_000_000), ("old", b"", 1_300_000_000)):
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = len(content), mtime
+            tar.addfile(info, io.BytesIO(content))
+    (tmp_path / "context.tgz").write_bytes(data.getvalue())
+    flags = ("--build-arg", "SOURCE_DATE_EPOCH=context", "-o", f"type=local,dest={out}")
+    pybuild.ok(*flags, str(tmp_path / "context.tgz") if named else "-", input=b"" if named else data.getvalue())
+    assert (out / "time").read_text() == "1400000000\n"
+
+
 def test_the_same_archive_again_is_cached(pybuild: Pybuild) -> None:
     data = archive({"Dockerfile": "FROM scratch\nCOPY a /b\n", "a": "1"})
     pybuild.ok("-", input=data)

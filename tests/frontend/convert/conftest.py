@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from builder.graph.ops import GitSource, HTTPSource, Owner
+from builder.graph.ops import GitSource, HTTPSource, LocalSource, Owner
 from builder.graph.vertex import Edge, Graph
 from builder.oci.digest import Digest
 from builder.oci.platform import Platform
@@ -52,6 +52,9 @@ class World:
 
     def read_ignore(self, name: str) -> bytes | None:
         return self.ignores.get(name)
+
+    def archive_time(self, source: LocalSource, path: str) -> int | None:
+        return self.times.get(f"{source.name}:{path}")
 
     def source_time(self, source: GitSource | HTTPSource) -> int | None:
         return self.times.get(source.remote if isinstance(source, GitSource) else source.url)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from builder.graph.ops import GitSource, HTTPSource, LocalSource
+from builder.graph.ops import NO_INPUT, CopyAction, File, GitSource, HTTPSource, LocalSource, Source
+from builder.graph.vertex import Edge, Vertex
 from frontend.convert import context_name, oci_layout_ref, remote_context
 from frontend.errors import FrontendError
 
@@ -113,6 +114,13 @@ def test_oci_layouts_name_a_folder_and_an_image(value: str, expected: tuple[str,
     assert oci_layout_ref(value) == expected
 
 
+def unpacked(archive: Source) -> Edge:
+    """As the library makes a context of an archive: unpacked, and a folder of that."""
+    unpack = CopyAction(NO_INPUT, 0, 0, "/sent.tar", "/", attempt_unpack=True)
+    edge = Edge(Vertex(File((unpack,)), (Edge(Vertex(archive)),)))
+    return Edge(Vertex(File((CopyAction(NO_INPUT, 0, 0, "/sub", "/"),)), (edge,)))
+
+
 ADD_STAGE = "FROM scratch AS when\nARG HOST=example.com\nADD http://$HOST/src.tar /\n"
 
 
@@ -128,13 +136,15 @@ ADD_STAGE = "FROM scratch AS when\nARG HOST=example.com\nADD http://$HOST/src.ta
         ("FROM scratch\n", {"epoch": "context", "main_context": GitSource(GIT)}, 100),
         ("FROM scratch\n", {"epoch": "context", "main_context": HTTPSource(HTTP)}, 200),
         ("FROM scratch\n", {"epoch": "context", "main_context": LocalSource("context")}, None),
+        ("FROM scratch\n", {"epoch": "context", "main_context": unpacked(LocalSource("context"))}, 300),
+        ("FROM scratch\n", {"epoch": "context", "main_context": unpacked(HTTPSource(HTTP))}, 200),
         ("FROM scratch\n", {"epoch": "src", "named_contexts": {"src": GIT}}, 100),
         ("FROM scratch\n", {"epoch": "src", "named_contexts": {"src": "./dir"}}, None),
         (ADD_STAGE + "FROM scratch\n", {"epoch": "when"}, 200),
     ],
 )
 def test_where_the_epoch_comes_from(build: Build, world: World, text: str, options: dict[str, object], epoch: int | None) -> None:
-    world.times = {GIT: 100, HTTP: 200}
+    world.times = {GIT: 100, HTTP: 200, "context:/sent.tar": 300}
     target = build(text, **options).targets[0]
     assert target.epoch == epoch
 
