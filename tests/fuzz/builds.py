@@ -30,20 +30,22 @@ _SUBIDS = f"{ACCOUNT}:200000:65536\n"
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to build. ``config`` is pybuild.toml's text."""
+    """A way to build. ``config`` is pybuild.toml's text. ``lacks``: words of the error that refuses what it can't do."""
 
     name: str
     flags: tuple[str, ...] = ()
     config: str = ""
     rootless: bool = False
+    lacks: str = ""
 
 
-PLAIN = Variant("root, overlay, runc", ("--runtime=runc",), '[worker.oci]\n  snapshotter = "overlay"\n')
+PLAIN = Variant("root, overlay, native", ("--runtime=native",), '[worker.oci]\n  snapshotter = "overlay"\n')
 VARIANTS = (
     Variant("rootless", rootless=True),
-    Variant("native", ("--runtime=runc",), '[worker.oci]\n  snapshotter = "native"\n'),
+    Variant("native snapshotter, runc", ("--runtime=runc",), '[worker.oci]\n  snapshotter = "native"\n'),
     Variant("crun", ("--runtime=crun",)),
     Variant("bwrap", ("--runtime=bwrap",)),
+    Variant("unprivileged", ("--runtime=unprivileged",), lacks="can't be had without namespaces"),
 )
 
 

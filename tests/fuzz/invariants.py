@@ -42,6 +42,8 @@ def _checks(scenario: Scenario, bench: Bench, variants: Sequence[Variant], only:
     for variant in variants:
         if not only or only == f"{ALIKE} {variant.name}":
             other = bench.build(bench.machine(variant), variant)
+            if variant.lacks and variant.lacks in other.message:
+                continue
             yield from _same(f"{ALIKE} {variant.name}", 0, other, first, variant.name, PLAIN.name)
     if not only or only == OUTPUTS:
         yield from _outputs(bench, kept, 0, first)
