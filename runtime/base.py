@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from runtime import cgroups, launch
 from runtime import facts as facts_module
+from runtime.errors import RuntimeFault
+from runtime.foreign import REGISTER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +31,10 @@ class JobExecutor(ABC):
     @abstractmethod
     def admit(self, sandbox: Sandbox) -> None:
         """See Executor."""
+
+    def check_emulation(self, rule: str) -> None:
+        """See Executor."""
+        raise RuntimeFault(f"{self.name} runs programs of this machine only", hint=f"use --runtime native, or: {REGISTER}")
 
     @abstractmethod
     def _job(self, request: launch.Request, scratch: str) -> Job:

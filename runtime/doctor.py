@@ -56,7 +56,7 @@ def findings(entered: Entered, facts: Facts, account: Account, runtimes: Sequenc
         _cgroups(facts),
         _seccomp(facts),
         *_runtimes(runtimes),
-        _foreign(),
+        _foreign(runtimes),
     ]
 
 
@@ -188,10 +188,24 @@ def _runtimes(runtimes: Sequence[Runtime]) -> list[Finding]:
     return found
 
 
-def _foreign() -> Finding:
-    from runtime import foreign
+def _foreign(runtimes: Sequence[Runtime]) -> Finding:
+    from runtime import emulation, foreign
+    from runtime.errors import RuntimeFault
+    from runtime.executor import select
 
-    if found := foreign.emulated():
-        return Finding("foreign platforms", "ok", "emulators for " + ", ".join(found))
+    registered, own = foreign.emulated(), emulation.found()
+    refusal = "" if own or registered else "no emulator is registered, and there is no static qemu"
+    if own and any(one.name == "native" and not one.refusal for one in runtimes):
+        try:
+            select("native").check_emulation(emulation.rule(own[0], emulation.find(own[0])))
+        except RuntimeFault as fault:
+            own, refusal = [], str(fault)
+    else:
+        own = []
+    words = [f"the host's emulators for {', '.join(registered)}"] if registered else []
+    if more := [one for one in own if one not in registered]:
+        words.append(f"emulators of a step's own for {', '.join(more)} (--runtime native)")
+    if words:
+        return Finding("foreign platforms", "ok", "; ".join(words))
     cost = "RUN works for this machine's platform only"
-    return Finding("foreign platforms", "missing", "no emulator is registered", cost, foreign.MEND)
+    return Finding("foreign platforms", "missing", refusal, cost, foreign.REGISTER if emulation.found() else foreign.MEND)

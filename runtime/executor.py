@@ -31,6 +31,9 @@ class Executor(Protocol):
     def admit(self, sandbox: Sandbox) -> None:
         """RuntimeFault with a hint if the options of ``sandbox`` can't be had here. Looks at none of its files."""
 
+    def check_emulation(self, rule: str) -> None:
+        """RuntimeFault with a hint if this executor can't run programs of another machine by ``rule`` (runtime.emulation)."""
+
     def run(
         self,
         sandbox: Sandbox,

@@ -6,9 +6,11 @@ import os
 import struct
 
 _FOLDER = "/proc/sys/fs/binfmt_misc"
-MEND = "sudo apt install qemu-user-static binfmt-support"
+MEND = "sudo apt install qemu-user-static"
+REGISTER = "sudo apt install qemu-user-static binfmt-support"
+"""Where a step can't have an emulator of its own, the host's kernel has to know one."""
 # Names of Go's GOARCH: (bits, byte order, e_machine of elf.h).
-_MACHINES = {
+MACHINES = {
     "386": (32, "<", 3),
     "amd64": (64, "<", 62),
     "arm": (32, "<", 40),
@@ -23,32 +25,33 @@ _MACHINES = {
 
 def emulator(architecture: str, folder: str = _FOLDER) -> str:
     """Path of the interpreter that is registered for programs of ``architecture`` (Go's name), "" if there is none."""
-    if architecture not in _MACHINES:
+    if architecture not in MACHINES:
         return ""
-    header = _header(architecture)
+    start = header(architecture)
     try:
         names = sorted(os.listdir(folder))
     except OSError:
         return ""
     for name in names:
-        if name not in ("register", "status") and (found := _interpreter(f"{folder}/{name}", header)):
+        if name not in ("register", "status") and (found := _interpreter(f"{folder}/{name}", start)):
             return found
     return ""
 
 
 def emulated() -> list[str]:
     """The architectures whose programs an emulator is registered for."""
-    return [architecture for architecture in _MACHINES if emulator(architecture)]
+    return [architecture for architecture in MACHINES if emulator(architecture)]
 
 
-def _header(architecture: str) -> bytes:
+def header(architecture: str) -> bytes:
     """The first bytes of a program: e_ident, e_type (an executable), e_machine."""
-    bits, order, machine = _MACHINES[architecture]
+    bits, order, machine = MACHINES[architecture]
     ident = b"\x7fELF" + bytes((bits // 32, 1 if order == "<" else 2, 1)) + bytes(9)
     return ident + struct.pack(f"{order}HH", 2, machine)
 
 
 def _interpreter(path: str, header: bytes) -> str:
+    """Without the flag F the interpreter would be looked for in the step's own root, where it is not."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             lines = file.read(1 << 16).splitlines()
@@ -58,7 +61,7 @@ def _interpreter(path: str, header: bytes) -> str:
     except (OSError, ValueError):
         return ""
     part = header[offset : offset + len(magic)]
-    is_it = "enabled" in lines and magic and len(part) == len(magic) == len(mask)
+    is_it = "enabled" in lines and "F" in fields.get("flags:", "") and magic and len(part) == len(magic) == len(mask)
     if not is_it or any((a ^ b) & m for a, b, m in zip(part, magic, mask, strict=True)):
         return ""
     return fields.get("interpreter", "")

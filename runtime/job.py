@@ -47,7 +47,7 @@ class Job:
     real. ``bare``: no namespace can be had: ``container``'s root is entered by chroot, and what can't be mounted is shown by
     answers to system calls: ``shown`` has (its name in the step, the file). Nothing of ``files`` is written then.
     ``devices``: names below /dev to be shown so, too. ``proot``: the program and arguments that change the root of an ordinary user
-    instead.
+    instead. ``emulator``: what the binfmt_misc of the step's own user namespace is told (runtime.emulation.rule); "" for none.
     """
 
     argv: tuple[str, ...]
@@ -75,6 +75,7 @@ class Job:
     proot: tuple[str, ...] = ()
     shown: tuple[tuple[str, str], ...] = ()
     devices: tuple[str, ...] = ()
+    emulator: str = ""
 
     def data(self, name: str) -> bytes:
         """What is in one of ``files``."""

@@ -126,6 +126,7 @@ class Sandbox:
     remove_stubs_recursive: take away created parent folders of mount points too, not the mount points only.
     owners: where the kernel knows one id only: the file for owners that no attribute can keep (runtime.linux.overrides). The step
     is as under root then, by answers to its system calls. "": ids and owners are real.
+    emulator: how programs of another machine are run (runtime.emulation.rule), "" for no such programs.
     """
 
     rootfs: str
@@ -143,6 +144,7 @@ class Sandbox:
     additional_gids: tuple[int, ...] = ()
     remove_stubs_recursive: bool = False
     owners: str = ""
+    emulator: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,14 +20,15 @@ if TYPE_CHECKING:
     from runtime.job import Job
 
 
-def run(name: str, facts: Facts, job: Callable[[launch.Request, str], Job], other: str) -> None:
+def run(name: str, facts: Facts, job: Callable[[launch.Request, str], Job], other: str, *, emulator: str = "") -> None:
     """RuntimeFault with the reason if a sandbox of the runtime ``name`` can't be had. ``job`` makes its Job, given a request and
-    the scratch folder; ``other``: what to try instead. On architectures that we can't make a program for, nothing is tried."""
+    the scratch folder; ``other``: what to try instead; ``emulator``: of the sandbox. On architectures that we can't make a program
+    for, nothing is tried."""
     if not trampoline.supports(facts.architecture):
         return
     nowhere = launch.Request(Sandbox("/nonexistent"), Process(("/init",), ("PATH=/",)), User(0, 0), facts)
     scratch = launch.scratch_folder(nowhere)
-    request = replace(nowhere, sandbox=Sandbox(f"{scratch}/root"))
+    request = replace(nowhere, sandbox=Sandbox(f"{scratch}/root", emulator=emulator))
     made = job(request, scratch)
     files = {**made.files, "root/init": (trampoline.idle(facts.architecture).hex(), True)}
     made = replace(made, files=files, programs=(*made.programs, "root/init"), allow_devices=())

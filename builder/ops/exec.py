@@ -14,8 +14,9 @@ from builder.graph.ops import NO_INPUT, Exec
 from builder.oci.platform import host
 from builder.ops.ahead import announce
 from builder.ops.exec_key import cache_map_of
+from builder.ops.foreign import emulator_of
 from builder.progress.events import Log, Warned
-from builder.solver.types import CacheMap, OpContext
+from builder.solver.types import CacheMap, OpContext, RefusedStepError
 from builder.state import trace
 from builder.text.quoting import quote
 from builder.values import replace
@@ -41,6 +42,7 @@ class ExecOp:
     def __init__(self, vertex: Vertex, worker: Worker, session: Session) -> None:
         assert isinstance(vertex.op, Exec)
         self._op = vertex.op
+        self._vertex = vertex
         self._count = len(vertex.inputs)
         self._platform = vertex.platform or host()
         self._worker = worker
@@ -86,7 +88,8 @@ class ExecOp:
                 mounts.prepare()
                 tail = _Tail()
                 process = self._process(mounts.secret_env())
-                status = self._run(mounts.sandbox(), process, context, tail)
+                emulator = emulator_of(self._vertex, self._worker, self._session)
+                status = self._run(mounts.sandbox(emulator), process, context, tail)
             except RuntimeFault as fault:
                 if context.cancelled.is_set():
                     raise CancelledError("the build was cancelled") from fault
@@ -100,14 +103,16 @@ class ExecOp:
             return mounts.commit()
 
     def _admit(self) -> None:
-        """StepError if there is no runtime here, or none that can give the step what it asks for; before anything is pulled."""
+        """RefusedStepError if there is no runtime here, or none that can give the step what it asks for. What the step builds on
+        asks too, before it is pulled or copied: so the error names the step."""
         from builder.ops.mounts import PreparedMounts
         from runtime.errors import RuntimeFault
 
         try:
             self._worker.executor.admit(PreparedMounts(self._op, self._worker, self._session, ()).sandbox())
+            emulator_of(self._vertex, self._worker, self._session)
         except RuntimeFault as fault:
-            raise StepError(f"RUN can't be executed here: {fault}", hint=fault.hint) from fault
+            raise RefusedStepError(self._vertex, f"RUN can't be executed here: {fault}", hint=fault.hint) from fault
 
     def _foreign(self, lines: Sequence[str]) -> str:
         """The hint for a program of another machine. Only the kernel's answer tells: a step for a foreign platform may well run

@@ -73,7 +73,8 @@ class PreparedMounts:
             self._prepare(mount)
         self._mounts.sort(key=lambda m: m.dest)  # parents first; of one dest the later one counts, in the sandbox
 
-    def sandbox(self) -> spec.Sandbox:
+    def sandbox(self, emulator: str = "") -> spec.Sandbox:
+        """``emulator``: see there."""
         op = self._op
         mounts = self._mounts
         nodes: tuple[spec.DeviceNode, ...] = ()
@@ -105,6 +106,7 @@ class PreparedMounts:
                 cpuset_cpus=op.resources.cpuset_cpus,
                 cpuset_mems=op.resources.cpuset_mems,
             ),
+            emulator=emulator,
             remove_stubs_recursive=True,  # as client/llb/exec.go asks for every RUN
         )
 

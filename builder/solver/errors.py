@@ -6,6 +6,7 @@ import errno
 
 from builder.errors import PybuildError, StoreError
 from builder.graph.vertex import Vertex
+from builder.solver.types import RefusedStepError
 
 
 class SolveError(PybuildError):
@@ -33,6 +34,8 @@ def wrap(vertex: Vertex, error: Exception, *, doing: str = "") -> Exception:
         what = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else (error.strerror or str(error))
         hint = "free space, or run `pybuild prune`" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         error = StoreError(what, hint=hint).with_traceback(error.__traceback__)
+    if isinstance(error, RefusedStepError):
+        return SolveError(error.vertex, error)
     if isinstance(error, PybuildError):
         return SolveError(vertex, error, doing=doing)
     error.add_note(f"while solving {vertex.meta.name or vertex.op.kind} ({vertex.digest})")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from builder.errors import PybuildError
+from builder.errors import PybuildError, StepError
 from builder.graph.vertex import Vertex
 from builder.oci.digest import Digest
 from builder.progress.events import Event, Sink
@@ -25,6 +25,14 @@ class Result(Protocol):
 R = TypeVar("R", bound=Result)
 """What the results of one solver are: refs in a build, counters in a test."""
 R_contra = TypeVar("R_contra", bound=Result, contravariant=True)
+
+
+class RefusedStepError(StepError):
+    """``vertex`` could not be executed here. What it builds on raises that, before work is done for nothing."""
+
+    def __init__(self, vertex: Vertex, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.vertex = vertex
 
 
 class UnknownContentError(PybuildError):

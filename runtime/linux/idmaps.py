@@ -42,11 +42,16 @@ def possible(uid: int, gid: int) -> Iterator[IdMaps]:
     """
     wanted = 1 << _CAP_SETUID | 1 << _CAP_SETGID
     if effective_capabilities() & wanted == wanted:
-        yield IdMaps(_identity("uid_map"), _identity("gid_map"))
+        yield same()
     uids, gids = subid_ranges("subuid", uid=uid), subid_ranges("subgid", uid=uid)
     if uids and gids and _which("newuidmap") is not None and _which("newgidmap") is not None:
         yield IdMaps(_after_own(uid, uids), _after_own(gid, gids), helped=True)
     yield IdMaps((IdRange(0, uid, 1),), (IdRange(0, gid, 1),))
+
+
+def same() -> IdMaps:
+    """The maps that give a namespace below ours the ids that we have, by the same numbers."""
+    return IdMaps(_identity("uid_map"), _identity("gid_map"))
 
 
 def write(pid: int, maps: IdMaps) -> None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, cast
+import threading
+from typing import cast
 
 from runtime import cgroups, launch, netfiles, oci, resources, seccomp, trial
 from runtime.base import GroupedExecutor
 from runtime.errors import RuntimeFault
+from runtime.foreign import REGISTER
 from runtime.job import Job
 from runtime.linux.userns import has_capability
-
-if TYPE_CHECKING:
-    pass
 
 _CAP_SYS_ADMIN = 21
 _CONFIG, _FILTER = "bundle/config.json", "seccomp"
@@ -22,6 +21,10 @@ class NativeExecutor(GroupedExecutor):
     """See Executor. Needs nothing but the kernel."""
 
     name = "native"
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._emulated: set[str] = set()
 
     def check(self) -> None:
         """See Executor."""
@@ -35,6 +38,16 @@ class NativeExecutor(GroupedExecutor):
         # A container around us, maybe: much may be refused that only shows when it is tried.
         if facts.user_namespace or facts.cgroups.kind == "none":
             trial.run(self.name, facts, self._job, "runc")
+
+    def check_emulation(self, rule: str) -> None:
+        """See Executor."""
+        with self._lock:
+            if rule not in self._emulated:
+                try:
+                    trial.run(self.name, self._facts, self._job, "runc", emulator=rule)
+                except RuntimeFault as fault:
+                    raise RuntimeFault(str(fault), hint=REGISTER) from None
+                self._emulated.add(rule)
 
     def _job(self, request: launch.Request, scratch: str) -> Job:
         sandbox, facts = request.sandbox, request.facts
@@ -80,5 +93,6 @@ class NativeExecutor(GroupedExecutor):
             groups=groups,
             group_kind=facts.cgroups.kind,
             group_folders=folders if groups else (),
+            emulator=sandbox.emulator,
             group_limits=resources.writes(facts.cgroups, sandbox.resources) if groups else (),
         )

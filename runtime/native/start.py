@@ -8,7 +8,7 @@ import signal
 import socket
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from runtime import cgroups
+from runtime import cgroups, emulation
 from runtime.job import words
 from runtime.linux import syscalls
 from runtime.linux.processes import close_all_but
@@ -46,6 +46,8 @@ def begin(job: Job, config: dict[str, Any], stdout: int, stderr: int, channel: s
     """The pid of the first process, and a pipe to read to its end for ``check``. ``channel``: where the listener of its calls is
     sent."""
     program = job.data(job.filter) if job.filter else b""
+    # The mount stays open in this process, and with it what the step's namespace knows. Before children are in a pid namespace.
+    beside = emulation.enter_beside(job.emulator, job.scratch) if job.emulator else None
     rules = config["linux"].get("resources", {}).get("devices", [])
     memberships: list[int] = []
     stdin = _stdin(job)
@@ -64,7 +66,8 @@ def begin(job: Job, config: dict[str, Any], stdout: int, stderr: int, channel: s
         if child == 0:
             try:
                 streams = (stdin, stdout, stderr)
-                _become(config, program, memberships, streams, failed_write, asked, bare=job.bare, proot=job.proot)
+                user = None if beside is None else beside.user
+                _become(config, program, memberships, streams, failed_write, asked, user, bare=job.bare, proot=job.proot)
             except command.RefusedError as error:
                 _say(failed_write, _COMMAND, str(error))
             except BaseException as error:
@@ -136,6 +139,7 @@ def _become(
     streams: tuple[int, int, int],
     failed: int,
     asked: tuple[socket.socket, bytes] | None,
+    user: int | None,
     *,
     bare: bool,
     proot: tuple[str, ...],
@@ -154,11 +158,16 @@ def _become(
     else:
         _enter_namespaces(config)
     channel = None if asked is None else asked[0].dup()  # not one of 0, 1, 2
-    _only(streams, *(() if channel is None else (channel.fileno(),)), failed)
+    user = None if user is None else os.dup(user)
+    _only(streams, *(() if channel is None else (channel.fileno(),)), *(() if user is None else (user,)), failed)
     process = config["process"]
     credentials.limit(process["rlimits"])
     if not proot:
         credentials.own_streams(process["user"]["uid"])
+    if user is not None:
+        # What needs rights over the machine is done: mounts, limits, the host name.
+        emulation.join(user)
+        os.close(user)
     if program:
         # Before the capabilities are given up: without no_new_privs the kernel wants CAP_SYS_ADMIN for it.
         syscalls.seccomp_filter(program)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 
 from tests.support.oci import Entry, layer_tar, write_layout
 
@@ -59,6 +60,40 @@ def debian_layout(folder: str) -> str:
         layer = f.read()
     os.unlink(archive)
     return write_layout(folder, [layer], {"Env": [_PATH], "Cmd": ["bash"]})
+
+
+_APT = """APT::Architecture "{architecture}";
+APT::Architectures "{architecture}";
+Dir::State::lists "{folder}/lists";
+Dir::State::status "{folder}/status";
+Dir::Cache "{folder}/cache";
+Acquire::Languages "none";
+APT::Sandbox::User "root";
+"""
+
+
+def foreign_layout(folder: str, architecture: str) -> str:
+    """A busybox of another machine, out of its Debian package. ``architecture`` is Debian's and Go's name; what apt knows of this
+    machine's packages stays as it is."""
+    with tempfile.TemporaryDirectory() as work:
+        for name in ("lists/partial", "cache/archives/partial"):
+            os.makedirs(f"{work}/{name}")
+        for name, text in (("status", ""), ("apt.conf", _APT.format(architecture=architecture, folder=work))):
+            with open(f"{work}/{name}", "w", encoding="utf-8") as f:
+                f.write(text)
+        environment = {**os.environ, "APT_CONFIG": f"{work}/apt.conf"}
+        for command in (["apt-get", "-q", "update"], ["apt-get", "-q", "download", "busybox-static"]):
+            done = subprocess.run(command, env=environment, cwd=work, capture_output=True, text=True, timeout=120, check=False)
+            assert done.returncode == 0, f"{' '.join(command)}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+        (package,) = (name for name in os.listdir(work) if name.endswith(".deb"))
+        run_tool("dpkg-deb", "-x", f"{work}/{package}", f"{work}/files")
+        with open(f"{work}/files/bin/busybox", "rb") as program:
+            data = program.read()
+    tools = [Entry("bin", mode=0o755), Entry("bin/busybox", data, 0o755), Entry("tmp", mode=0o1777), Entry("etc", mode=0o755)]
+    names = subprocess.run(["busybox", "--list"], capture_output=True, check=True, text=True).stdout.split()
+    tools += [Entry(f"bin/{name}", link="busybox", mode=0o777) for name in names if name != "busybox"]
+    accounts = [Entry("etc", mode=0o755), Entry("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001::/:/bin/sh\n")]
+    return write_layout(folder, [layer_tar(tools), layer_tar(accounts)], {"Env": ["PATH=/bin"]}, architecture=architecture)
 
 
 def push(layout: str, reference: str) -> str:

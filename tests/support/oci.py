@@ -45,8 +45,10 @@ def layer_tar(entries: Sequence[Entry]) -> bytes:
     return out.getvalue()
 
 
-def write_layout(folder: str, layers: Sequence[bytes], config: Mapping[str, Any], tag: str = "latest") -> str:
-    """An OCI layout of uncompressed layer tars, gzipped on the way; gives ``folder``."""
+def write_layout(
+    folder: str, layers: Sequence[bytes], config: Mapping[str, Any], tag: str = "latest", *, architecture: str = ""
+) -> str:
+    """An OCI layout of uncompressed layer tars, gzipped on the way; gives ``folder``. ``architecture`` "": this machine's."""
     blobs = os.path.join(folder, "blobs", "sha256")
     os.makedirs(blobs)
 
@@ -57,7 +59,7 @@ def write_layout(folder: str, layers: Sequence[bytes], config: Mapping[str, Any]
         return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(data)}
 
     document = {
-        "architecture": "amd64" if os.uname().machine == "x86_64" else "arm64",
+        "architecture": architecture or ("amd64" if os.uname().machine == "x86_64" else "arm64"),
         "os": "linux",
         "config": dict(config),
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(data).hexdigest()}" for data in layers]},
