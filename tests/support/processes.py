@@ -66,10 +66,12 @@ class Server:
 
 
 class Registry(Server):
-    """docker-registry on a free port of loopback; ``host`` is ``127.0.0.1:PORT``, or that of another ``address``."""
+    """docker-registry on a free port of loopback; ``host`` is ``127.0.0.1:PORT``, or that of another ``address``; what it keeps
+    is in ``folder``."""
 
     def __init__(self, folder: str, address: str = "127.0.0.1") -> None:
         os.makedirs(folder, exist_ok=True)
+        self.folder = folder
         config = os.path.join(folder, "config.yml")
         with open(config, "w", encoding="utf-8") as f:
             f.write(
