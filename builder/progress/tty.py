@@ -30,6 +30,7 @@ class TTYDisplay:
         self._begin = time.monotonic()
         self.trace = Trace()
         self._printed: set[str] = set()
+        self._warned: dict[str, int] = {}
         self._height = 0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -62,6 +63,7 @@ class TTYDisplay:
             if v.digest not in self._printed:
                 self._printed.add(v.digest)
                 above += self._finished(v, width)
+            above += self._warnings(v, width)
         running = [v for v in self.trace.vertexes.values() if v.completed is None]
         total = self.trace.total
         state = "FINISHED" if final and not running else ""
@@ -82,8 +84,15 @@ class TTYDisplay:
             word, color = "ERROR ", _RED
         return [self._row(f" => {word}{v.name}", v.seconds, width, color)]
 
+    def _warnings(self, v: VertexView, width: int) -> list[str]:
+        """What a finished vertex was warned of since the last time; some come when it has scrolled up already."""
+        news = v.warnings[self._warned.get(v.digest, 0) :]
+        self._warned[v.digest] = len(v.warnings)
+        return [self._row(f" => WARN: {text}", v.seconds, width, _YELLOW) for text in news]
+
     def _running(self, v: VertexView, now: float, width: int) -> list[str]:
         rows = [self._row(f" => {v.name}", now - v.started, width, "")]
+        rows += [self._row(f" => WARN: {text}", now - v.started, width, _YELLOW) for text in v.warnings]
         for s in list(v.statuses.values())[-TAIL:]:
             took = (s.updated if s.completed else now) - s.started
             rows.append(self._row(f" => => {s.id}{amount(s)}", took, width, ""))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.oci.digest import Digest
+from builder.progress import tty
 from builder.progress.events import Event, Log, Status, VertexCompleted, VertexKnown, VertexStarted, Warned
 from builder.progress.lines import StepLines
 from builder.progress.plain import PlainDisplay
@@ -224,3 +226,27 @@ def test_the_live_display_lets_no_control_character_of_a_step_through() -> None:
     assert b"\x1b[2J" not in text
     assert b"\x1b]0" not in text
     assert b"FINISHED" in text
+
+
+def test_the_live_display_shows_warnings_below_their_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the Dockerfile come once its step is over, and has scrolled up."""
+    monkeypatch.setattr(tty, "REDRAW", 60.0)  # what is drawn is drawn at the end, at once
+
+    class Terminal(io.BytesIO):
+        def fileno(self) -> int:
+            raise OSError
+
+    out = Terminal()
+    display = TTYDisplay(out, color=False)
+    display(VertexStarted(A, "load build definition", 0))
+    display(VertexCompleted(A, "load build definition", 1))
+    display(Warned("FromAsCasing", digest=A))
+    display(VertexStarted(B, "RUN x", 1))
+    display(Warned("while it runs", digest=B))
+    display.close()
+    rows = [line.rstrip() for line in out.getvalue().decode().split("\x1b[J")[-1].splitlines()]
+    assert rows[0].startswith(" => load build definition")
+    assert rows[1].startswith(" => WARN: FromAsCasing")
+    assert rows[2].startswith("[+] Building")
+    assert rows[3].startswith(" => RUN x")
+    assert rows[4].startswith(" => WARN: while it runs")
