@@ -12,19 +12,23 @@ if TYPE_CHECKING:
     from runtime import devices
 
 _ROOT = "/sys/fs/cgroup"
+_PRECAUTIONS = frozenset({"pids.max"})
+"""Limits of ours that nobody asked for: a step runs without them too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cgroups:
     """``kind``: "v1" (with or without a v2 tree beside it), "v2", or "none" where we may not make groups.
 
-    ``folders``: the mounted hierarchies. ``hybrid``: a v2 tree is mounted among v1 ones. ``reason``: why "none".
+    ``folders``: the mounted hierarchies. ``hybrid``: a v2 tree is mounted among v1 ones. ``reason``: why "none". ``pids``: can the
+    processes of a group be limited in number?
     """
 
     kind: str
     folders: tuple[str, ...] = ()
     hybrid: bool = False
     reason: str = ""
+    pids: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,10 @@ def probe(root: str = _ROOT) -> Cgroups:
     """Look at the mounted hierarchies. A read-only or foreign one counts as none: the sandbox then runs without a group."""
     unwritable = f"{root} can't be written"
     if os.path.exists(f"{root}/cgroup.controllers"):
-        return Cgroups("v2", (root,)) if os.access(root, os.W_OK) else Cgroups("none", reason=unwritable)
+        if not os.access(root, os.W_OK):
+            return Cgroups("none", reason=unwritable)
+        with open(f"{root}/cgroup.controllers", encoding="ascii") as file:
+            return Cgroups("v2", (root,), pids="pids" in file.read().split())
     try:
         names = sorted(os.listdir(root))
     except OSError as error:
@@ -60,7 +67,7 @@ def probe(root: str = _ROOT) -> Cgroups:
         return Cgroups("none", (), hybrid, f"no cgroups are mounted on {root}")
     if not all(os.access(folder, os.W_OK) for folder in seen.values()):
         return Cgroups("none", (), hybrid, unwritable)
-    return Cgroups("v1", tuple(seen.values()), hybrid)
+    return Cgroups("v1", tuple(seen.values()), hybrid, pids=any(f"{root}/pids" == folder for folder in seen.values()))
 
 
 def usage(parent: str, child: str, kind: str, root: str = _ROOT) -> Usage:
@@ -167,9 +174,16 @@ def enclose(
         for folder in folders:
             path = folder + group
             own = [(file, value) for hierarchy, file, value in limits if hierarchy == folder]
-            make(folder, group, {file.partition(".")[0] for file, _ in own} if kind == "v2" else set())
+            strict = {file.partition(".")[0] for file, _ in own if file not in _PRECAUTIONS}
+            make(folder, group, strict if kind == "v2" else set())
             for file, value in own:
-                write(f"{path}/{file}", value)
+                try:
+                    if kind == "v2" and file in _PRECAUTIONS:
+                        make(folder, group, {file.partition(".")[0]})  # a container's root has processes of its own, maybe
+                    write(f"{path}/{file}", value)
+                except OSError:
+                    if file not in _PRECAUTIONS:
+                        raise
             if deny and (kind == "v2" or os.path.basename(folder) == "devices") and not folder.endswith("/unified"):
                 devices.limit(path, kind, allowed)
             opened.append(os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))

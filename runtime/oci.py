@@ -42,11 +42,12 @@ def config(
     hosts: str,
     cgroup: str,
     sysfs: str = "",
+    most_pids: int = 0,
 ) -> dict[str, object]:
     """The whole document. ``resolv_conf`` and ``hosts`` are paths of files to mount; ``cgroup`` is "" for none.
 
     ``sysfs``: the folder of a sysfs of the caller's network namespace, which is a step's without network; "" to have the
-    runtime make a network namespace.
+    runtime make a network namespace. ``most_pids``: how many processes the step may have, 0 for any number.
     """
     insecure = sandbox.security == "insecure"
     rootless = facts.user_namespace
@@ -68,7 +69,8 @@ def config(
         linux["seccomp"] = seccomp_policy.as_oci(facts.architecture, frozenset(granted))
     if cgroup:
         linux["cgroupsPath"] = cgroup
-        linux["resources"] = {"devices": _device_rules(sandbox), **resources.as_oci(sandbox.resources)}
+        limits = {**resources.as_oci(sandbox.resources), **({"pids": {"limit": most_pids}} if most_pids else {})}
+        linux["resources"] = {"devices": _device_rules(sandbox), **limits}
     nodes = _insecure_devices(facts) if insecure and not rootless else []
     named = [_node(device, user) for device in sandbox.devices]
     paths = {node["path"] for node in named}

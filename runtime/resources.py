@@ -28,6 +28,21 @@ _V1 = {
 }
 
 
+PIDS = "pids.max"
+_MOST_PIDS = 32_768
+
+
+@cache
+def most_pids() -> int:
+    """How many processes and threads a sandbox may have: half of what the machine can number, and no more than 32768.
+
+    BuildKit has no limit: a step that forks without end takes the machine's last number there, and nobody can start anything to
+    stop it. The largest builds have some thousand threads.
+    """
+    with open("/proc/sys/kernel/pid_max", encoding="ascii") as file:
+        return min(int(file.read()) // 2, _MOST_PIDS)
+
+
 def asked(resources: Resources) -> dict[str, int | str]:
     """What is limited, by the names of ``--resource``, in the order in which a group has to be told (the period goes before the
     quota, which is checked against it)."""
@@ -60,6 +75,14 @@ def writes(found: cgroups.Cgroups, resources: Resources) -> _Writes:
     return tuple(
         (cgroups.hierarchy(found, _V1[name][0]), _V1[name][1], str(value)) for name, value in asked(resources).items()
     )
+
+
+def pids(found: cgroups.Cgroups) -> _Writes:
+    """As ``writes``; nothing where no hierarchy counts processes. Whoever sets it goes on if that is refused: it is our
+    precaution."""
+    if not found.pids:
+        return ()
+    return ((found.folders[0] if found.kind == "v2" else cgroups.hierarchy(found, "pids"), PIDS, str(most_pids())),)
 
 
 def _unified(resources: Resources) -> list[tuple[str, str]]:

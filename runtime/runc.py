@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runtime import launch, netfiles, oci, seccomp, trial
+from runtime import launch, netfiles, oci, resources, seccomp, trial
 from runtime.base import GroupedExecutor
 from runtime.errors import RuntimeFault
 from runtime.executor import require_program
@@ -59,6 +59,7 @@ class OciExecutor(GroupedExecutor):
             hosts=f"{scratch}/hosts",
             cgroup=groups[0] if groups else "",
             sysfs=f"{scratch}/sys" if own_network else "",
+            most_pids=resources.most_pids() if facts.cgroups.pids else 0,
         )
         if self.name == "crun":
             config |= self._filter(request)

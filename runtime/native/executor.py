@@ -78,7 +78,8 @@ class NativeExecutor(GroupedExecutor):
             files[_FILTER] = (seccomp.compile_policy(facts.architecture, granted).hex(), True)
         if request.process.stdin:
             files["stdin"] = (request.process.stdin.hex(), True)
-        needed = resources.controllers(sandbox.resources)
+        needed = resources.controllers(sandbox.resources) | {"pids"}
+        limits = resources.writes(facts.cgroups, sandbox.resources) + resources.pids(facts.cgroups)
         folders = cgroups.wanted(facts.cgroups, all_of_them=bool(sandbox.cgroup_parent), controllers=needed)
         return Job(
             argv=(),
@@ -94,5 +95,5 @@ class NativeExecutor(GroupedExecutor):
             group_kind=facts.cgroups.kind,
             group_folders=folders if groups else (),
             emulator=sandbox.emulator,
-            group_limits=resources.writes(facts.cgroups, sandbox.resources) if groups else (),
+            group_limits=limits if groups else (),
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from runtime import cgroups
 
 
@@ -24,6 +26,32 @@ def test_folders_with_processes_are_v1_and_a_v2_tree_among_them_makes_it_hybrid(
     found = cgroups.probe(f"{tmp_path}")
     assert (found.kind, found.hybrid) == ("v1", True)
     assert set(found.folders) == {f"{tmp_path}/memory", f"{tmp_path}/unified"}
+
+
+def test_where_processes_can_be_counted(tmp_path: object) -> None:
+    write(f"{tmp_path}/v2/cgroup.controllers", "cpu memory pids\n")
+    assert cgroups.probe(f"{tmp_path}/v2").pids
+    write(f"{tmp_path}/without/cgroup.controllers", "cpu memory\n")
+    assert not cgroups.probe(f"{tmp_path}/without").pids
+    write(f"{tmp_path}/v1/pids/cgroup.procs")
+    assert cgroups.probe(f"{tmp_path}/v1").pids
+
+
+def test_a_limit_that_nobody_asked_for_is_set_or_left(tmp_path: object) -> None:
+    """Folders are no cgroups: what is written to is a file that lies there, or none."""
+    folder, group = f"{tmp_path}/pids", "/pybuild/1-1/run"
+    write(f"{folder}{group}/cgroup.procs")
+    write(f"{folder}{group}/pids.max")
+    for fd in cgroups.enclose(group, "v1", (folder,), deny=False, limits=((folder, "pids.max", "100"),)):
+        os.close(fd)
+    with open(f"{folder}{group}/pids.max") as file:
+        assert file.read() == "100"
+    os.unlink(f"{folder}{group}/pids.max")
+    os.mkdir(f"{folder}{group}/pids.max")  # can't be written
+    for fd in cgroups.enclose(group, "v1", (folder,), deny=False, limits=((folder, "pids.max", "100"),)):
+        os.close(fd)
+    with pytest.raises(OSError):
+        cgroups.enclose(group, "v1", (folder,), deny=False, limits=((folder, "memory.max/x", "1"),))
 
 
 def test_nothing_mounted_is_none(tmp_path: object) -> None:
