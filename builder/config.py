@@ -94,7 +94,7 @@ class GCPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """``snapshotter`` None: chosen by a probe. ``max_parallelism`` 0: as many as there are processors."""
+    """``snapshotter`` None: chosen by a probe. ``max_parallelism`` 0: any number of steps at once."""
 
     registries: Mapping[str, RegistryConfig] = field(default_factory=dict)
     gc: bool = True

@@ -78,6 +78,26 @@ def all_names(*tops: str) -> frozenset[str]:
     return frozenset(found)
 
 
+def test_a_guard_is_in_the_file_that_it_is_said_to_be_in() -> None:
+    """In the tables of threats: ``FILE``: ``name``, ``name``."""
+    with open(f"{ROOT}/docs/security.md", encoding="utf-8") as f:
+        rows = [line.split("|")[2] for line in f if line.startswith("| ") and line.count("|") == 4]
+    looked, missing = 0, []
+    for cell in rows:
+        for part in re.split(r";|\), ", cell):
+            file, colon, names = part.partition(": ")
+            found = [p for p in _CODE.findall(file) if p.endswith(".py")]
+            if colon and len(found) == 1 and file.strip().endswith("`"):
+                path = next(p for top in _BELOW if os.path.exists(p := os.path.join(ROOT, top, found[0])))
+                guards = re.match(r"(`[\w.]+`(, | \(twice\), )?)+", names)
+                for name in _CODE.findall(guards.group() if guards else ""):
+                    looked += 1
+                    if name.rpartition(".")[2] not in names_in(path):
+                        missing.append(f"{found[0]}: {name}")
+    assert looked > 60
+    assert not missing
+
+
 @pytest.mark.parametrize("paper", PAPERS)
 def test_what_a_paper_names_exists(paper: str) -> None:
     missing = []

@@ -1,13 +1,15 @@
 """The one place that knows the state root's layout.
 
-ROOT/metadata.db          SQLite, WAL: records, leases, blobs, keys, images, history (docs/schema.md)
+ROOT/metadata.db*         SQLite, WAL: records, leases, blobs, keys, images, history (docs/schema.md)
 ROOT/metadata.db.suspect  it is damaged, or was, and the store is not looked over yet (see ``recovery``)
-ROOT/metadata.db.damaged  the last one that was damaged
+ROOT/metadata.db.damaged  the last one that was damaged; .making, .new: one that is being written anew
 ROOT/content/sha256/HEX   blobs by digest, read-only once there
 ROOT/ingest/              blobs on their way in (resumable); renamed into content/
 ROOT/snapshots/ID/fs      a snapshot's own files (an overlay upperdir, or a full copy with the native snapshotter)
 ROOT/snapshots/ID/id      a symbolic link to "ID": whose files these are
-ROOT/snapshots/ID/work    overlay workdir while it is mutable
+ROOT/snapshots/ID/work-*  overlay workdir while it is mutable
+ROOT/snapshots/.new-*     one that is being made; .gone-*: being deleted
+ROOT/snapshots/.overlay   for which kernel overlayfs was tried; .empty: a folder to lay overlays on
 ROOT/snapshots/.canary-*  shows whether whoever copied the root kept all that snapshots need (see ``builder.snapshots.canary``)
 ROOT/git/                 bare repositories, one a remote
 ROOT/locks/               flock files: cache keys, leases, remotes
