@@ -43,8 +43,8 @@ def version_of(c: sqlite3.Connection) -> int:
 def settle(c: sqlite3.Connection, path: str) -> None:
     """See to it that the open database has ``schema.VERSION``: an empty one gets its tables. OlderStoreError for one that has to be
     migrated, StoreError for one from the future, DamagedStoreError for one whose version makes no sense."""
-    if version_of(c) != schema.VERSION:
-        _bring_up(c, path, oldest=schema.VERSION)
+    # The version is asked for in the transaction only: read while another makes the tables, its two halves would not match.
+    _bring_up(c, path, oldest=schema.VERSION)
 
 
 def migrate(path: str) -> None:

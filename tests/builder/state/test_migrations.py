@@ -33,6 +33,16 @@ def layout(tmp_path: Path) -> Layout:
     return layout
 
 
+def test_who_comes_second_to_an_empty_database_finds_it_made(layout: Layout) -> None:
+    """Both saw an empty file; the second has waited for the first one's transaction."""
+    first, second = (sqlite3.connect(layout.database, isolation_level=None) for _ in range(2))
+    migrations.settle(first, layout.database)
+    migrations.settle(second, layout.database)
+    assert migrations.version_of(second) == schema.VERSION
+    first.close()
+    second.close()
+
+
 @pytest.fixture
 def old(layout: Layout) -> Iterator[sqlite3.Connection]:
     """A root as version 1 has left it, and a connection to its database for questions about it."""
