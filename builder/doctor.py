@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from runtime.doctor import Finding as Finding
 from runtime.doctor import account, findings, try_runtimes
-from runtime.values import replace
 
 if TYPE_CHECKING:
     from builder.worker import Worker
@@ -24,11 +23,7 @@ def diagnose(worker: Worker, uid: int) -> list[Finding]:
     from runtime import facts
 
     assert worker.entered is not None
-    from builder.worker import without_owners
-
-    runtimes = try_runtimes(worker.runtime, worker.entered)
-    refused = {one.name: without_owners(one.name, worker.entered) for one in runtimes}
-    runtimes = [one if (no := refused[one.name]) is None else replace(one, refusal=str(no), hint=no.hint) for one in runtimes]
+    runtimes = try_runtimes(worker.runtime, worker.entered, owners=worker.keeps_owners)
     found = findings(worker.entered, facts.probe(), account(uid), runtimes)
     return [*found, _snapshots(worker), _folder(worker), *_programs()]
 

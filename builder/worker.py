@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from builder.state.database import Database
     from builder.state.layout import Layout
     from builder.state.scratch import Scratch
-    from runtime.errors import RuntimeFault
     from runtime.executor import Executor
     from runtime.linux.namespaces import Entered
 
@@ -56,11 +55,15 @@ class Worker:
             if self._executor is None:
                 from runtime.executor import select
 
-                executor = select(self.runtime, self.entered)
-                if refusal := without_owners(executor.name, self.entered):
-                    raise refusal
-                self._executor = executor
+                self._executor = select(self.runtime, self.entered, owners=self.keeps_owners)
             return self._executor
+
+    @property
+    def keeps_owners(self) -> bool:
+        """Are owners kept beside the files? Steps must be run so, too."""
+        from builder.files.owners import REAL, current
+
+        return current() is not REAL
 
     @property
     def may_mount(self) -> bool:
@@ -101,32 +104,17 @@ class Worker:
         self.close()
 
 
-def without_owners(runtime: str, entered: Entered | None) -> RuntimeFault | None:
-    """Why the runtime can't be used with the store as it is: an ordinary user's steps, without namespaces, have files of owners
-    that he can't give, and the store does not keep them beside the files yet."""
-    import os
-
-    from runtime.errors import RuntimeFault
-    from runtime.executor import LAST
-
-    if runtime != LAST or os.geteuid() == 0:
-        return None
-    reasons = [*(entered.reasons if entered else ()), f"{LAST} needs root: files of other owners can't be kept by an ordinary user"]
-    hint = (entered.hint if entered else "") or "run the container as root, or allow user namespaces"
-    return RuntimeFault("; ".join(reasons), hint=hint)
-
-
 def open_worker(root: str | None, config: Config, runtime: str | None = None, *, repair: bool = True) -> Worker:
     """Open the state root (None: the default one), making it where it is missing.
 
     Enters a private mount namespace (and, when the caller is not root, a user namespace) first: every mount is then the process's
     own and gone with it, also after SIGKILL. That works before the first thread only. Where the host allows no namespace, all but
-    RUN works: snapshots are plain folders then.
+    RUN works: snapshots are plain folders then. With one id only, owners are kept beside files in this process from now on.
     ``repair`` False: what a copy of the root lost stays as it is, and is not to be used. StoreError if the root can't be used.
     """
     from builder.cache.manager import CacheManager
     from builder.content.store import ContentStore
-    from builder.snapshots.select import open_snapshotter
+    from builder.snapshots.select import choose_owners, open_snapshotter
     from builder.state import recovery, reserve, scratch
     from builder.state.layout import Layout, default_root
     from runtime.executor import LAST
@@ -144,6 +132,7 @@ def open_worker(root: str | None, config: Config, runtime: str | None = None, *,
     recovered = recovery.enter(layout)
     database = recovered.database
     content = ContentStore(layout)
+    choose_owners(entered)
     snapshotter = open_snapshotter(layout, database, config.snapshotter, private=entered.kind != "none")
 
     def image_roots() -> Iterable[Digest]:

@@ -74,15 +74,15 @@ def account(uid: int) -> Account:
     return Account(uid, name, (counts[0], counts[1]))
 
 
-def try_runtimes(wanted: str | None, entered: Entered) -> list[Runtime]:
-    """Each executor, tried as before a build; the one that was asked for first."""
+def try_runtimes(wanted: str | None, entered: Entered, *, owners: bool) -> list[Runtime]:
+    """Each executor, tried as before a build; the one that was asked for first. ``owners`` as for ``executor.select``."""
     from runtime import executor
     from runtime.errors import RuntimeFault
 
     found = []
     for name in sorted((*executor.NAMES, executor.LAST), key=lambda name: name != wanted):
         try:
-            executor.select(name, entered)
+            executor.select(name, entered, owners=owners)
         except RuntimeFault as fault:
             found.append(Runtime(name, str(fault), fault.hint))
         else:

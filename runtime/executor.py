@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from runtime.spec import Cancelled, ExitStatus, Process, Sandbox
 
 NAMES = ("native", "runc", "crun", "bwrap")
+KEEPING = NAMES[0]
+"""The one that answers a step's system calls about owners, in a user namespace of one id."""
 LAST = "unprivileged"
 """Where none of NAMES can work: the step shares the namespaces of whatever container is around, which is its sandbox."""
 
@@ -59,21 +61,27 @@ def find_program(name: str) -> str | None:
     return None
 
 
-def select(name: str | None = None, entered: Entered | None = None) -> Executor:
+def select(name: str | None = None, entered: Entered | None = None, *, owners: bool = False) -> Executor:
     """The executor called ``name``; with None the first of NAMES that is installed and can work, and LAST where none does.
 
-    ``entered``: where the process is; where it could get nowhere, only LAST can work, and why is told. RuntimeFault: unknown name,
-    the named one is missing, or none can work.
+    ``entered``: where the process is; where it could get nowhere, only LAST can work, and why is told. ``owners``: it must be able
+    to run a sandbox with a file for owners (``Sandbox.owners``). RuntimeFault: unknown name, the named one is missing, or none can
+    work.
     """
     reasons = list(entered.reasons) if entered is not None and entered.kind == "none" else []
     if name is not None:
         executor = _make(name)
         if reasons and name != LAST:
             raise RuntimeFault(f"{name} can't be had here: {'; '.join(reasons)}", hint=entered.hint if entered else "")
+        if owners and not reasons and name != KEEPING:
+            raise RuntimeFault(
+                f"{name} can't keep the owners of files where there is one id only",
+                hint="use --runtime native, or give the account ranges in /etc/subuid and /etc/subgid",
+            )
         executor.check()
         return executor
     hint = entered.hint if entered is not None and reasons else "run as root, or let unprivileged users make user namespaces"
-    for candidate in (LAST,) if reasons else (*NAMES, LAST):
+    for candidate in (LAST,) if reasons else (KEEPING,) if owners else (*NAMES, LAST):
         executor = _make(candidate)
         try:
             executor.check()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from builder.errors import LayerError
 from builder.files.apply import WHITEOUT
+from builder.files.owners import current
 from builder.files.tar.entry import BLOCK, CHAR, DIR, LINK, REG, SYMLINK, Entry
 from builder.files.tar.reader import TarReader
 from builder.state import cancel
@@ -100,7 +101,7 @@ def _is_there(root: int, path: str, wanted: _Wanted) -> bool:
     try:
         if entry is None:
             return False
-        status = os.stat(handle)
+        status = current().stat(handle)
         if stat.S_IFMT(status.st_mode) != entry.format or (status.st_uid, status.st_gid) != (entry.uid, entry.gid):
             return False
         if entry.type == SYMLINK:

@@ -12,6 +12,7 @@ from builder.errors import StoreError, UsageError
 from builder.exporters.types import EPOCH_KEY, BuildOutput
 from builder.files.copying import Manner, copy_entry, copy_metadata, set_times
 from builder.files.members import add_member, member_of
+from builder.files.owners import current
 from builder.files.tar.entry import DIR, LINK, REG, Entry
 from builder.files.tar.writer import TarWriter
 from builder.files.trees import held, remove_tree, shown
@@ -76,12 +77,13 @@ def _folder(target: SolvedTarget) -> str:
 
 def _walk(root: str) -> Iterator[tuple[str, os.stat_result]]:
     """Relative paths with lstat, in sorted order, folders before what is in them."""
+    owners = current()
     stack = [""]
     while stack:
         checkpoint()
         rel = stack.pop()
         if rel:
-            st = os.lstat(os.path.join(root, rel))
+            st = owners.lstat(os.path.join(root, rel))
             yield rel, st
             if not stat.S_ISDIR(st.st_mode):
                 continue

@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterable
 
 from builder.errors import LayerError, StoreError
 from builder.files.members import bounded, finish, make_node, write_data
+from builder.files.owners import current
 from builder.files.tar.entry import BLOCK, CHAR, DIR, LINK, REG, SYMLINK, Entry
 from builder.files.tar.reader import Limits, TarReader
 from builder.files.trees import name_of, remove_tree
@@ -120,6 +121,7 @@ class _Applier:
     def __init__(self, folder: str, bottom: bool, lower: Callable[[], str | None]) -> None:
         self._bottom = bottom
         self._lower = lower
+        self._owners = current()
         self._root = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._folder = name_of(self._root)  # paths below it may be as long as the kernel takes
         self._dirs: set[str] = {""}  # real folders, all made by this layer
@@ -198,7 +200,7 @@ class _Applier:
             os.mkdir(path, 0o700, dir_fd=self._root)
         except FileExistsError:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
-        os.chmod(path, 0o755, dir_fd=self._root)
+        self._owners.chmod(path, 0o755, dir_fd=self._root)
         self._dirs.add(path)
         self._implied.add(path)
         self._count(_BLOCK)
@@ -206,14 +208,14 @@ class _Applier:
     def _inherit(self, path: str, lower: str) -> None:
         source = os.path.join(lower, safepath.resolve_in_root(lower, path))
         try:
-            status = os.lstat(source)
+            status = self._owners.lstat(source)
         except (FileNotFoundError, NotADirectoryError):
             return
         if stat.S_ISDIR(status.st_mode):
             target = os.path.join(self._folder, path)
-            os.chown(target, status.st_uid, status.st_gid)
+            self._owners.chown(target, status.st_uid, status.st_gid)
             copy_xattrs(source, target)
-            os.chmod(target, stat.S_IMODE(status.st_mode))
+            self._owners.chmod(target, stat.S_IMODE(status.st_mode))
             self._times.setdefault(path, status.st_mtime_ns)
 
     def _forget(self) -> None:
@@ -267,16 +269,16 @@ class _Applier:
         is_link = entry.type == SYMLINK
         owned = False
         if entry.type == LINK:
-            status = os.stat(base, dir_fd=where.fd, follow_symlinks=False)
+            status = self._owners.stat(base, dir_fd=where.fd, follow_symlinks=False)
             is_link = stat.S_ISLNK(status.st_mode)
             # chown would clear file capabilities, which only the first name's header may have.
             owned = (status.st_uid, status.st_gid) == (entry.uid, entry.gid)
         if not owned:
-            os.chown(base, entry.uid, entry.gid, dir_fd=where.fd, follow_symlinks=False)
+            self._owners.chown(base, entry.uid, entry.gid, dir_fd=where.fd, follow_symlinks=False)
         if entry.xattrs:
             set_xattrs(f"/proc/self/fd/{where.fd}/{base}", entry.xattrs)
         if not is_link:
-            os.chmod(base, entry.mode, dir_fd=where.fd)
+            self._owners.chmod(base, entry.mode, dir_fd=where.fd)
         if entry.type != DIR:
             mtime = bounded(entry.mtime_ns)
             os.utime(base, ns=(mtime, mtime), dir_fd=where.fd, follow_symlinks=False)
@@ -344,7 +346,7 @@ class _Applier:
         folder, _, name = target.rpartition("/")
         source = os.path.join(lower, safepath.resolve_in_root(lower, target, follow_last=False))
         try:
-            status = os.lstat(source)
+            status = self._owners.lstat(source)
         except (FileNotFoundError, NotADirectoryError):
             raise LayerError(f"{entry.name}: hard link to {entry.linkname}, which is not there") from None
         if stat.S_ISDIR(status.st_mode):

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from builder.files.data import copy_bytes
 from builder.files.hashing import hash_node, hash_open
 from builder.files.openfolders import OpenFolders
+from builder.files.owners import current
 from builder.files.statcache import is_racy
 from builder.files.tree import ChangedError, Node, Tree
 from builder.files.trees import Trail
@@ -68,8 +69,9 @@ def set_times(folder: int, times: tuple[int, int]) -> None:
 
 
 def _set_metadata(tree: Tree, node: Node, fd: int, rules: Rules) -> None:
-    os.fchown(fd, *rules.owner_of(tree, node))
-    os.fchmod(fd, rules.bits_of(tree, node))
+    owners = current()
+    owners.chown(fd, *rules.owner_of(tree, node))
+    owners.chmod(fd, rules.bits_of(tree, node))
     os.utime(fd, ns=rules.times_of(tree, node))
 
 
@@ -101,7 +103,7 @@ def _copy_file(tree: Tree, node: Node, folder: int, name: str, rules: Rules, abo
 
 def _copy_link(tree: Tree, node: Node, folder: int, name: str, rules: Rules) -> None:
     os.symlink(tree.readlink(node), name, dir_fd=folder)
-    os.chown(name, *rules.owner_of(tree, node), dir_fd=folder, follow_symlinks=False)
+    current().chown(name, *rules.owner_of(tree, node), dir_fd=folder, follow_symlinks=False)
     os.utime(name, ns=rules.times_of(tree, node), dir_fd=folder, follow_symlinks=False)
     if xattrs := tree.xattrs(node):
         _with_handle(folder, name, lambda path: set_what_can_be(path, dict(xattrs)))
@@ -111,10 +113,10 @@ def _copy_special(tree: Tree, node: Node, folder: int, name: str, rules: Rules) 
     """Devices, fifos; of a socket an empty file is left."""
     mode = tree.mode(node)
     device = node.st.st_rdev if stat.S_IFMT(mode) in (stat.S_IFCHR, stat.S_IFBLK) else 0
-    os.mknod(name, stat.S_IFMT(mode) | 0o600, device, dir_fd=folder)
-    os.chown(name, *rules.owner_of(tree, node), dir_fd=folder, follow_symlinks=False)
+    current().mknod(name, stat.S_IFMT(mode) | 0o600, device, dir_fd=folder)
+    current().chown(name, *rules.owner_of(tree, node), dir_fd=folder, follow_symlinks=False)
     bits = rules.bits_of(tree, node)
-    _with_handle(folder, name, lambda path: os.chmod(path, bits))
+    _with_handle(folder, name, lambda path: current().chmod(path, bits))
     os.utime(name, ns=rules.times_of(tree, node), dir_fd=folder, follow_symlinks=False)
     if xattrs := tree.xattrs(node):
         _with_handle(folder, name, lambda path: set_what_can_be(path, dict(xattrs)))

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import os
 import stat
+from typing import TYPE_CHECKING
 
 from builder.files.data import clone
+from builder.files.owners import REAL, current
 from builder.files.trees import held
 from builder.files.xattrs import copy_xattrs
 from builder.state.cancel import checkpoint
 from builder.values import dataclass
 
+if TYPE_CHECKING:
+    from builder.files.owners import Owners
+
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """What a copy takes over. ``owners`` False: it belongs to the caller, who may lack the right to set every attribute.
+    """What a copy takes over. ``owners`` False: it belongs to the caller, who may lack the right to set every attribute, and lies
+    outside of the store.
     ``time_ns``: the time of all files, instead of their own."""
 
     owners: bool = True
@@ -37,20 +43,26 @@ def copy_entry(source: str, target: str, status: os.stat_result, manner: Manner 
     elif stat.S_ISSOCK(mode):
         return
     else:
-        os.mknod(target, stat.S_IFMT(mode) | 0o600, status.st_rdev)
+        _owners(manner).mknod(target, stat.S_IFMT(mode) | 0o600, status.st_rdev)
     copy_metadata(source, target, status, manner)
 
 
 def copy_metadata(source: str, target: str, status: os.stat_result, manner: Manner = WHOLE) -> None:
     """Give ``target`` the owner, attributes and mode of ``source``, whose lstat is ``status``; also its times, unless it is a
     folder (those change with everything that is put in: ``set_times``). OSError."""
+    owners = _owners(manner)
     if manner.owners:
-        os.chown(target, status.st_uid, status.st_gid, follow_symlinks=False)
+        owners.chown(target, status.st_uid, status.st_gid, follow_symlinks=False)
     copy_xattrs(source, target, strict=manner.owners)
     if not stat.S_ISLNK(status.st_mode):
-        os.chmod(target, stat.S_IMODE(status.st_mode))
+        owners.chmod(target, stat.S_IMODE(status.st_mode))
     if not stat.S_ISDIR(status.st_mode):
         set_times(target, status, manner)
+
+
+def _owners(manner: Manner) -> Owners:
+    """Those of the target."""
+    return current() if manner.owners else REAL
 
 
 def set_times(target: str, status: os.stat_result, manner: Manner = WHOLE) -> None:
@@ -80,17 +92,18 @@ def copy_tree(source: str, target: str) -> None:
 
 
 def _copy_tree(source: str, target: str) -> None:
+    owners = current()
     links: dict[tuple[int, int], str] = {}
     # Breadth by a stack of pairs; times of folders last, deepest first, because making entries changes them.
     folders: list[tuple[str, os.stat_result]] = []
     stack = [(source, target)]
     while stack:
         here, there = stack.pop()
-        folders.append((there, os.lstat(here)))
+        folders.append((there, owners.lstat(here)))
         with os.scandir(here) as entries:
             for entry in entries:
                 checkpoint()
-                status = entry.stat(follow_symlinks=False)
+                status = owners.listed(entry)
                 name = os.path.join(there, entry.name)
                 if stat.S_ISDIR(status.st_mode):
                     copy_entry(entry.path, name, status)

@@ -21,6 +21,7 @@ from typing import Protocol
 
 from builder.errors import StoreError
 from builder.files.members import add_member, member_of
+from builder.files.owners import current
 from builder.files.tar.entry import LINK, REG, Entry
 from builder.files.tar.writer import TarWriter
 from builder.files.trees import held, shown
@@ -90,6 +91,7 @@ class _Walk:
         self._lower = lower
         self._sink = sink
         self._opaque = opaque
+        self._owners = current()
 
     def run(self, whole: bool) -> None:
         # A stack of iterators: layers may hold folders deeper than Python's recursion goes.
@@ -119,8 +121,8 @@ class _Walk:
                 self._sink(DELETE, prefix + name, "", None)
                 continue
             source = f"{above}/{name}"
-            status = os.lstat(source)
-            base = _lstat(f"{below}/{name}") if lower else None
+            status = self._owners.lstat(source)
+            base = self._below(f"{below}/{name}") if lower else None
             if not whole and self._opaque and stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
                 if base is not None:
                     self._sink(DELETE, prefix + name, "", None)
@@ -136,12 +138,11 @@ class _Walk:
                 hides = folder_below and bool(self._opaque) and read_xattr(source, self._opaque) == b"y"
                 yield prefix + name, folder_below, whole or hides
 
-
-def _lstat(path: str) -> os.stat_result | None:
-    try:
-        return os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    def _below(self, path: str) -> os.stat_result | None:
+        try:
+            return self._owners.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
 
 def same(lower: os.stat_result, upper: os.stat_result, lower_path: str, upper_path: str) -> bool:
@@ -238,7 +239,7 @@ class LayerWriter:
             parent = path[:at]
             if parent not in self._folders:
                 source = f"{self._root}/{parent}"
-                self(MODIFY, parent, source, os.lstat(source))
+                self(MODIFY, parent, source, current().lstat(source))
             at = path.find("/", at + 1)
 
     def close(self) -> None:

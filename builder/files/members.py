@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Callable, Mapping
 
+from builder.files.owners import current
 from builder.files.tar.entry import BLOCK, CHAR, DIR, FIFO, REG, SYMLINK, Entry, type_of
 from builder.files.tar.reader import TarReader
 from builder.files.tar.writer import TarWriter
@@ -43,16 +44,17 @@ def make_node(entry: Entry, folder: int, name: str) -> None:
     elif entry.type == FIFO:
         os.mkfifo(name, 0o600, dir_fd=folder)
     elif entry.type in (CHAR, BLOCK):
-        os.mknod(name, entry.format | 0o600, entry.device, dir_fd=folder)
+        current().mknod(name, entry.format | 0o600, entry.device, dir_fd=folder)
 
 
 def finish(fd: int, entry: Entry, owner: tuple[int, int], set_xattrs: SetXattrs) -> None:
     """Owner, attributes, mode and times of an open file or folder. chown clears set-id bits and file capabilities: it comes first.
     OSError."""
-    os.fchown(fd, *owner)
+    owners = current()
+    owners.chown(fd, *owner)
     if entry.xattrs:
         set_xattrs(fd, entry.xattrs)
-    os.fchmod(fd, stat.S_IMODE(entry.mode))
+    owners.chmod(fd, stat.S_IMODE(entry.mode))
     mtime = bounded(entry.mtime_ns)
     os.utime(fd, ns=(mtime, mtime))
 
@@ -63,8 +65,8 @@ def bounded(mtime_ns: int) -> int:
 
 
 def member_of(name: str, source: str, status: os.stat_result) -> Entry | None:
-    """The header of the file ``source``, whose lstat is ``status``; no attributes, size of regular files only. None for a socket,
-    which tar has no form for. OSError."""
+    """The header of the file ``source``, whose lstat is ``status`` (as its owners tell it); no attributes, size of
+    regular files only. None for a socket, which tar has no form for. OSError."""
     kind = type_of(status.st_mode)
     if kind is None:
         return None

@@ -7,6 +7,7 @@ import stat
 
 from builder.files import differ
 from builder.files.copying import copy_entry, copy_metadata
+from builder.files.owners import current
 from builder.files.trees import held, remove_tree
 from builder.files.types import Unpacked
 from builder.files.xattrs import copy_xattrs
@@ -52,7 +53,7 @@ class Player:
             if parent not in self._folders:
                 if not _is_folder(f"{self._tree}/{parent}"):
                     source = f"{self._upper}/{parent}"
-                    self(differ.MODIFY, parent, source, os.lstat(source))
+                    self(differ.MODIFY, parent, source, current().lstat(source))
                 self._folders.add(parent)
             at = path.find("/", at + 1)
 
@@ -77,6 +78,7 @@ def _lay_over(layer: str, tree: str, unpacked: Unpacked) -> None:
     for path in unpacked.whiteouts - unpacked.opaques:
         if not os.path.lexists(f"{layer}/{path}") and not _crosses_link(tree, path):
             _remove(f"{tree}/{path}")
+    owners = current()
     stack = [""]
     times: list[tuple[str, os.stat_result]] = []
     while stack:
@@ -87,10 +89,10 @@ def _lay_over(layer: str, tree: str, unpacked: Unpacked) -> None:
             path = f"{folder}/{name}" if folder else name
             source, target = f"{layer}/{path}", f"{tree}/{path}"
             if is_folder and _is_folder(target):
-                status = os.lstat(source)
-                os.chown(target, status.st_uid, status.st_gid)
+                status = owners.lstat(source)
+                owners.chown(target, status.st_uid, status.st_gid)
                 copy_xattrs(source, target)
-                os.chmod(target, stat.S_IMODE(status.st_mode))
+                owners.chmod(target, stat.S_IMODE(status.st_mode))
                 times.append((target, status))
                 stack.append(path)
                 continue

@@ -13,12 +13,16 @@ import os
 import stat
 import threading
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from builder.errors import PybuildError
+from builder.files.owners import current
 from builder.files.xattrs import readable_xattrs
 from builder.state.cancel import checkpoint
 from runtime.linux.safepath import open_in_root
+
+if TYPE_CHECKING:
+    from builder.files.owners import Owners
 
 _MAX_LINKS = 255
 # EXDEV: a folder on the way was moved out of the root while the kernel was walking through it.
@@ -104,6 +108,7 @@ class Tree:
 
     ``reset_owner``: every file counts as owned by 0:0, as the files that BuildKit's client sends.
     ``root_time_ns``: the root itself counts as a folder made then (mode 0755), as the one BuildKit's transfer writes to.
+    ``owners``: those of the store if there are none; ``REAL`` for what is not the store's.
     """
 
     def __init__(
@@ -113,6 +118,7 @@ class Tree:
         *,
         reset_owner: bool = False,
         root_time_ns: int | None = None,
+        owners: Owners | None = None,
     ) -> None:
         flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
         self.fd = os.open(folder, flags) if isinstance(folder, str) else os.dup(folder)
@@ -120,7 +126,8 @@ class Tree:
         self.reset_owner = reset_owner
         self.root_time_ns = root_time_ns
         self.lock = threading.RLock()
-        self.root = Node(None, "", os.stat(self.fd))
+        self.owners = current() if owners is None else owners
+        self.root = Node(None, "", self.owners.stat(self.fd))
 
     def close(self) -> None:
         """Drop the folder descriptor; nodes keep their stats."""
@@ -177,12 +184,13 @@ class Tree:
     def _scan(self, node: Node) -> Iterator[Node]:
         """Set ``node.kids``; yields folders whose kids have to be set first."""
         fd = self.open_folder(node)
+        listed = self.owners.listed
         try:
             found: list[tuple[str, os.stat_result]] = []
             with os.scandir(fd) as entries:
                 for entry in entries:
                     try:
-                        found.append((entry.name, entry.stat(follow_symlinks=False)))
+                        found.append((entry.name, listed(entry, fd)))
                     except FileNotFoundError:
                         continue  # removed since the folder was read: it never was part of this view
         finally:
@@ -251,7 +259,7 @@ class Tree:
                 return None
             raise
         try:
-            return os.stat(fd)
+            return self.owners.stat(fd)
         finally:
             os.close(fd)
 
@@ -321,7 +329,7 @@ class Tree:
 
         Of folders only the identity counts: their lists of names are kept, and their times move with every file made in them.
         """
-        st = os.stat(fd)
+        st = self.owners.stat(fd)
         old = node.st
         if st.st_ino == old.st_ino and st.st_dev == old.st_dev and st.st_mode == old.st_mode:
             if stat.S_ISDIR(st.st_mode):
@@ -348,11 +356,11 @@ class Tree:
         if node is self.root and self.root_time_ns is not None:
             return []
         if fd is not None:
-            return readable_xattrs(fd)
+            return readable_xattrs(fd, self.owners)
         handle = self.handle(node)
         try:
             # The *xattr calls refuse an O_PATH descriptor, its name in /proc they take; a link named so is not followed.
-            return readable_xattrs(f"/proc/self/fd/{handle}")
+            return readable_xattrs(f"/proc/self/fd/{handle}", self.owners)
         finally:
             os.close(handle)
 

@@ -6,6 +6,12 @@ import errno
 import os
 import stat
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from builder.files.owners import REAL, current
+
+if TYPE_CHECKING:
+    from builder.files.owners import Owners
 
 CAPABILITY = "security.capability"
 
@@ -16,23 +22,34 @@ _MISSING = (errno.ENOTSUP, errno.ENODATA)
 
 
 def wanted(name: str) -> bool:
-    """May a layer set this attribute? containerd leaves out trusted.*; user.overlay.* is the same thing when rootless."""
-    return not name.startswith(_OVERLAY)
+    """May a layer set this attribute? containerd leaves out trusted.*; user.overlay.* is the same thing when rootless, and those by
+    which owners are kept beside files are nobody's to set either."""
+    return not name.startswith(_OVERLAY) and name not in current().hidden
 
 
-def set_xattrs(target: int | str, xattrs: Mapping[str, bytes]) -> None:
+def _kept_as(name: str, owners: Owners) -> str:
+    for plain, kept in owners.instead:
+        if name == plain:
+            return kept
+    return name
+
+
+def set_xattrs(target: int | str, xattrs: Mapping[str, bytes], owners: Owners | None = None) -> None:
     """Set what a layer asks for on an open file or a path (links not followed). OSError.
 
-    Left out as in containerd: attributes the file system can't hold, user.* on what is neither file nor folder.
+    Left out as in containerd: attributes the file system can't hold, user.* on what is neither file nor folder. ``owners``: of
+    the target, those of the store if there are none.
     """
+    owners = current() if owners is None else owners
     for name, value in xattrs.items():
         if not wanted(name):
             continue
+        kept = _kept_as(name, owners)
         try:
             if isinstance(target, int):
-                os.setxattr(target, name, value)
+                os.setxattr(target, kept, value)
             else:
-                os.setxattr(target, name, value, follow_symlinks=False)
+                os.setxattr(target, kept, value, follow_symlinks=False)
         except OSError as e:
             if e.errno == errno.ENOTSUP:
                 continue
@@ -52,7 +69,7 @@ def set_what_can_be(target: int | str, xattrs: Mapping[str, bytes]) -> None:
     for name, value in xattrs.items():
         if wanted(name):
             try:
-                os.setxattr(target, name, value)
+                os.setxattr(target, _kept_as(name, current()), value)
             except OSError:
                 continue
 
@@ -60,7 +77,7 @@ def set_what_can_be(target: int | str, xattrs: Mapping[str, bytes]) -> None:
 def read_xattr(path: str, name: str) -> bytes:
     """The value, b"" if there is none."""
     try:
-        return os.getxattr(path, name, follow_symlinks=False)
+        return os.getxattr(path, _kept_as(name, current()), follow_symlinks=False)
     except OSError as e:
         if e.errno in _MISSING:
             return b""
@@ -75,39 +92,42 @@ def list_xattrs(path: str) -> list[str]:
         if e.errno in _MISSING:
             return []
         raise
-    return [name for name in names if wanted(name)]
+    return [*filter(wanted, names), *(plain for plain, kept in current().instead if kept in names)]
 
 
 def read_xattrs(path: str) -> dict[str, bytes]:
     """All that count as content, in the order of their names. OSError."""
-    return {name: os.getxattr(path, name, follow_symlinks=False) for name in sorted(list_xattrs(path))}
+    owners = current()
+    return {name: os.getxattr(path, _kept_as(name, owners), follow_symlinks=False) for name in sorted(list_xattrs(path))}
 
 
 def copy_xattrs(source: str, target: str, *, strict: bool = True) -> None:
-    """Copy all attributes but overlayfs's own; what can't be set is left out as in ``set_xattrs``, and with ``strict`` False also
-    what we have no right to set. OSError."""
+    """Copy all attributes but overlayfs's own from a file of the store; what can't be set is left out as in ``set_xattrs``. With
+    ``strict`` False the target is none of the store's, and what we have no right to set is left out, too. OSError."""
     for name, value in read_xattrs(source).items():
         try:
-            set_xattrs(target, {name: value})
+            set_xattrs(target, {name: value}, None if strict else REAL)
         except PermissionError:
             if strict:
                 raise
 
 
-def readable_xattrs(file: int | str) -> list[tuple[str, bytes]]:
-    """(name, value) of each attribute that can be read and is not overlayfs's own, sorted by name: what content digests count."""
+def readable_xattrs(file: int | str, owners: Owners = REAL) -> list[tuple[str, bytes]]:
+    """(name, value) of each attribute that can be read and is not overlayfs's own, sorted by name: what content digests count.
+    ``owners``: of the file."""
     try:
         names = os.listxattr(file)
     except OSError as e:
         if e.errno in (errno.ENOTSUP, errno.EPERM, errno.EACCES):
             return []
         raise
+    names += [plain for plain, kept in owners.instead if kept in names]
     out: list[tuple[str, bytes]] = []
     for name in sorted(names):
-        if name.startswith(_OVERLAYFS):
+        if name.startswith(_OVERLAYFS) or name in owners.hidden:
             continue
         try:
-            out.append((name, os.getxattr(file, name)))
+            out.append((name, os.getxattr(file, _kept_as(name, owners))))
         except OSError:
             continue
     return out

@@ -13,6 +13,7 @@ of it and bound by file descriptor, so that no symbolic link leads elsewhere, no
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 from collections.abc import Sequence
@@ -52,6 +53,7 @@ class PreparedMounts:
         self._outputs: dict[int, MutableRef | ImmutableRef] = {}
         self._caches: dict[tuple[str, str], MutableRef] = {}
         self._root = ""
+        self._owners = ""
         self._readonly_root = False
         self._mounts: list[spec.BindMount | spec.TmpfsMount] = []
 
@@ -71,6 +73,8 @@ class PreparedMounts:
         self._acquire_caches()
         for mount in self._op.mounts:
             self._prepare(mount)
+        if self._worker.keeps_owners:
+            self._keep_owners()
         self._mounts.sort(key=lambda m: m.dest)  # parents first; of one dest the later one counts, in the sandbox
 
     def sandbox(self, emulator: str = "") -> spec.Sandbox:
@@ -107,6 +111,7 @@ class PreparedMounts:
                 cpuset_mems=op.resources.cpuset_mems,
             ),
             emulator=emulator,
+            owners=self._owners,
             remove_stubs_recursive=True,  # as client/llb/exec.go asks for every RUN
         )
 
@@ -137,6 +142,20 @@ class PreparedMounts:
                 result.release()
             raise
         return [*results]
+
+    def _keep_owners(self) -> None:
+        """The step has a table of its own, of all files that it may see; what it adds is known before anything is unmounted."""
+        from builder.files.kept import Kept
+        from builder.files.owners import current
+        from runtime.linux.overrides import read_table
+
+        owners = current()
+        assert isinstance(owners, Kept)
+        path = self._place(folder=False)
+        with open(path, "wb") as table:
+            table.write(owners.known())
+        self._owners = path
+        self._files.callback(lambda: owners.learn(read_table(path)))
 
     # -------------------------------------------------------------------------------------------- one mount
     def _prepare(self, mount: Mount) -> None:
@@ -314,8 +333,13 @@ def _no_secret(id: str) -> StepError:
 
 def _give(what: int | str, uid: int, gid: int, mode: int, name: str) -> None:
     """Owner and mode in a build that may be rootless: an id that is not mapped there can't be given."""
+    from builder.files.owners import REAL, current
+
+    owners = current()
     try:
-        os.chown(what, uid, gid)
-        os.chmod(what, mode & 0o777)
+        owners.chown(what, uid, gid)
+        owners.chmod(what, mode & 0o777)
     except OSError as e:
+        if owners is not REAL and e.errno == errno.ENOTSUP:
+            return  # a tmpfs before Linux 6.6 keeps nothing beside a file: it is root's, which every process of the step is
         raise RuntimeFault(f"{name}: can't set its owner {uid}:{gid}: {e.strerror}") from e

@@ -9,6 +9,7 @@ canary each time it is opened (some twenty system calls). What counts is what ar
 Holes are not in it: a file without them has the same content.
 
     .canary-DRIVER/tree/...     the tree
+    .canary-DRIVER/owners       those that can't be kept at the files (builder.files.kept)
     .canary-DRIVER/portrait     what it looked like when it was made: a line for each property, ``NAME: VALUE``
 """
 
@@ -19,7 +20,9 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 
+from builder.files.owners import current
 from builder.files.trees import remove_tree
+from builder.files.xattrs import read_xattr, set_xattrs
 from builder.state import locks
 from builder.state.disk import store_errors
 
@@ -30,6 +33,7 @@ FILES, OWNERS, MODES, LINKS = "some files", "owners", "permissions", "hard links
 
 _IDS = (33, 100, 999, 1000, 1001, 54321)
 """Ids that images have often and hosts give to other names; and one that has no name anywhere."""
+_TABLE = "owners"
 _TIME = 315532800
 _ATTRIBUTE, _CAPABILITY = "user.pybuild", "security.capability"
 _NET_RAW = bytes.fromhex("0100000200200000000000000000000000000000")  # struct vfs_cap_data, version 2
@@ -58,7 +62,8 @@ def make(snapshots: str, driver: str, opaque: str | None) -> None:
         temp, fd = locks.new_folder(snapshots, ".new-")
         try:
             tree = os.path.join(temp, "tree")
-            _make_tree(tree, opaque)
+            with current().saving(temp, os.path.join(temp, _TABLE)):
+                _make_tree(tree, opaque)
             portrait = _portrait(tree, opaque)
             with open(os.path.join(temp, "portrait"), "w", encoding="utf-8") as file:
                 file.write("".join(f"{name}: {value}\n" for name, value in portrait.items()))
@@ -82,6 +87,7 @@ def lost(snapshots: str, driver: str, opaque: str | None) -> list[str] | None:
             lines = file.read().splitlines()
     except (OSError, ValueError):
         return None
+    current().load(os.path.join(place, _TABLE))
     before = dict(line.partition(": ")[::2] for line in lines)
     try:
         now = _portrait(os.path.join(place, "tree"), opaque)
@@ -93,6 +99,7 @@ def lost(snapshots: str, driver: str, opaque: str | None) -> list[str] | None:
 
 
 def _make_tree(tree: str, opaque: str | None) -> None:
+    owners = current()
     os.mkdir(tree, 0o700)
     for name in ("folder", "opaque"):
         os.mkdir(f"{tree}/{name}", 0o700)
@@ -101,12 +108,12 @@ def _make_tree(tree: str, opaque: str | None) -> None:
     os.link(f"{tree}/file", f"{tree}/linked")
     os.symlink("nowhere", f"{tree}/link")
     for number in _IDS:
-        _try(lambda number=number: os.chown(f"{tree}/owned-{number}", number, number))  # type: ignore[misc]
-        os.chmod(f"{tree}/owned-{number}", 0o600)
-    _try(lambda: os.chown(f"{tree}/link", _IDS[-1], _IDS[-1], follow_symlinks=False))
-    os.chmod(f"{tree}/folder", 0o1770)
-    os.chmod(f"{tree}/program", 0o6711)
-    _try(lambda: os.setxattr(f"{tree}/program", _CAPABILITY, _NET_RAW))
+        _try(lambda number=number: owners.chown(f"{tree}/owned-{number}", number, number))  # type: ignore[misc]
+        owners.chmod(f"{tree}/owned-{number}", 0o600)
+    _try(lambda: owners.chown(f"{tree}/link", _IDS[-1], _IDS[-1], follow_symlinks=False))
+    owners.chmod(f"{tree}/folder", 0o1770)
+    owners.chmod(f"{tree}/program", 0o6711)
+    _try(lambda: set_xattrs(f"{tree}/program", {_CAPABILITY: _NET_RAW}))
     _try(lambda: os.setxattr(f"{tree}/file", _ATTRIBUTE, b"y"))
     if opaque is not None:
         _try(lambda: os.setxattr(f"{tree}/opaque", opaque, b"y"))
@@ -125,7 +132,7 @@ def _try(act: Callable[[], object]) -> None:
 
 def _portrait(tree: str, opaque: str | None) -> dict[str, str]:
     """Every property as text. OSError where the tree is not even there."""
-    status = {name: os.lstat(f"{tree}/{name}") for name in sorted(os.listdir(tree))}
+    status = {name: current().lstat(f"{tree}/{name}") for name in sorted(os.listdir(tree))}
     file, linked, program, folder_status = (status.get(name) for name in ("file", "linked", "program", "folder"))
     whiteout = status.get("whiteout")
     return {
@@ -147,7 +154,7 @@ def _size(status: os.stat_result) -> int:
 
 def _attribute(path: str, name: str) -> str:
     try:
-        return os.getxattr(path, name).hex()
+        return read_xattr(path, name).hex()
     except FileNotFoundError:
         return ""
     except OSError as e:

@@ -3,18 +3,20 @@
 A snapshot is its row together with its folder ROOT/snapshots/KEY. A folder is made under a temp name that the maker holds
 locked, renamed, and then entered; it leaves in the opposite order. So whatever a crash leaves behind has no row, or is no
 longer locked, and ``sweep`` takes it. Beside its files a folder has the symbolic link ``id``, whose target is the key: files that
-bear another name are not the snapshot's, however they came there.
+bear another name are not the snapshot's, however they came there. The file ``owners`` is there where some could not be kept at the
+files (``builder.files.kept``).
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Final, Literal
 
 from builder.errors import StoreError
 from builder.files import trees
+from builder.files.owners import current
 from builder.snapshots import canary
 from builder.snapshots.types import Applied
 from builder.state import locks
@@ -32,6 +34,7 @@ SnapshotKind = Literal["active", "committed"]
 ACTIVE: Final = "active"
 COMMITTED: Final = "committed"
 _MARK = "id"
+_TABLE = "owners"
 _ALPHABET = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 
 
@@ -60,6 +63,15 @@ class Catalog:
         if not key or key[0] == "." or not _ALPHABET.issuperset(key):
             raise StoreError(f"invalid snapshot key {key!r}")
         return os.path.join(self._layout.snapshots, key, *names)
+
+    def files(self, key: str) -> str:
+        """The folder with the snapshot's own files, whose owners are known from then on."""
+        current().load(self.folder(key, _TABLE))
+        return self.folder(key, "fs")
+
+    def saving(self, key: str) -> AbstractContextManager[object]:
+        """Somebody may write to the snapshot's own files: see ``Owners.saving``."""
+        return saving(self.folder(key, "fs"))
 
     def find(self, key: str) -> Row | None:
         for name, driver, kind, parent, layers, explicit, size, inodes in self._database.find(SNAPSHOTS, key=key):
@@ -206,6 +218,11 @@ class Catalog:
         return bool(self._database.rows("SELECT 1 FROM snapshots WHERE key = ?", (key,)))
 
 
+def saving(folder: str) -> AbstractContextManager[object]:
+    """Files are made in a snapshot's ``folder`` by the block: see ``Owners.saving``."""
+    return current().saving(folder, os.path.join(os.path.dirname(folder), _TABLE))
+
+
 @dataclass(slots=True)
 class Making:
     path: str
@@ -218,6 +235,7 @@ class Making:
             os.mkdir(path, 0o700)
             os.chmod(path, mode)
         return path
+
 
 
 def _left(path: str) -> tuple[str, int] | None:

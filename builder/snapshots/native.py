@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from builder.errors import StoreError
-from builder.snapshots.catalog import ACTIVE, COMMITTED, Catalog, Row, delete_tree, disk_usage
+from builder.files.owners import current
+from builder.snapshots.catalog import ACTIVE, COMMITTED, Catalog, Row, delete_tree, disk_usage, saving
 from builder.snapshots.mounts import MountTable, sweep
 from builder.snapshots.types import Applied
 from builder.state.disk import store_error, store_errors
@@ -29,10 +30,10 @@ if TYPE_CHECKING:
 class NativeSnapshotter:
     """``bind``: may this process mount? Then folders are lent out as bind mounts, committed ones read-only; else as they are."""
 
-    name = "native"
     parallel_apply = False
 
     def __init__(self, layout: Layout, database: Database, *, bind: bool) -> None:
+        self.name = "native" + current().suffix
         self._layout = layout
         self._catalog = Catalog(layout, database, self.name)
         self._mounts = MountTable(layout)
@@ -42,7 +43,9 @@ class NativeSnapshotter:
         if parent is not None:
             self._catalog.committed(parent)
         with self._catalog.making() as making:
-            self._copied(making.make("fs"), parent)
+            tree = making.make("fs")
+            with saving(tree):
+                self._copied(tree, parent)
             self._catalog.enter(making, Row(key, ACTIVE, parent))
 
     @contextmanager
@@ -52,13 +55,14 @@ class NativeSnapshotter:
         if not self._bind:
             if not os.path.isdir(folder):
                 raise StoreError(f"snapshot {key} has lost its files")
-            yield folder
+            with self._catalog.saving(key):
+                yield folder
             return
 
         def attach(target: str) -> None:
             mounts.bind(folder, target, readonly=row.kind == COMMITTED, recursive=False, nodev=True)
 
-        with self._mounts.use(key, attach) as target:
+        with self._catalog.saving(key), self._mounts.use(key, attach) as target:
             yield target
 
     def commit(self, key: str) -> None:
@@ -73,10 +77,12 @@ class NativeSnapshotter:
             from builder.files.replay import lay_over
 
             tree, layer = making.make("fs"), making.make("layer")
-            self._copied(tree, parent)
-            unpacked = unpack(chunks, layer, bottom=parent is None, lower=lambda: tree)
+            with saving(tree):
+                self._copied(tree, parent)
+                unpacked = unpack(chunks, layer, bottom=parent is None, lower=lambda: tree)
+                with store_errors(f"can't unpack snapshot {key}"):
+                    lay_over(layer, tree, unpacked)
             with store_errors(f"can't unpack snapshot {key}"):
-                lay_over(layer, tree, unpacked)
                 usage = disk_usage(tree)  # a whole tree of its own, not only the layer
             delete_tree(layer)
             self._catalog.enter(making, Row(key, COMMITTED, parent, usage=usage))
@@ -87,18 +93,20 @@ class NativeSnapshotter:
             self._catalog.committed(parent)
         with self._catalog.making() as making:
             tree = making.make("fs")
-            self._copied(tree, parents[0] if parents else None)
-            for parent in parents[1:]:
-                # Step by step: what a step of the chain deleted goes from the lower chains too.
-                for step, below in self._steps(parent):
-                    self._replay(tree, step, below)
+            with saving(tree):
+                self._copied(tree, parents[0] if parents else None)
+                for parent in parents[1:]:
+                    # Step by step: what a step of the chain deleted goes from the lower chains too.
+                    for step, below in self._steps(parent):
+                        self._replay(tree, step, below)
             self._catalog.enter(making, Row(key, COMMITTED, None))
 
     def own(self, key: str, source: str) -> None:
         row = self._catalog.committed(source)
         with self._catalog.making() as making:
             tree = making.make("fs")
-            self._replay(tree, source, row.parent)
+            with saving(tree):
+                self._replay(tree, source, row.parent)
             self._catalog.enter(making, Row(key, COMMITTED, None))
 
     def diff(self, key: str, parent: str | None, write: Callable[[bytes], object], *, clamp_mtime: int | None = None) -> None:
@@ -137,7 +145,7 @@ class NativeSnapshotter:
         sweep(self._layout)
 
     def _fs(self, key: str) -> str:
-        return self._catalog.folder(key, "fs")
+        return self._catalog.files(key)
 
     def _copied(self, tree: str, parent: str | None) -> None:
         if parent is not None:

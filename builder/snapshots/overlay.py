@@ -15,8 +15,9 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from builder.errors import StoreError
+from builder.files.owners import current
 from builder.files.xattrs import read_xattr
-from builder.snapshots.catalog import ACTIVE, COMMITTED, Catalog, Row, delete_tree
+from builder.snapshots.catalog import ACTIVE, COMMITTED, Catalog, Row, delete_tree, saving
 from builder.snapshots.mounts import MountTable, sweep
 from builder.snapshots.types import Applied
 from builder.state.disk import store_error, store_errors
@@ -40,7 +41,7 @@ class OverlaySnapshotter:
     parallel_apply = True
 
     def __init__(self, layout: Layout, database: Database, *, userxattr: bool = False) -> None:
-        self.name = "overlay-user" if userxattr else "overlay"
+        self.name = ("overlay-user" if userxattr else "overlay") + current().suffix
         self._layout = layout
         self._catalog = Catalog(layout, database, self.name)
         self._mounts = MountTable(layout)
@@ -98,7 +99,7 @@ class OverlaySnapshotter:
                 if name.startswith("work-"):
                     delete_tree(self._catalog.folder(row.key, name))
 
-        with self._mounts.use(row.key, attach, detach) as folder:
+        with self._catalog.saving(row.key), self._mounts.use(row.key, attach, detach) as folder:
             yield folder
 
     def commit(self, key: str) -> None:
@@ -137,7 +138,8 @@ class OverlaySnapshotter:
                 if alone:
                     from builder.files.apply import unpack
 
-                    return unpack(chunks, folder, bottom=parent is None, lower=lower)
+                    with saving(folder):
+                        return unpack(chunks, folder, bottom=parent is None, lower=lower)
                 from builder.snapshots.workers import unpack_in_child
 
                 return unpack_in_child(chunks, folder, bottom=parent is None, lower=lower())
@@ -231,7 +233,7 @@ class OverlaySnapshotter:
         sweep(self._layout)
 
     def _fs(self, key: str) -> str:
-        return self._catalog.folder(key, "fs")
+        return self._catalog.files(key)
 
     def _empty(self) -> str:
         folder = self._layout.path("snapshots", ".empty")
@@ -246,9 +248,10 @@ class OverlaySnapshotter:
         chain = self._chain_of(parent)
         if chain:
             with store_errors("can't make a snapshot"):
-                status = os.stat(self._fs(chain[-1]))
+                owners = current()
+                status = owners.stat(self._fs(chain[-1]))
                 if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
-                    os.chown(folder, status.st_uid, status.st_gid)
+                    owners.chown(folder, status.st_uid, status.st_gid)
 
     def _chain_of(self, key: str | None) -> tuple[str, ...]:
         if key is None:

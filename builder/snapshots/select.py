@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from builder.errors import StoreError, UsageError
+from builder.files.owners import REAL, choose
 from builder.state.atomic import replacing
 from runtime.linux.userns import in_user_namespace
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from builder.snapshots.types import Snapshotter
     from builder.state.database import Database
     from builder.state.layout import Layout
+    from runtime.linux.namespaces import Entered
 
 
 def open_snapshotter(
@@ -46,7 +48,26 @@ def open_snapshotter(
     return NativeSnapshotter(layout, database, bind=may_mount)
 
 
-_CAP_SYS_ADMIN = 21
+_CAP_SYS_ADMIN, _CAP_CHOWN = 21, 0
+
+
+def choose_owners(entered: Entered) -> None:
+    """How the owners of files are kept where the process has got to: at the files, if it may give them to others. Before a
+    snapshotter is opened."""
+    from runtime.linux.userns import has_capability
+
+    if entered.kind == "user" and entered.maps is not None and entered.maps.single:
+        _keep(rightless=False)
+    elif entered.kind == "none" and not (os.geteuid() == 0 and has_capability(_CAP_CHOWN)):
+        _keep(rightless=True)
+    else:
+        choose(REAL)
+
+
+def _keep(*, rightless: bool) -> None:
+    from builder.files.kept import Kept
+
+    choose(Kept(rightless=rightless))
 
 
 def _cached_probe(layout: Layout, userxattr: bool) -> str | None:

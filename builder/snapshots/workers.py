@@ -17,6 +17,7 @@ from builder.errors import LayerError, StoreError
 from builder.files import copying  # noqa: F401
 from builder.files.apply import unpack
 from builder.files.types import NeedsParent, Unpacked
+from builder.snapshots.catalog import saving
 from builder.state.disk import write_all
 
 _PIPE_SIZE = 1 << 20
@@ -94,7 +95,9 @@ def _child(tar: int, answer: int, folder: str, bottom: bool, lower: str | None) 
         os.closerange(3, low)
         os.closerange(low + 1, high)
         os.closerange(high + 1, 1 << 20)
-        text = _serialise(unpack(_received(tar), folder, bottom=bottom, lower=lambda: lower))
+        with saving(folder):
+            unpacked = unpack(_received(tar), folder, bottom=bottom, lower=lambda: lower)
+        text = _serialise(unpacked)
     except (LayerError, StoreError) as e:
         text = "\0".join((type(e).__name__ if type(e).__name__ in _ERRORS else "LayerError", str(e), e.hint))
     except BaseException as e:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from builder.errors import AuthError, IntegrityError, NotFoundError, SourceError, StoreError
+from builder.files.owners import current
 from builder.graph.ops import HTTPSource
 from builder.net.transport import Request, Response
 from builder.oci.digest import Digest, Running, digest_parts
@@ -223,6 +224,7 @@ class HTTPFetcher:
     def _write(self, response: Response, path: str, algorithm: str, mtime: int) -> Digest:
         running = Running(algorithm)
         total, done = response.length or 0, 0
+        owners = current()
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(fd, "wb") as file:
             for chunk in _decoded(response):
@@ -233,8 +235,8 @@ class HTTPFetcher:
                 self.progress(done, total)
             file.flush()
             if self.source.uid or self.source.gid:
-                os.fchown(fd, self.source.uid, self.source.gid)
-            os.fchmod(fd, self.source.mode)
+                owners.chown(fd, self.source.uid, self.source.gid)
+            owners.chmod(fd, self.source.mode)
             os.utime(fd, (mtime, mtime))
         return running.digest()
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from builder.cache.record import LOCAL_SOURCE
 from builder.errors import NotFoundError, SourceError
 from builder.files.checksum import tree_checksum
+from builder.files.owners import REAL
 from builder.files.statcache import StatCache
 from builder.files.tree import Tree
 from builder.files.types import ChecksumOptions
@@ -90,7 +91,7 @@ class LocalRef:
         """NotFoundError, SourceError where ``folder`` can't be used."""
         try:
             tree = Tree(
-                folder, IgnoreFilter(exclude) if exclude else None, reset_owner=True, root_time_ns=time.time_ns()
+                folder, IgnoreFilter(exclude) if exclude else None, reset_owner=True, root_time_ns=time.time_ns(), owners=REAL
             )
         except (FileNotFoundError, NotADirectoryError) as e:
             raise NotFoundError(f'context folder "{folder}": {_reason(e)}') from e

@@ -9,14 +9,22 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
+from typing import TYPE_CHECKING
 
+from runtime.linux import syscalls
 from runtime.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 NAME = "user.containers.override_stat"
 
 _KINDS = {"file": stat.S_IFREG, "dir": stat.S_IFDIR, "pipe": stat.S_IFIFO, "socket": stat.S_IFSOCK}
 _DEVICES = {"char": stat.S_IFCHR, "block": stat.S_IFBLK}
 _MAX_ID = (1 << 32) - 1
+_NOFOLLOW = 0x100
+_INO_AND_BTIME = 0x100 | 0x800
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,24 @@ class Override:
             return None
 
 
+def without_set_ids(mode: int) -> int:
+    """The permission bits of a file, no folder, as chown(2) leaves them."""
+    mode &= ~stat.S_ISUID
+    return mode & ~stat.S_ISGID if mode & stat.S_IXGRP else mode
+
+
+def inode(path: str | bytes, *, follow: bool) -> tuple[int, int]:
+    """What a table calls a file: (inode number, when it was made in ns, 0 where the file system does not say). OSError."""
+    return inode_of(syscalls.statx(path, 0 if follow else _NOFOLLOW, _INO_AND_BTIME))
+
+
+def inode_of(answer: bytes | bytearray) -> tuple[int, int]:
+    """``inode`` by a struct statx."""
+    (ino,) = struct.unpack_from("=Q", answer, 32)
+    seconds, nanoseconds = struct.unpack_from("=qI", answer, 80)
+    return ino, seconds * 1_000_000_000 + nanoseconds
+
+
 class Table:
     """Owners of what can bear no attribute. A file that only grows; the last line of an inode counts."""
 
@@ -75,11 +101,16 @@ class Table:
     def record(self, ino: int, btime: int, uid: int, gid: int) -> None:
         """The owner of an inode; ``btime`` is when it was made, in nanoseconds: numbers are used again."""
         self._owners[ino, btime] = uid, gid
-        os.write(self._fd, b"%d %d %d %d\n" % (ino, btime, uid, gid))
+        os.write(self._fd, lines({(ino, btime): (uid, gid)}))
 
     def find(self, ino: int, btime: int) -> tuple[int, int] | None:
         """(uid, gid)."""
         return self._owners.get((ino, btime))
+
+
+def lines(owners: Mapping[tuple[int, int], tuple[int, int]]) -> bytes:
+    """The text of a table: (ino, btime in ns) to (uid, gid)."""
+    return b"".join(b"%d %d %d %d\n" % (*inode, *owner) for inode, owner in owners.items())
 
 
 def read_table(path: str) -> dict[tuple[int, int], tuple[int, int]]:

@@ -70,6 +70,7 @@ _PR_SET_SECCOMP = 22
 _SECCOMP_MODE_FILTER = 2
 _CAPABILITY_VERSION_3 = 0x20080522
 _KEYCTL_JOIN_SESSION_KEYRING = 1
+_AT_FDCWD = -100
 
 FICLONE = 0x4004_9409
 
@@ -153,6 +154,16 @@ def openat2(dir_fd: int, path: str | bytes, flags: int, mode: int = 0, resolve: 
     how = struct.pack("QQQ", (flags | os.O_CLOEXEC) & 0xFFFF_FFFF, mode, resolve)
     raw = path if isinstance(path, bytes) else os.fsencode(path)
     return _get("openat2", 437, "ispU")(dir_fd, raw, how, len(how))
+
+
+def statx(path: str | bytes, flags: int, mask: int) -> bytes:
+    """``statx(2)`` of an absolute path, or one from the working folder: the kernel's struct statx, 256 bytes."""
+    import ctypes
+
+    buffer = ctypes.create_string_buffer(256)
+    raw = path if isinstance(path, bytes) else os.fsencode(path)
+    _get("statx", None, "isiip")(_AT_FDCWD, raw, flags, mask, buffer)
+    return buffer.raw
 
 
 def mount(source: str | None, target: str, fstype: str | None, flags: int, data: str | None = None) -> None:

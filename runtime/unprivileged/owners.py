@@ -14,7 +14,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from runtime.linux.notify import Call, Listener, Memory
-from runtime.linux.overrides import NAME, Override, Table
+from runtime.linux.overrides import NAME, Override, Table, without_set_ids
 from runtime.unprivileged import ids as credentials
 from runtime.unprivileged.ids import Ids
 from runtime.unprivileged.ledger import Ledger
@@ -150,7 +150,7 @@ class Owners:
             _fail(errno.EPERM)
         mode = old.mode
         if not stat.S_ISDIR(status.st_mode) and not stat.S_ISLNK(status.st_mode):
-            mode = _without_set_ids(mode)
+            mode = without_set_ids(mode)
             if mode != old.mode and not old.kind:
                 os.chmod(target.path, self._real(mode, status.st_mode))
         self._ledger.write(target, Override(uid, gid, mode, old.kind, old.device))
@@ -283,12 +283,6 @@ class Owners:
 
     def _write(self, call: Call, address: int, data: bytes) -> int:
         return self._listener.hand(call, self._memory, address, data)
-
-
-def _without_set_ids(mode: int) -> int:
-    """As chown(2) leaves them on a file."""
-    mode &= ~stat.S_ISUID
-    return mode & ~stat.S_ISGID if mode & stat.S_IXGRP else mode
 
 
 def _fail(code: int) -> int:

@@ -13,12 +13,13 @@ import stat
 import struct
 from typing import Any
 
+from runtime.linux import overrides, syscalls
 from runtime.linux.notify import Call, Memory
 from runtime.values import dataclass
 
 AT_FDCWD, AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH = -100, 0x100, 0x1000
 _STATX_ALL = 0xFFF
-_STATX = 256
+_STAT = 144
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class Stats:
 
     def __init__(self) -> None:
         self._library: Any = ctypes.CDLL(None, use_errno=True)
-        self._buffer = ctypes.create_string_buffer(_STATX)
+        self._buffer = ctypes.create_string_buffer(_STAT)
         self._x86 = os.uname().machine == "x86_64"
         self._number = 262 if self._x86 else 79  # newfstatat
         self._size = 144 if self._x86 else 128
@@ -95,10 +96,6 @@ class Stats:
         call.restype = ctypes.c_long
         call.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int]
         self._fstatat = call
-        statx = self._library["statx"]
-        statx.restype = ctypes.c_int
-        statx.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_char_p]
-        self._statx = statx
 
     def stat(self, target: Target) -> bytearray:
         """The kernel's struct stat. OSError."""
@@ -108,15 +105,11 @@ class Stats:
     def statx(self, target: Target, mask: int = _STATX_ALL, flags: int = 0) -> bytearray:
         """struct statx. OSError."""
         flags = (flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)) | (0 if target.follow else AT_SYMLINK_NOFOLLOW)
-        self._check(self._statx(AT_FDCWD, target.path, flags, mask, self._buffer))
-        return bytearray(self._buffer.raw)
+        return bytearray(syscalls.statx(target.path, flags, mask))
 
     def inode(self, target: Target) -> tuple[int, int]:
-        """(number, when it was made in ns, 0 where the file system does not say). OSError."""
-        answer = self.statx(target)
-        (ino,) = struct.unpack_from("=Q", answer, 32)
-        seconds, nanoseconds = struct.unpack_from("=qI", answer, 80)
-        return ino, seconds * 1_000_000_000 + nanoseconds
+        """See ``overrides.inode``."""
+        return overrides.inode(target.path, follow=target.follow)
 
     def owner(self, answer: bytearray) -> tuple[int, int]:
         """(uid, gid) of a struct stat."""

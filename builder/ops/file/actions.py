@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from builder.files.checksum import glob
 from builder.files.copy import Rules
+from builder.files.owners import Owners, current
 from builder.files.tree import Tree
 from builder.graph.ops import CopyAction, MkdirAction, MkfileAction, RmAction, SymlinkAction
 from builder.ops.file.copy import FOLDER_MODE, Copier
@@ -27,15 +28,17 @@ def mkdir(root: Destination, action: MkdirAction, owner: Ids | None) -> None:
     if action.make_parents:
         root.make_folders(path, action.mode, owner, action.timestamp)
         return
+    owners = current()
     with named("mkdir", "/" + path), _Parent(root, path) as (folder, name):
         try:
             os.mkdir(name, 0o700, dir_fd=folder)
         except FileExistsError:
             return
+        owners.settle_group(name, folder)
         fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
         try:
             set_bits(fd, action.mode)
-            _finish(fd, owner, action.timestamp)
+            _finish(owners, fd, owner, action.timestamp)
         finally:
             os.close(fd)
 
@@ -43,18 +46,20 @@ def mkdir(root: Destination, action: MkdirAction, owner: Ids | None) -> None:
 def mkfile(root: Destination, action: MkfileAction, owner: Ids | None) -> None:
     """A file that is there gets the new bytes and owner, and keeps its mode."""
     path = root.resolve("/" + action.path)
+    owners = current()
     with named("open", "/" + path), _Parent(root, path) as (folder, name):
         flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         try:
             fd = os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
-            os.fchmod(fd, action.mode & 0o777)
+            owners.settle_group(name, folder)
+            owners.chmod(fd, action.mode & 0o777)
         except FileExistsError:
             fd = os.open(name, flags | os.O_TRUNC, dir_fd=folder)
         try:
             view = memoryview(action.data)
             while view:
                 view = view[os.write(fd, view) :]
-            _finish(fd, owner, action.timestamp)
+            _finish(owners, fd, owner, action.timestamp)
         finally:
             os.close(fd)
 
@@ -62,10 +67,12 @@ def mkfile(root: Destination, action: MkfileAction, owner: Ids | None) -> None:
 def symlink(root: Destination, action: SymlinkAction, owner: Ids | None) -> None:
     """The new name must not exist."""
     path = root.resolve("/" + action.new_path)
+    owners = current()
     with named("symlink", f"{action.old_path} /{path}"), _Parent(root, path) as (folder, name):
         os.symlink(action.old_path, name, dir_fd=folder)
+        owners.settle_group(name, folder)
         if owner is not None:
-            os.chown(name, *owner, dir_fd=folder, follow_symlinks=False)
+            owners.chown(name, *owner, dir_fd=folder, follow_symlinks=False)
         if action.timestamp is not None:
             os.utime(name, ns=(action.timestamp, action.timestamp), dir_fd=folder, follow_symlinks=False)
 
@@ -154,9 +161,9 @@ def clean_path(path: str) -> str:
     return out
 
 
-def _finish(fd: int, owner: Ids | None, time_ns: int | None) -> None:
+def _finish(owners: Owners, fd: int, owner: Ids | None, time_ns: int | None) -> None:
     if owner is not None:
-        os.fchown(fd, *owner)
+        owners.chown(fd, *owner)
     if time_ns is not None:
         os.utime(fd, ns=(time_ns, time_ns))
 

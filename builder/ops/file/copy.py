@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 
 from builder.files.copy import HardLinks, Rules, copy_node, set_folder_metadata, set_times
 from builder.files.openfolders import OpenFolders
+from builder.files.owners import current
 from builder.files.tree import Node, Tree
 from builder.ops.file.dest import Destination, lstat_at, remove_at
 from builder.ops.file.errors import FileActionError, from_os
@@ -246,7 +247,7 @@ class Copier:
         self._opened(target, os.open(target.name, flags, dir_fd=above))
         target.made, target.fresh = True, created
         if overwrite and not created:
-            os.fchmod(target.fd, stat.S_IMODE(self._tree.mode(target.node)))
+            current().chmod(target.fd, stat.S_IMODE(self._tree.mode(target.node)))
         return created
 
     def _opened(self, target: _Target, fd: int) -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 
+from builder.files.owners import current
 from builder.files.trees import name_of, remove_tree
 from builder.ops.file.errors import from_os
 from runtime.linux.safepath import open_in_root, resolve_in_root
@@ -43,7 +44,7 @@ class Destination:
         except FileNotFoundError:
             return None
         try:
-            return os.stat(fd)
+            return current().stat(fd)
         finally:
             os.close(fd)
 
@@ -56,6 +57,7 @@ class Destination:
 
         FileActionError where something other than a folder is in the way, or a folder can't be made.
         """
+        owners = current()
         made: list[str] = []
         fd = os.open(".", _FOLDER, dir_fd=self.fd)
         try:
@@ -64,6 +66,8 @@ class Destination:
                 at = f"{at}/{name}" if at else name
                 try:
                     new = _made(name, fd)
+                    if new:
+                        owners.settle_group(name, fd)
                     below = os.open(name, _FOLDER, dir_fd=fd)
                 except OSError as e:
                     # A link in the way is ELOOP for O_NOFOLLOW, to people it is no folder.
@@ -74,7 +78,7 @@ class Destination:
                 if new:
                     set_bits(fd, mode)
                     if owner is not None:
-                        os.fchown(fd, *owner)
+                        owners.chown(fd, *owner)
                     if time_ns is not None:
                         os.utime(fd, ns=(time_ns, time_ns))
                     made.append(at)
@@ -97,7 +101,7 @@ class Destination:
 def set_bits(fd: int, mode: int) -> None:
     """The permissions of a folder that was just made. Below a set-group-id folder it has that bit, and the group: mkdir(2) gives
     it, and BuildKit (which makes folders with their mode at once) leaves it."""
-    os.fchmod(fd, mode & 0o777 | os.fstat(fd).st_mode & stat.S_ISGID)
+    current().chmod(fd, mode & 0o777 | os.fstat(fd).st_mode & stat.S_ISGID)
 
 
 def _made(name: str, folder: int) -> bool:

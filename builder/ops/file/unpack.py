@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from builder.content.archives import unpacked
 from builder.errors import LayerError, RefusedLayerError
 from builder.files.members import bounded, finish, make_node, write_data
+from builder.files.owners import current
 from builder.files.tar.entry import BLOCK, CHAR, DIR, FIFO, LINK, REG, SYMLINK, Entry
 from builder.files.tar.reader import TarReader
 from builder.files.tree import ChangedError, Node, Tree
@@ -209,14 +210,15 @@ class _Unpacker:
 
     def _finish_other(self, entry: Entry, folder: int, name: str) -> None:
         """What is not opened: links, devices, fifos, and names of what is there already."""
-        os.chown(name, *(self._owner or (entry.uid, entry.gid)), dir_fd=folder, follow_symlinks=False)
+        owners = current()
+        owners.chown(name, *(self._owner or (entry.uid, entry.gid)), dir_fd=folder, follow_symlinks=False)
         handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
         try:
             at = f"/proc/self/fd/{handle}"
             if entry.xattrs:
                 set_what_can_be(at, entry.xattrs)
             if not stat.S_ISLNK(os.stat(handle).st_mode):
-                os.chmod(at, stat.S_IMODE(entry.mode))
+                owners.chmod(at, stat.S_IMODE(entry.mode))
         finally:
             os.close(handle)
         time_ns = bounded(entry.mtime_ns)
