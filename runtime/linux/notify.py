@@ -11,9 +11,13 @@ import errno
 import fcntl
 import os
 import struct
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runtime.linux import syscalls
+from runtime.linux.pids import same
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _SECCOMP_NUMBER = {"x86_64": 317, "aarch64": 277}
 _SET_MODE_FILTER = 1
@@ -62,22 +66,24 @@ class UnreadableError(PermissionError):
 
 
 class Call:
-    """One call that waits. ``pid``: the calling thread, as our pid namespace numbers it."""
+    """One call that waits. ``pid``: the calling thread, as our pid namespace numbers it; ``shown``: as /proc does."""
 
-    __slots__ = ("args", "id", "number", "pid")
+    __slots__ = ("args", "id", "number", "pid", "shown")
 
-    def __init__(self, number: int, pid: int, identity: int, args: tuple[int, ...]) -> None:
+    def __init__(self, number: int, pid: int, shown: int, identity: int, args: tuple[int, ...]) -> None:
         self.number = number
         self.pid = pid
+        self.shown = shown
         self.id = identity
         self.args = args
 
 
 class Listener:
-    """The end of a filter at which its calls are answered. One thread."""
+    """The end of a filter at which its calls are answered. One thread. ``in_proc``: see ``pids.in_proc``."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, in_proc: Callable[[int], int] = same) -> None:
         self.fd = fd
+        self._in_proc = in_proc
         self._library: Any = None
         try:
             fcntl.ioctl(fd, _SET_FLAGS, _SYNC_WAKE_UP)  # both sides on one processor: a wake-up less (Linux 6.6)
@@ -94,7 +100,7 @@ class Listener:
                 return None
             raise
         identity, pid, _, number, _, _, *args = _NOTIFICATION.unpack(buffer)
-        return Call(number, pid, identity, tuple(args))
+        return Call(number, pid, self._in_proc(pid), identity, tuple(args))
 
     def waits(self, call: Call) -> bool:
         """Is the caller still there? Without asking, what was read by its pid may be another's."""
@@ -140,10 +146,13 @@ class Listener:
 
 
 class Memory:
-    """Memory of callers, by process_vm_readv(2) or, where that is refused, /proc/PID/mem. Our working folder must be a /proc."""
+    """Memory of callers, by process_vm_readv(2) or, where that is refused, /proc/PID/mem. Our working folder must be a /proc.
+    ``in_proc``: see ``pids.in_proc``."""
 
-    def __init__(self) -> None:
+    def __init__(self, in_proc: Callable[[int], int] = same) -> None:
         import ctypes
+
+        self._in_proc = in_proc
 
         class Vector(ctypes.Structure):
             _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
@@ -192,7 +201,7 @@ class Memory:
         self._remote.base = address
         if self._write(pid, self._here, 1, self._there, 1, 0) == len(data):
             return
-        fd = _open_memory(pid, os.O_WRONLY)
+        fd = _open_memory(self._in_proc(pid), os.O_WRONLY)
         try:
             if os.pwrite(fd, data, address) != len(data):
                 raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
@@ -200,7 +209,7 @@ class Memory:
             os.close(fd)
 
     def _by_file(self, pid: int, address: int, size: int) -> bytes:
-        fd = _open_memory(pid, os.O_RDONLY)
+        fd = _open_memory(self._in_proc(pid), os.O_RDONLY)
         try:
             return os.pread(fd, size, address)
         except (OSError, OverflowError):

@@ -148,7 +148,7 @@ class Making:
         return (uid, gid) if uid or gid else None
 
     def _masked(self, call: Call, mode: int) -> int:
-        with open(f"{call.pid}/status", "rb") as file:
+        with open(f"{call.shown}/status", "rb") as file:
             for line in file:
                 if line.startswith(b"Umask:"):
                     return mode & 0o7777 & ~int(line.split()[1], 8)

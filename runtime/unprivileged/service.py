@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from runtime.linux import notify, syscalls
 from runtime.linux.notify import Call, Listener, Memory
+from runtime.linux.pids import in_proc
 from runtime.linux.processes import close_all_but
 from runtime.unprivileged.making import GIVEN
 
@@ -81,11 +82,12 @@ def _serve(
     os.umask(0)
     close_all_but(channel.fileno(), *keep)
     os.chdir("/proc")
-    memory = Memory()
+    numbers = in_proc()
+    memory = Memory(numbers)
     _, fds, _, _ = socket.recv_fds(channel, 1, 1, socket.MSG_CMSG_CLOEXEC)
     if not fds:
         os._exit(0)  # the step could not be started
-    listener = Listener(fds[0])
+    listener = Listener(fds[0], numbers)
     answering = make(listener, memory)
     channel.send(b"g")
     channel.close()
@@ -121,7 +123,7 @@ class Desk:
         if not self._told:
             self.first, self._told = call.pid, True
         if self.callers_root:
-            _enter_namespace(call.pid)
+            _enter_namespace(call.shown)
             self.callers_root = False
         try:
             value = self._answering.answer(self._names[call.number], call)

@@ -59,22 +59,22 @@ class Names:
         if not path:
             if not may_be_empty:
                 raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-            return Target(b"%d/cwd" % call.pid if dir_fd == AT_FDCWD else b"%d/fd/%d" % (call.pid, dir_fd), follow=True)
+            return Target(b"%d/cwd" % call.shown if dir_fd == AT_FDCWD else b"%d/fd/%d" % (call.shown, dir_fd), follow=True)
         if path.startswith(b"/"):
             if own_kernels(path):
                 return None
             # An absolute link on the way would lead from our root still; there is none in the way of most names.
-            return Target(b"%d/root%s" % (call.pid, path) if self.chrooted else path, follow)
+            return Target(b"%d/root%s" % (call.shown, path) if self.chrooted else path, follow)
         if dir_fd == AT_FDCWD:
-            return Target(b"%d/cwd/%s" % (call.pid, path), follow)
+            return Target(b"%d/cwd/%s" % (call.shown, path), follow)
         if dir_fd < 0:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        return Target(b"%d/fd/%d/%s" % (call.pid, dir_fd, path), follow)
+        return Target(b"%d/fd/%d/%s" % (call.shown, dir_fd, path), follow)
 
 
 def of_fd(call: Call, number: int) -> Target:
     """An open file of the caller's."""
-    return Target(b"%d/fd/%d" % (call.pid, signed(number)), follow=True)
+    return Target(b"%d/fd/%d" % (call.shown, signed(number)), follow=True)
 
 
 def parent(path: bytes) -> bytes:
