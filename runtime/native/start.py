@@ -103,15 +103,21 @@ def _owners_service(job: Job, config: dict[str, Any]) -> tuple[int, socket.socke
         lambda listener, memory: owners.Owners(
             listener, memory, table, ids.of_user(user["uid"], user["gid"], tuple(user["groups"]))
         ),
-        traps.names_of(os.uname().machine, traps.OWNERS),
+        traps.names_of(os.uname().machine, _of_owners(job)),
         (table.fileno(),),
     )
+
+
+def _of_owners(job: Job) -> tuple[str, ...]:
+    from runtime.unprivileged import traps
+
+    return (*traps.OWNERS, *traps.MOVES) if os.path.getsize(job.owners) else traps.OWNERS
 
 
 def _traps(job: Job) -> bytes:
     from runtime.unprivileged import traps
 
-    names = traps.BELOW_PROOT if job.proot else traps.VIEWS if job.bare else traps.OWNERS
+    names = traps.BELOW_PROOT if job.proot else traps.VIEWS if job.bare else _of_owners(job)
     return traps.program(os.uname().machine, names, only_creating=not job.bare or bool(job.proot))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 
 from runtime.linux.overrides import NAME, Override, Table
 from runtime.unprivileged.target import Stats, Target, parent
@@ -20,6 +21,7 @@ class Ledger:
 
     def __init__(self, table: Table, stats: Stats, *, rightless: bool = False) -> None:
         self._rightless = rightless
+        self._begun = time.time_ns()
         self._table = table
         self._stats = stats
 
@@ -63,9 +65,21 @@ class Ledger:
                 raise
 
     def _record(self, target: Target, override: Override, status: os.stat_result) -> None:
-        if stat.S_ISLNK(status.st_mode) and self._table.find(*self._stats.inode(target)) is None and (override.uid or override.gid):
+        inode = self._stats.inode(target)
+        if self._table.find(*inode) is None and (override.uid or override.gid) and inode[1] < self._begun:
             _renew(target.path, status)
         self._table.record(*self._stats.inode(target), override.uid, override.gid)
+
+    def keep(self, target: Target) -> None:
+        """A file gets a second name, or another one: its owner is kept where its number is not."""
+        status = os.stat(target.path, follow_symlinks=target.follow)
+        if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+            return
+        inode = self._stats.inode(target)
+        owner = self._table.find(*inode)
+        if owner is not None and self._table.given(*inode):
+            _renew(target.path, status)
+            self._table.record(*self._stats.inode(target), *owner)
 
     def record_new(self, target: Target, uid: int, gid: int) -> None:
         """The owner of a link, FIFO or socket that was made just now."""
@@ -73,12 +87,18 @@ class Ledger:
 
 
 def _renew(path: bytes, status: os.stat_result) -> None:
-    """A link of a lower layer keeps its number when an overlay copies it up: the one that the layer will have is another. One
-    that is made anew has its own."""
+    """A link or FIFO of a lower layer keeps its number when an overlay copies it up: the one that the layer will have is another.
+    One that is made anew has its own. (Nobody can make a socket that is as another one was: it stays.)"""
     folder = parent(path)
     above = os.stat(folder)
     temporary = path + b".renewed"
-    os.symlink(os.readlink(path), temporary)
+    if stat.S_ISLNK(status.st_mode):
+        os.symlink(os.readlink(path), temporary)
+    elif stat.S_ISFIFO(status.st_mode):
+        os.mkfifo(temporary)
+        os.chmod(temporary, stat.S_IMODE(status.st_mode))
+    else:
+        return
     try:
         os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
         os.rename(temporary, path)

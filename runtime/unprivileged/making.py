@@ -115,7 +115,8 @@ class Making:
         target = self._names.find(call, dir_fd, address, follow=False)
         if target is None:
             return None
-        if is_device and not self._processes.ids(call.pid).root:
+        if is_device and (not self._processes.ids(call.pid).root or (kind == stat.S_IFCHR and not device & 0xFFFF_FFFF)):
+            # Of 0:0 an overlay says so to root, too: to it that is the mark of a deleted file.
             raise OSError(errno.EPERM, os.strerror(errno.EPERM))
         owner = self._owner(call, parent(target.path))
         if owner is None and not is_device:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SAME = 0xFFFF_FFFF
+_AT_SYMLINK_FOLLOW = 0x400
 _RAW_NAME = NAME.encode()
 
 
@@ -185,6 +186,26 @@ class Owners:
         if self._account is None:
             return mode
         return mode | (0o700 if stat.S_ISDIR(kind) else 0o600)
+
+    def _rename(self, call: Call) -> None:
+        self._keep(self._path(call, AT_FDCWD, call.args[0], follow=False))
+
+    def _renameat(self, call: Call) -> None:
+        self._keep(self._path(call, call.args[0], call.args[1], follow=False))
+
+    _renameat2 = _renameat
+    _link = _rename
+
+    def _linkat(self, call: Call) -> None:
+        if not call.args[4] & (AT_EMPTY_PATH | _AT_SYMLINK_FOLLOW):
+            self._keep(self._path(call, call.args[0], call.args[1], follow=False))
+
+    def _keep(self, target: Target | None) -> None:
+        if target is not None:
+            try:
+                self._ledger.keep(target)
+            except OSError:
+                return  # the kernel says why
 
     # ------------------------------------------------------------------------------------------ ids
     def _set_ids(self, name: str, call: Call) -> int:

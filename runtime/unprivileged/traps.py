@@ -33,6 +33,8 @@ _VIEWS = """
     statfs execve getxattr lgetxattr listxattr llistxattr chown lchown fchownat chmod fchmodat
 """
 OWNERS = tuple(_OWNERS.split())
+# Besides, where a table names files of lower layers.
+MOVES = ("rename", "renameat", "renameat2", "link", "linkat")
 # proot does not know these in the version that distributions have: what it does not translate must not reach the kernel.
 UNKNOWN_TO_PROOT = ("statx", "openat2", "faccessat2", "fchmodat2", "clone3")
 BELOW_PROOT = (*OWNERS, "faccessat2", "clone3")
