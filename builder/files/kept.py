@@ -25,14 +25,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 from builder.files.trees import walk
-from builder.files.xattrs import CAPABILITY
 from runtime.linux import overrides
-from runtime.linux.overrides import NAME, Override
+from runtime.linux.overrides import CAPABILITY, KEPT_CAPABILITY, NAME, Override
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-KEPT_CAPABILITY = "user.pybuild.capability"
 _NONE = (errno.ENODATA, errno.ENOTSUP, errno.EPERM, errno.EACCES)
 _SAME = (1 << 32) - 1
 

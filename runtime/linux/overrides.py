@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 NAME = "user.containers.override_stat"
+CAPABILITY = "security.capability"
+KEPT_CAPABILITY = "user.pybuild.capability"
+"""What a file capability is kept as where nobody may set one."""
 
 _KINDS = {"file": stat.S_IFREG, "dir": stat.S_IFDIR, "pipe": stat.S_IFIFO, "socket": stat.S_IFSOCK}
 _DEVICES = {"char": stat.S_IFCHR, "block": stat.S_IFBLK}

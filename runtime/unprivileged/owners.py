@@ -13,9 +13,11 @@ import stat
 import struct
 from typing import TYPE_CHECKING
 
+from runtime import capabilities
 from runtime.linux.notify import Call, Listener, Memory
-from runtime.linux.overrides import NAME, Override, Table, without_set_ids
+from runtime.linux.overrides import Override, Table, without_set_ids
 from runtime.unprivileged import ids as credentials
+from runtime.unprivileged.attributes import Attributes
 from runtime.unprivileged.ids import Ids
 from runtime.unprivileged.ledger import Ledger
 from runtime.unprivileged.making import Making
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
 
 _SAME = 0xFFFF_FFFF
 _AT_SYMLINK_FOLLOW = 0x400
-_RAW_NAME = NAME.encode()
+_CAPABILITY_VERSION_3 = 0x20080522
+_CAPABILITIES = capabilities.mask(capabilities.DEFAULT)
 
 
 class Owners:
@@ -55,6 +58,7 @@ class Owners:
         self._stats = Stats()
         self._ledger = Ledger(table, self._stats, rightless=account is not None)
         self._processes = Processes(user)
+        self._attributes = Attributes(listener, memory, self._names, rightless=account is not None)
         self._making = Making(listener, self._names, self._ledger, self._processes)
         self._found: dict[str, Callable[[Call], int | None]] = {}
 
@@ -81,10 +85,7 @@ class Owners:
             return lambda call: self._get_three(name, call)
         if name.endswith("xattrat"):
             return lambda _: _fail(errno.ENOSYS)  # newer than what we look into; programs fall back
-        follow = not name.startswith("l")
-        if name.endswith("listxattr"):
-            return lambda call: self._list_attributes(name, call, follow=follow)
-        return lambda call: self._attribute(name, call, follow=follow)
+        return self._attributes.method(name)
 
     # ------------------------------------------------------------------------------------------ stat
     def _stat(self, call: Call) -> int | None:
@@ -249,6 +250,21 @@ class Owners:
                 self._write(call, call.args[1], struct.pack(f"={len(groups)}I", *groups))
         return len(groups)
 
+    def _capget(self, call: Call) -> int | None:
+        """Root of a step has docker's capabilities, as programs see that look before they try (setcap)."""
+        header, data = call.args[:2]
+        version, pid = struct.unpack("=Ii", self._memory.read(call.pid, header, 8))
+        if version != _CAPABILITY_VERSION_3 or pid or not data or not self._processes.ids(call.pid).root:
+            return None
+        return self._write(call, data, struct.pack("=III", _CAPABILITIES, _CAPABILITIES, 0) + bytes(12))
+
+    def _capset(self, call: Call) -> int | None:
+        """What root raises or drops of them changes nothing: to the kernel there are none."""
+        if not self._processes.ids(call.pid).root:
+            return None
+        effective, permitted, _, *high = struct.unpack("=6I", self._memory.read(call.pid, call.args[1], 24))
+        return _fail(errno.EPERM) if (effective | permitted) & ~_CAPABILITIES or any(high) else 0
+
     def _execve(self, call: Call) -> None:
         self._executed(call, self._path(call, AT_FDCWD, call.args[0]))
 
@@ -268,29 +284,6 @@ class Owners:
         uid = override.uid if mode & stat.S_ISUID else None
         gid = override.gid if mode & stat.S_ISGID and mode & stat.S_IXGRP else None
         self._processes.change(call.pid, credentials.executed(ids, uid, gid))
-
-    # ------------------------------------------------------------------------------------------ extended attributes
-    def _attribute(self, name: str, call: Call, *, follow: bool) -> int | None:
-        """The override is nobody's to see or to change."""
-        del follow
-        if self._memory.text(call.pid, call.args[1], 256) == _RAW_NAME:
-            _fail(errno.EPERM if "set" in name else errno.ENODATA)
-        return None
-
-    def _list_attributes(self, name: str, call: Call, *, follow: bool) -> int | None:
-        target = of_fd(call, call.args[0]) if name.startswith("f") else self._path(call, AT_FDCWD, call.args[0], follow=follow)
-        if target is None:
-            return None
-        names = os.listxattr(target.path, follow_symlinks=target.follow)
-        if NAME not in names:
-            return None
-        data = b"".join(os.fsencode(one) + b"\0" for one in names if one != NAME)
-        if call.args[2]:
-            if call.args[2] < len(data):
-                _fail(errno.ERANGE)
-            if data:
-                self._write(call, call.args[1], data)
-        return len(data)
 
     # ------------------------------------------------------------------------------------------ the caller
     def _path(self, call: Call, dir_fd: int, address: int, *, follow: bool = True) -> Target | None:

@@ -37,7 +37,7 @@ OWNERS = tuple(_OWNERS.split())
 MOVES = ("rename", "renameat", "renameat2", "link", "linkat")
 # proot does not know these in the version that distributions have: what it does not translate must not reach the kernel.
 UNKNOWN_TO_PROOT = ("statx", "openat2", "faccessat2", "fchmodat2", "clone3")
-BELOW_PROOT = (*OWNERS, "faccessat2", "clone3")
+BELOW_PROOT = (*OWNERS, "faccessat2", "clone3", "capget", "capset")
 VIEWS = tuple(_VIEWS.split())
 
 
