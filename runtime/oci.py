@@ -113,9 +113,18 @@ def absolute(path: str) -> str:
 def _user(user: User, facts: Facts, more: tuple[int, ...]) -> dict[str, object]:
     fields: dict[str, object] = {"uid": user.uid, "gid": user.gid}
     if facts.setgroups:
-        groups = user.groups if user.gid in user.groups else (user.gid, *user.groups)
-        fields["additionalGids"] = [group for group in dict.fromkeys((*groups, *more)) if facts.has_gid(group)]
+        fields["additionalGids"] = [group for group in _groups(user, more) if facts.has_gid(group)]
     return fields
+
+
+def _groups(user: User, more: tuple[int, ...]) -> tuple[int, ...]:
+    groups = user.groups if user.gid in user.groups else (user.gid, *user.groups)
+    return tuple(dict.fromkeys((*groups, *more)))
+
+
+def pretended(user: User, more: tuple[int, ...]) -> dict[str, object]:
+    """Whom a command is to see itself as, where the kernel knows one id only. ``more``: groups besides the user's."""
+    return {"uid": user.uid, "gid": user.gid, "groups": _groups(user, more)}
 
 
 def _device_rules(sandbox: Sandbox) -> list[dict[str, object]]:

@@ -93,7 +93,6 @@ class Table:
     def __init__(self, path: str) -> None:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._owners = read_table(path)
-        self._given = frozenset(self._owners)
 
     def __len__(self) -> int:
         return len(self._owners)
@@ -106,10 +105,6 @@ class Table:
         """The owner of an inode; ``btime`` is when it was made, in nanoseconds: numbers are used again."""
         self._owners[ino, btime] = uid, gid
         os.write(self._fd, lines({(ino, btime): (uid, gid)}))
-
-    def given(self, ino: int, btime: int) -> bool:
-        """Was the inode in the table when it was opened?"""
-        return (ino, btime) in self._given
 
     def find(self, ino: int, btime: int) -> tuple[int, int] | None:
         """(uid, gid)."""

@@ -166,6 +166,16 @@ def statx(path: str | bytes, flags: int, mask: int) -> bytes:
     return buffer.raw
 
 
+def file_system(path: str | bytes) -> int:
+    """The kind of file system that a path lies in, by ``statfs(2)``: its magic number."""
+    import ctypes
+
+    buffer = ctypes.create_string_buffer(256)
+    _get("statfs", None, "sp")(path if isinstance(path, bytes) else os.fsencode(path), buffer)
+    (kind,) = struct.unpack_from("l", buffer.raw)
+    return int(kind)
+
+
 def mount(source: str | None, target: str, fstype: str | None, flags: int, data: str | None = None) -> None:
     """``mount(2)``. ``data`` past 4095 bytes would be cut off silently by the kernel, so it is refused here."""
     raw = _path(data)

@@ -65,8 +65,8 @@ class NativeExecutor(GroupedExecutor):
             sysfs=f"{scratch}/sys" if own_network else "",
         )
         if sandbox.owners:
-            user = request.user
-            process = {"user": {"uid": 0, "gid": 0}, "pretended": {"uid": user.uid, "gid": user.gid, "groups": user.groups}}
+            pretended = oci.pretended(request.user, sandbox.additional_gids)
+            process = {"user": {"uid": 0, "gid": 0}, "pretended": pretended}
             config["process"] = {**cast("dict[str, object]", config["process"]), **process}
         files = {
             _CONFIG: (json.dumps(config), False),

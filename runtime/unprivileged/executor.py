@@ -17,6 +17,7 @@ from runtime.errors import RuntimeFault
 from runtime.executor import find_program
 from runtime.job import Job
 from runtime.linux import notify
+from runtime.linux.overrides import Table
 from runtime.linux.userns import has_capability
 from runtime.places import CommandFault
 from runtime.spec import BindMount, ExitStatus, Process, Sandbox
@@ -105,6 +106,7 @@ class UnprivilegedExecutor(JobExecutor):
             assert program is not None  # admitted by check
             if not sandbox.owners:
                 raise RuntimeFault("an ordinary user's step needs a file for its owners")
+            places.table = Table(sandbox.owners)
             return replace(
                 job,
                 owners=os.path.realpath(sandbox.owners),
@@ -119,8 +121,7 @@ class UnprivilegedExecutor(JobExecutor):
             sandbox, request.process, request.user, facts, resolv_conf="", hosts="", cgroup="", sysfs=""
         )
         process = cast("dict[str, object]", config["process"])
-        user = request.user
-        process["pretended"] = {"uid": user.uid, "gid": user.gid, "groups": user.groups}
+        process["pretended"] = oci.pretended(request.user, sandbox.additional_gids)
         sets = cast("dict[str, list[str]]", process["capabilities"])
         # A container may have been given fewer.
         process["capabilities"] = {kind: [name for name in names if name in facts.capabilities] for kind, names in sets.items()}

@@ -7,9 +7,11 @@ import os
 import stat
 import time
 
+from runtime.linux import syscalls
 from runtime.linux.overrides import NAME, Override, Table
 from runtime.unprivileged.target import Stats, Target, parent
 
+_OVERLAY = 0x794C_7630
 _NO_ATTRIBUTES = (errno.EPERM, errno.EOPNOTSUPP)
 
 
@@ -66,7 +68,9 @@ class Ledger:
 
     def _record(self, target: Target, override: Override, status: os.stat_result) -> None:
         inode = self._stats.inode(target)
-        if self._table.find(*inode) is None and (override.uid or override.gid) and inode[1] < self._begun:
+        if (self._table.find(*inode) or (0, 0)) == (override.uid, override.gid):
+            return
+        if self._lower(target, inode):
             _renew(target.path, status)
         self._table.record(*self._stats.inode(target), override.uid, override.gid)
 
@@ -77,9 +81,13 @@ class Ledger:
             return
         inode = self._stats.inode(target)
         owner = self._table.find(*inode)
-        if owner is not None and self._table.given(*inode):
+        if owner is not None and self._lower(target, inode):
             _renew(target.path, status)
             self._table.record(*self._stats.inode(target), *owner)
+
+    def _lower(self, target: Target, inode: tuple[int, int]) -> bool:
+        """May it be of a layer below? That is not ours to change, and copied up it is another inode in the layer that is made."""
+        return inode[1] < self._begun and syscalls.file_system(parent(target.path)) == _OVERLAY
 
     def record_new(self, target: Target, uid: int, gid: int) -> None:
         """The owner of a link, FIFO or socket that was made just now."""

@@ -17,12 +17,16 @@ import shutil
 import stat
 import tempfile
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from runtime import mountpoints
 from runtime.errors import RuntimeFault
-from runtime.linux import syscalls
 from runtime.linux.safepath import open_in_root, resolve_in_root
 from runtime.oci import DEVICES
+from runtime.unprivileged.copies import Copying, like
+
+if TYPE_CHECKING:
+    from runtime.linux.overrides import Table
 
 _LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
 
@@ -36,6 +40,7 @@ class Places:
         self._aside = tempfile.mkdtemp(prefix="aside-", dir=os.path.dirname(rootfs))
         self._stack.callback(shutil.rmtree, self._aside, ignore_errors=True)
         self._count = 0
+        self.table: Table | None = None  # of the owners that no attribute can keep, where they are kept beside the files
 
     def close(self) -> None:
         """Give every place its own back. OSError."""
@@ -63,10 +68,13 @@ class Places:
         return path
 
     def copy_beside(self, source: str) -> str:
-        """The path of a copy of a file or folder, in no place of the root file system. OSError."""
+        """The path of a copy of a file or folder, in no place of the root file system. OSError.
+
+        ``source`` may be the name of an open file (/proc/PID/fd/N): what is copied is the file, no link to it."""
         self._count += 1
-        _copy_one(source, f"{self._aside}/{self._count}")
-        return f"{self._aside}/{self._count}"
+        path = f"{self._aside}/{self._count}"
+        Copying(self.table).top(source, path)
+        return path
 
     def link(self, dest: str, source: str) -> None:
         """Another name of a socket. OSError, EXDEV on another file system."""
@@ -86,19 +94,19 @@ class Places:
         """A copy of a folder, thrown away. OSError, RuntimeFault."""
         status = os.stat(source)
         folder = self.folder(dest, stat.S_IMODE(status.st_mode))
-        _copy_entries(source, folder)
-        _like(folder, status)
+        Copying().entries(source, folder)
+        like(folder, status)
 
     def move(self, dest: str, source: str) -> None:
         """The entries of a folder, until ``close``. OSError, RuntimeFault."""
         status = os.stat(source)
         folder = self.folder(dest, stat.S_IMODE(status.st_mode))
-        _like(folder, status)
+        like(folder, status)
 
         def back() -> None:
             now = os.stat(folder)
             _move_entries(folder, source)
-            _like(source, now)
+            like(source, now)
             os.chmod(source, stat.S_IMODE(now.st_mode))
 
         self._stack.callback(back)
@@ -160,6 +168,7 @@ class Places:
 
 def _move_entries(source: str, dest: str) -> None:
     """What can't be renamed is copied; a name that is there already stays."""
+    copying = Copying()
     for name in os.listdir(source):
         if os.path.lexists(f"{dest}/{name}"):
             continue
@@ -168,57 +177,4 @@ def _move_entries(source: str, dest: str) -> None:
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            _copy_one(f"{source}/{name}", f"{dest}/{name}")
-
-
-def _copy_entries(source: str, dest: str) -> None:
-    """A tree without its root; owners, modes and times as they are. Extended attributes are left out, hard links become files."""
-    waiting = [(source, dest)]
-    folders: list[tuple[str, os.stat_result]] = []
-    while waiting:
-        one, other = waiting.pop()
-        for name in os.listdir(one):
-            status = os.lstat(f"{one}/{name}")
-            if stat.S_ISDIR(status.st_mode):
-                os.mkdir(f"{other}/{name}", 0o700)
-                waiting.append((f"{one}/{name}", f"{other}/{name}"))
-                folders.append((f"{other}/{name}", status))
-            else:
-                _copy_file(f"{one}/{name}", f"{other}/{name}", status)
-    for path, status in reversed(folders):
-        _like(path, status)
-
-
-def _copy_one(source: str, dest: str) -> None:
-    status = os.lstat(source)
-    if stat.S_ISDIR(status.st_mode):
-        os.mkdir(dest, 0o700)
-        _copy_entries(source, dest)
-        _like(dest, status)
-    else:
-        _copy_file(source, dest, status)
-
-
-def _copy_file(source: str, dest: str, status: os.stat_result) -> None:
-    if stat.S_ISLNK(status.st_mode):
-        os.symlink(os.readlink(source), dest)
-    elif stat.S_ISREG(status.st_mode):
-        with open(source, "rb") as file, open(dest, "xb") as made:
-            try:
-                syscalls.reflink(file.fileno(), made.fileno())
-            except OSError:
-                shutil.copyfileobj(file, made, 1 << 20)
-    else:
-        os.mknod(dest, stat.S_IFMT(status.st_mode) | 0o600, status.st_rdev)
-    _like(dest, status)
-
-
-def _like(path: str, status: os.stat_result) -> None:
-    """Owner, mode and times."""
-    follow = not stat.S_ISLNK(status.st_mode)
-    now = os.stat(path, follow_symlinks=follow)
-    if (now.st_uid, now.st_gid) != (status.st_uid, status.st_gid):
-        os.chown(path, status.st_uid, status.st_gid, follow_symlinks=follow)
-    if follow:
-        os.chmod(path, stat.S_IMODE(status.st_mode))
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=follow)
+            copying.one(f"{source}/{name}", f"{dest}/{name}")
