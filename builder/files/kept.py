@@ -10,9 +10,9 @@ A snapshot's table is read when its folder is asked for, and all that was read i
 and an inode that took a dead one's number was born at another time. It is written when a snapshot was made or written to, by
 looking for its links, and only if one of another owner than root was made meanwhile.
 
-The attributes can't be forged: what a layer, an archive or a context brings under these names is left out, and a step neither sees
-nor sets them. (To root's store they are attributes like others. Layers of ours have none of these anyway; a ``type=tar`` or
-``local`` export of such a file lacks it.)
+The attribute can't be forged: one of that name that a layer, an archive, a context or a step brings is an attribute like others, as
+it is to root, and is kept under another name: ``user.pybuild.override_stat``. (What bears that name by itself, or that of the
+capability, is left out.)
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, cast
 
 from builder.files.trees import walk
 from runtime.linux import overrides
-from runtime.linux.overrides import CAPABILITY, KEPT_CAPABILITY, NAME, Override
+from runtime.linux.overrides import CAPABILITY, KEPT_AS, KEPT_AS_ACCOUNT, NAME, Override
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,8 +41,7 @@ class Kept:
 
     def __init__(self, *, rightless: bool) -> None:
         self._rightless = rightless
-        self.hidden = frozenset((NAME, KEPT_CAPABILITY)) if rightless else frozenset((NAME,))
-        self.instead: tuple[tuple[str, str], ...] = ((CAPABILITY, KEPT_CAPABILITY),) if rightless else ()
+        self.instead = KEPT_AS_ACCOUNT if rightless else KEPT_AS
         self.suffix = "-account" if rightless else "-kept"
         self._links: dict[tuple[int, int], tuple[int, int]] = {}
         self._loaded: dict[str, tuple[int, int]] = {}
@@ -139,7 +138,7 @@ class Kept:
     def _drop_capability(self, name: str) -> None:
         """As chown(2) does."""
         try:
-            os.removexattr(name, KEPT_CAPABILITY if self._rightless else CAPABILITY)
+            os.removexattr(name, dict(self.instead).get(CAPABILITY, CAPABILITY))
         except OSError as e:
             if e.errno not in _NONE:
                 raise

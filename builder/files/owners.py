@@ -21,11 +21,10 @@ class Owners(Protocol):
     """``stat`` to ``mknod`` are as in ``os``, OSError and OverflowError included; a path that is an int is an open file, which for
     ``stat`` may be one of O_PATH.
 
-    ``hidden``: extended attributes that are ours, no file's. ``instead``: (attribute, what it is kept as) for those that we have no
-    right to set. ``suffix``: a part of the name of snapshots that are kept so: to others they are not there.
+    ``instead``: (extended attribute, what it is kept as) for those that can't be set as they are; what is in the tree under one of
+    the two names is no file's. ``suffix``: a part of the name of snapshots that are kept so: to others they are not there.
     """
 
-    hidden: frozenset[str]
     instead: tuple[tuple[str, str], ...]
     suffix: str
 
@@ -64,7 +63,6 @@ _NOTHING = nullcontext()
 class Real:
     """The kernel keeps owners."""
 
-    hidden: frozenset[str] = frozenset()
     instead: tuple[tuple[str, str], ...] = ()
     suffix = ""
     stat = staticmethod(os.stat)

@@ -23,8 +23,8 @@ _MISSING = (errno.ENOTSUP, errno.ENODATA)
 
 def wanted(name: str) -> bool:
     """May a layer set this attribute? containerd leaves out trusted.*; user.overlay.* is the same thing when rootless, and those by
-    which owners are kept beside files are nobody's to set either."""
-    return not name.startswith(_OVERLAY) and name not in current().hidden
+    which other attributes are kept are nobody's to set either."""
+    return not name.startswith(_OVERLAY) and not any(name == kept for _, kept in current().instead)
 
 
 def _kept_as(name: str, owners: Owners) -> str:
@@ -32,6 +32,14 @@ def _kept_as(name: str, owners: Owners) -> str:
         if name == plain:
             return kept
     return name
+
+
+def _shown(names: list[str], owners: Owners) -> list[str]:
+    """The names that a file has of those that are in the tree."""
+    if not owners.instead:
+        return names
+    ours = {one for pair in owners.instead for one in pair}
+    return [*(name for name in names if name not in ours), *(plain for plain, kept in owners.instead if kept in names)]
 
 
 def set_xattrs(target: int | str, xattrs: Mapping[str, bytes], owners: Owners | None = None) -> None:
@@ -92,7 +100,7 @@ def list_xattrs(path: str) -> list[str]:
         if e.errno in _MISSING:
             return []
         raise
-    return [*filter(wanted, names), *(plain for plain, kept in current().instead if kept in names)]
+    return list(filter(wanted, _shown(names, current())))
 
 
 def read_xattrs(path: str) -> dict[str, bytes]:
@@ -121,10 +129,9 @@ def readable_xattrs(file: int | str, owners: Owners = REAL) -> list[tuple[str, b
         if e.errno in (errno.ENOTSUP, errno.EPERM, errno.EACCES):
             return []
         raise
-    names += [plain for plain, kept in owners.instead if kept in names]
     out: list[tuple[str, bytes]] = []
-    for name in sorted(names):
-        if name.startswith(_OVERLAYFS) or name in owners.hidden:
+    for name in sorted(_shown(names, owners)):
+        if name.startswith(_OVERLAYFS):
             continue
         try:
             out.append((name, os.getxattr(file, _kept_as(name, owners))))

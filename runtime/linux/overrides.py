@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 NAME = "user.containers.override_stat"
 CAPABILITY = "security.capability"
-KEPT_CAPABILITY = "user.pybuild.capability"
-"""What a file capability is kept as where nobody may set one."""
+KEPT_AS: tuple[tuple[str, str], ...] = ((NAME, "user.pybuild.override_stat"),)
+"""(attribute, what it is kept as): one of a file's own that is called as ours."""
+KEPT_AS_ACCOUNT: tuple[tuple[str, str], ...] = (*KEPT_AS, (CAPABILITY, "user.pybuild.capability"))
+"""Without a user namespace nobody may set a file capability either."""
 
 _KINDS = {"file": stat.S_IFREG, "dir": stat.S_IFDIR, "pipe": stat.S_IFIFO, "socket": stat.S_IFSOCK}
 _DEVICES = {"char": stat.S_IFCHR, "block": stat.S_IFBLK}

@@ -1,6 +1,5 @@
-"""Extended attributes of a step whose owners are kept beside files: those that keep them are nobody's to see or to change.
-
-Where we are not even root of a user namespace nobody can set a file capability: it is an attribute of ours then, too.
+"""Extended attributes of a step whose owners are kept beside files: those that keep them are nobody's to see or to change. What has
+such a name, or what nobody has the right to set, is kept under another one (overrides.KEPT_AS).
 """
 
 from __future__ import annotations
@@ -9,7 +8,8 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from runtime.linux.overrides import CAPABILITY, KEPT_CAPABILITY, NAME
+from runtime.linux.overrides import CAPABILITY, KEPT_AS, KEPT_AS_ACCOUNT, NAME
+from runtime.unprivileged.processes import Processes
 from runtime.unprivileged.target import AT_FDCWD, Names, Target, of_fd
 
 if TYPE_CHECKING:
@@ -19,18 +19,21 @@ if TYPE_CHECKING:
 
 _REPLACE, _CREATE = os.XATTR_REPLACE, os.XATTR_CREATE
 _LONGEST = 255
-_LARGEST = 24  # struct vfs_ns_cap_data
+_LARGEST = 1 << 16
 
 
 class Attributes:
     """``method`` gives what answers a call, as ``owners.Owners.answer`` does."""
 
-    def __init__(self, listener: Listener, memory: Memory, names: Names, *, rightless: bool) -> None:
+    def __init__(
+        self, listener: Listener, memory: Memory, names: Names, processes: Processes, *, rightless: bool
+    ) -> None:
         self._listener = listener
         self._memory = memory
         self._names = names
-        self._hidden = (NAME, KEPT_CAPABILITY) if rightless else (NAME,)
-        self._kept = {CAPABILITY: KEPT_CAPABILITY} if rightless else {}
+        self._processes = processes
+        self._kept = dict(KEPT_AS_ACCOUNT if rightless else KEPT_AS)
+        self._hidden = frozenset(self._kept.values())
 
     def method(self, name: str) -> Callable[[Call], int | None]:
         """Of get, set, remove or list, with l, f or nothing before it."""
@@ -40,17 +43,22 @@ class Attributes:
 
     def _one(self, call: Call, name: str) -> int | None:
         attribute = os.fsdecode(self._memory.text(call.pid, call.args[1], _LONGEST + 1))
+        refusal = _error(errno.ENODATA if "get" in name else errno.EPERM)
         if attribute in self._hidden:
-            raise _error(errno.EPERM if "set" in name else errno.ENODATA)
+            raise refusal
         kept = self._kept.get(attribute)
-        target = None if kept is None else self._target(call, name)
-        if target is None or kept is None:
+        if kept is None:
             return None
+        target = self._target(call, name)
+        if target is None:  # a name in /proc, which may well be that of a file of the step's
+            raise refusal
         if "get" in name:
             return self._hand(call, call.args[2], call.args[3], os.getxattr(target.path, kept, follow_symlinks=target.follow))
+        if attribute == CAPABILITY and not self._processes.ids(call.pid).root:
+            raise refusal
         if "set" in name:
             if call.args[3] > _LARGEST:
-                raise _error(errno.EINVAL)
+                raise _error(errno.E2BIG)
             value = self._memory.read(call.pid, call.args[2], call.args[3])
             os.setxattr(target.path, kept, value, call.args[4] & (_REPLACE | _CREATE), follow_symlinks=target.follow)
         else:
@@ -62,9 +70,10 @@ class Attributes:
         if target is None:
             return None
         names = os.listxattr(target.path, follow_symlinks=target.follow)
-        if not any(one in self._hidden for one in names):
+        if not any(one == NAME or one in self._hidden for one in names):
             return None
-        shown = [one for one in names if one not in self._hidden] + [one for one, kept in self._kept.items() if kept in names]
+        shown = [one for one in names if one not in self._hidden and one not in self._kept]
+        shown += [one for one, kept in self._kept.items() if kept in names]
         return self._hand(call, call.args[1], call.args[2], b"".join(os.fsencode(one) + b"\0" for one in shown))
 
     def _target(self, call: Call, name: str) -> Target | None:

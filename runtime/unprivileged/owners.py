@@ -58,7 +58,7 @@ class Owners:
         self._stats = Stats()
         self._ledger = Ledger(table, self._stats, rightless=account is not None)
         self._processes = Processes(user)
-        self._attributes = Attributes(listener, memory, self._names, rightless=account is not None)
+        self._attributes = Attributes(listener, memory, self._names, self._processes, rightless=account is not None)
         self._making = Making(listener, self._names, self._ledger, self._processes)
         self._found: dict[str, Callable[[Call], int | None]] = {}
 

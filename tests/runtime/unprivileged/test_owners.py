@@ -130,13 +130,16 @@ int main() {{
     long s = listxattr("/f", 0, 0), l = listxattr("/f", b, 999);
     printf("%ld %ld %s\\n", s, l, b);
     printf("%d ", (int)getxattr("/f", n, b, 999)), printf("%d ", errno == ENODATA);
-    printf("%d ", setxattr("/f", n, "0:0:644", 7, 0)), printf("%d ", errno == EPERM);
-    printf("%d ", removexattr("/f", n)), printf("%d\\n", errno == ENODATA);
+    printf("%d ", setxattr("/f", n, "0:0:644", 7, 0)), printf("%d ", (int)getxattr("/f", n, b, 999)), printf("%.7s ", b);
+    printf("%ld ", (long)listxattr("/f", 0, 0));
+    printf("%d ", setxattr("/proc/self/cwd/f", n, "0:0:644", 7, 0)), printf("%d ", errno == EPERM);
+    printf("%d ", setxattr("/f", "user.pybuild.override_stat", "0:0:644", 7, 0)), printf("%d ", errno == EPERM);
+    printf("%d\\n", removexattr("/f", n));
 }}
 """
     compile_into(root, "probe", text)
     done = step(root, "touch /f; chown 5:6 /f; probe; stat -c %u /f")
-    assert done.stdout == "10 10 user.mine\n-1 1 -1 1 -1 1\n5\n0\n", done.stderr
+    assert done.stdout == "10 10 user.mine\n-1 1 0 7 0:0:644 40 -1 1 -1 1 0\n5\n0\n", done.stderr
 
 
 def test_a_chroot_of_the_step_s_has_its_own_names(root: str) -> None:
