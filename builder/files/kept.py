@@ -143,6 +143,20 @@ class Kept:
             if e.errno not in _NONE:
                 raise
 
+    def settle(self, folder: str) -> None:
+        """Open to us what a step has made without the permissions that we need, below ``folder``; it shows those it had. OSError."""
+        if not self._rightless:
+            return
+        self._open_up(folder, os.lstat(folder))
+        for here in walk(folder):
+            for name in (*here.folders, *here.files):
+                self._open_up(_name(name, here.fd), os.stat(name, dir_fd=here.fd, follow_symlinks=False))
+
+    def _open_up(self, name: str, status: os.stat_result) -> None:
+        needed = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600
+        if _bears(status) and status.st_mode & needed != needed:
+            self.chmod(name, stat.S_IMODE(status.st_mode))
+
     # ------------------------------------------------------------------------------------------ tables
     def load(self, table: str) -> None:
         try:

@@ -155,7 +155,14 @@ class PreparedMounts:
         with open(path, "wb") as table:
             table.write(owners.known())
         self._owners = path
-        self._files.callback(lambda: owners.learn(read_table(path)))
+        folders = [self._root, *(mount.source for mount in self._mounts if isinstance(mount, spec.BindMount) and not mount.readonly)]
+
+        def learn() -> None:
+            owners.learn(read_table(path))
+            for folder in folders:
+                owners.settle(folder)
+
+        self._files.callback(learn)
 
     # -------------------------------------------------------------------------------------------- one mount
     def _prepare(self, mount: Mount) -> None:

@@ -22,7 +22,7 @@ class Ledger:
     """
 
     def __init__(self, table: Table, stats: Stats, *, rightless: bool = False) -> None:
-        self._rightless = rightless
+        self.rightless = rightless
         self._begun = time.time_ns()
         self._table = table
         self._stats = stats
@@ -48,7 +48,12 @@ class Ledger:
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
             self._record(target, override, status)
             return
-        if (override.uid, override.gid, override.kind) == (0, 0, 0) and override.mode == stat.S_IMODE(status.st_mode):
+        mode = stat.S_IMODE(status.st_mode)
+        needed = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600
+        if self.rightless and mode & needed != needed:
+            mode |= needed
+            os.chmod(target.path, mode)
+        if (override.uid, override.gid, override.kind) == (0, 0, 0) and override.mode == mode:
             try:
                 os.removexattr(target.path, NAME, follow_symlinks=target.follow)
             except OSError as error:
@@ -56,9 +61,6 @@ class Ledger:
                 if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP, errno.EACCES):
                     raise
             return
-        needed = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600
-        if self._rightless and status.st_mode & needed != needed:
-            os.chmod(target.path, stat.S_IMODE(status.st_mode) | needed)
         try:
             os.setxattr(target.path, NAME, override.encode(), follow_symlinks=target.follow)
         except OSError as error:

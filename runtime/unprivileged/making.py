@@ -56,6 +56,8 @@ class Making:
         if target is None:
             return None
         owner = self._owner(call, target.path if temporary else parent(target.path))
+        if owner is None and mode & 0o7777:  # dpkg makes its files with no permission at all, and changes that: not worth the time
+            owner = self._closed(call, mode, 0o600)
         if owner is None:
             return None
         exclusive = 0 if temporary else os.O_EXCL
@@ -81,7 +83,7 @@ class Making:
 
     def _folder(self, call: Call, dir_fd: int, address: int, mode: int) -> int | None:
         target = self._names.find(call, dir_fd, address, follow=False)
-        owner = None if target is None else self._owner(call, parent(target.path))
+        owner = None if target is None else self._owner(call, parent(target.path)) or self._closed(call, mode, 0o700)
         if target is None or owner is None:
             return None
         os.mkdir(target.path, self._masked(call, mode) & 0o1777)
@@ -147,6 +149,10 @@ class Making:
             above = self._ledger.find(Target(folder, follow=True))
             gid = above.gid if above is not None else 0
         return (uid, gid) if uid or gid else None
+
+    def _closed(self, call: Call, mode: int, needed: int) -> tuple[int, int] | None:
+        """Root, if what he makes would be closed to the account that he is to the kernel; else None."""
+        return (0, 0) if self._ledger.rightless and self._masked(call, mode) & needed != needed else None
 
     def _masked(self, call: Call, mode: int) -> int:
         with open(f"{call.shown}/status", "rb") as file:
