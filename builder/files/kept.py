@@ -113,8 +113,9 @@ class Kept:
         if kind not in (stat.S_IFCHR, stat.S_IFBLK):
             os.mknod(path, mode, device, dir_fd=dir_fd)
             return
-        os.mknod(path, stat.S_IFREG | 0o600, dir_fd=dir_fd)
-        os.setxattr(_name(path, dir_fd), NAME, Override(0, 0, stat.S_IMODE(mode), kind, device).encode())
+        os.mknod(path, stat.S_IFREG | stat.S_IMODE(mode), dir_fd=dir_fd)
+        status = os.stat(path, dir_fd=dir_fd, follow_symlinks=False)  # there is a umask
+        self._put(_name(path, dir_fd), status, None, Override(0, 0, stat.S_IMODE(status.st_mode), kind, device))
 
     def settle_group(self, name: str, folder: int) -> None:
         above = self.stat(folder)
@@ -144,11 +145,13 @@ class Kept:
                 raise
 
     def settle(self, folder: str) -> None:
-        """Open to us what a step has made without the permissions that we need, below ``folder``; it shows those it had. OSError."""
+        """Open to us what a step has made in ``folder``, or as a file of that name, without the permissions that we need; it shows
+        those it had. OSError."""
         if not self._rightless:
             return
-        self._open_up(folder, os.lstat(folder))
-        for here in walk(folder):
+        status = os.stat(folder)
+        self._open_up(folder, status)
+        for here in walk(folder) if stat.S_ISDIR(status.st_mode) else ():
             for name in (*here.folders, *here.files):
                 self._open_up(_name(name, here.fd), os.stat(name, dir_fd=here.fd, follow_symlinks=False))
 

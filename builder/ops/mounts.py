@@ -155,11 +155,11 @@ class PreparedMounts:
         with open(path, "wb") as table:
             table.write(owners.known())
         self._owners = path
-        folders = [self._root, *(mount.source for mount in self._mounts if isinstance(mount, spec.BindMount) and not mount.readonly)]
+        written = [mount.source for mount in self._mounts if isinstance(mount, spec.BindMount) and not mount.readonly]
 
         def learn() -> None:
             owners.learn(read_table(path))
-            for folder in folders:
+            for folder in (self._root, *written):
                 owners.settle(folder)
 
         self._files.callback(learn)

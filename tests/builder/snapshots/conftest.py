@@ -12,7 +12,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from builder.files.kept import Kept
+from builder.files.owners import REAL, chosen, current
 from builder.files.tar import REG, Entry, TarWriter
+from builder.files.xattrs import CAPABILITY, read_xattr
 from builder.snapshots.types import Snapshotter
 from builder.state.database import Database
 from builder.state.layout import Layout
@@ -91,7 +94,7 @@ def describe(root: str, times: bool = True) -> dict[str, tuple[object, ...]]:
         for name in sorted(folders + files):
             path = os.path.join(folder, name)
             relative = os.path.relpath(path, root)
-            status = os.lstat(path)
+            status = current().lstat(path)
             content: object = None
             if stat.S_ISREG(status.st_mode):
                 with open(path, "rb") as file:
@@ -102,10 +105,7 @@ def describe(root: str, times: bool = True) -> dict[str, tuple[object, ...]]:
                 content = status.st_rdev
             mtime = None if stat.S_ISDIR(status.st_mode) or not times else status.st_mtime_ns // 10**9
             same = None if stat.S_ISDIR(status.st_mode) else first.setdefault(status.st_ino, relative)
-            try:
-                capability = os.getxattr(path, "security.capability", follow_symlinks=False)
-            except OSError:
-                capability = b""
+            capability = read_xattr(path, CAPABILITY)
             found[relative] = (oct(status.st_mode), status.st_uid, status.st_gid, content, mtime, capability, same)
     return found
 
@@ -127,11 +127,23 @@ def state(tmp_path: object) -> Iterator[tuple[Layout, Database]]:
     database.close()
 
 
-@pytest.fixture(params=["overlay", "native"])
-def snapshotter(request: pytest.FixtureRequest, state: tuple[Layout, Database], root_only: None) -> Snapshotter:
+KINDS = {
+    "overlay": REAL,
+    "native": REAL,
+    "overlay-kept": Kept(rightless=False),
+    "native-kept": Kept(rightless=False),
+    "native-account": Kept(rightless=True),
+}
+"""By name of the driver, how owners are kept."""
+
+
+@pytest.fixture(params=KINDS)
+def snapshotter(request: pytest.FixtureRequest, state: tuple[Layout, Database], root_only: None) -> Iterator[Snapshotter]:
     from builder.snapshots.native import NativeSnapshotter
     from builder.snapshots.overlay import OverlaySnapshotter
 
-    if request.param == "overlay":
-        return OverlaySnapshotter(*state)
-    return NativeSnapshotter(*state, bind=True)
+    with chosen(KINDS[request.param]):
+        if request.param.startswith("overlay"):
+            yield OverlaySnapshotter(*state)
+        else:
+            yield NativeSnapshotter(*state, bind=True)

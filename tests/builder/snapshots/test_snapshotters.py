@@ -9,7 +9,9 @@ from collections.abc import Callable
 import pytest
 
 from builder.errors import StoreError
+from builder.files.owners import current
 from builder.files.tar import DIR, LINK, REG, SYMLINK, Entry, TarReader
+from builder.files.xattrs import set_xattrs
 from builder.snapshots.types import Snapshotter
 from builder.state.database import Database
 from builder.state.layout import Layout
@@ -266,13 +268,15 @@ def test_applied_is_what_was_written(snapshotter: Snapshotter, listing: Listing)
 
     def step(f: str) -> None:
         put(f"{f}/bin/su", "#!")
-        os.chown(f"{f}/bin/su", 1000, 2000)
-        os.chmod(f"{f}/bin/su", 0o6755)
+        current().chown(f"{f}/bin/su", 1000, 2000)
+        current().chmod(f"{f}/bin/su", 0o6755)
         os.link(f"{f}/bin/su", f"{f}/bin/sudo")
         os.mkfifo(f"{f}/fifo")
-        os.mknod(f"{f}/null", 0o20666, os.makedev(1, 3))
+        current().mknod(f"{f}/null", 0o20666, os.makedev(1, 3))
         os.symlink("/bin/su", f"{f}/etc/link")
-        os.setxattr(f"{f}/bin/su", "security.capability", bytes.fromhex("0100000200200000000000000000000000000000"))
+        current().chown(f"{f}/etc/link", 3000, 4000, follow_symlinks=False)
+        current().chown(f"{f}/fifo", 5000, 6000)
+        set_xattrs(f"{f}/bin/su", {"security.capability": bytes.fromhex("0100000200200000000000000000000000000000")})
         os.mkdir(f"{f}/tmp")
         os.chmod(f"{f}/tmp", 0o1777)
         shutil.rmtree(f"{f}/srv")
@@ -316,7 +320,7 @@ def test_a_parent_without_entry_takes_the_lower_folder_s_metadata(snapshotter: S
     snapshotter.apply("a", None, layer(Entry("d/", DIR, 0o1770, 7, 8)))
     snapshotter.apply("b", "a", layer(("d/x", b""), ("e/y", b"")))
     with snapshotter.mount("b") as folder:
-        status = os.stat(f"{folder}/d")
+        status = current().stat(f"{folder}/d")
         assert (oct(status.st_mode), status.st_uid, status.st_gid) == ("0o41770", 7, 8)
         assert oct(os.stat(f"{folder}/e").st_mode) == "0o40755"
 
@@ -394,7 +398,7 @@ def test_usage_counts_own_files_once(snapshotter: Snapshotter, layer: Layer, sta
     folder = os.stat(state[0].path("snapshots", "a", "fs")).st_blocks * 512
     assert (usage.size, usage.inodes) == (12288 + folder, 2)
     snapshotter.apply("b", "a", layer(("three", b"y")))
-    whole = snapshotter.name == "native"
+    whole = snapshotter.name.startswith("native")
     assert snapshotter.usage("b").size == 4096 + folder + (12288 if whole else 0), "a native snapshot is a tree of its own"
 
 

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from builder.files.checksum import checksum
+from builder.files.kept import Kept
+from builder.files.owners import REAL, chosen, current
 from builder.files.types import ChecksumOptions
 from builder.oci.digest import Digest
 from builder.ops.file.op import FileOp
@@ -37,7 +39,7 @@ def make(root: str, spec: Spec) -> str:
         os.makedirs(os.path.dirname(full), exist_ok=True)
         if path.endswith("/"):
             os.makedirs(full, exist_ok=True)
-            os.chmod(full, what or 0o755)
+            current().chmod(full, what or 0o755)
         elif isinstance(what, str) and what.startswith("-> "):
             os.symlink(what[3:], full)
         elif isinstance(what, str) and what.startswith("== "):
@@ -46,7 +48,7 @@ def make(root: str, spec: Spec) -> str:
             data, mode = what if isinstance(what, tuple) else (what, 0o644)
             with open(full, "wb") as f:
                 f.write(data.encode() if isinstance(data, str) else data)
-            os.chmod(full, mode)
+            current().chmod(full, mode)
     for folder, folders, files in os.walk(root, topdown=False):
         for name in folders + files:
             os.utime(os.path.join(folder, name), ns=(OLD, OLD), follow_symlinks=False)
@@ -60,7 +62,7 @@ def show(root: str) -> dict[str, str]:
     for folder, folders, files in os.walk(root):
         for name in folders + files:
             path = os.path.join(folder, name)
-            st = os.lstat(path)
+            st = current().lstat(path)
             mark = "" if st.st_mtime_ns == OLD else "*"
             key = os.path.relpath(path, root)
             if stat.S_ISLNK(st.st_mode):
@@ -161,9 +163,14 @@ class Kit:
         return [show(out.folder) for out in outputs]  # type: ignore[attr-defined]
 
 
-@pytest.fixture
-def kit(tmp_path: Any, worker: Any) -> Kit:
-    return Kit(str(tmp_path), worker)
+KINDS = {"real": REAL, "kept": Kept(rightless=False), "account": Kept(rightless=True)}
+"""How owners are kept."""
+
+
+@pytest.fixture(params=KINDS)
+def kit(tmp_path: Any, worker: Any, request: pytest.FixtureRequest) -> Iterator[Kit]:
+    with chosen(KINDS[request.param]):
+        yield Kit(str(tmp_path), worker)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from builder.errors import StepError
+from builder.files.owners import current
 from builder.graph.ops import CopyAction, Owner
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes owners")
@@ -224,7 +225,7 @@ def test_errors_name_paths_inside_the_root(kit: Any, before: Any, do: CopyAction
 def test_the_root_keeps_its_mode_when_contents_are_copied_into_it(kit: Any) -> None:
     base, source = kit.ref({}), kit.ref({"d/": 0o700, "d/f": "F"})
     kit.run(action("/d", "/"), inputs=[base, source])
-    assert stat.S_IMODE(os.stat(kit.worker.cache.base + "/ref0").st_mode) == 0o755
+    assert stat.S_IMODE(current().stat(kit.worker.cache.base + "/ref0").st_mode) == 0o755
 
 
 def test_hard_links_within_one_copy_stay_links(kit: Any) -> None:
@@ -256,7 +257,7 @@ def test_extended_attributes_and_fifos_are_copied_and_sockets_leave_a_stub(kit: 
     kit.run(action("/d", "/x"), inputs=[kit.ref({}), source])
     root = kit.worker.cache.base + "/ref0/x"
     assert os.getxattr(root + "/f", "user.note") == b"hello"
-    fifo, stub = os.lstat(root + "/fifo"), os.lstat(root + "/sock")
+    fifo, stub = current().lstat(root + "/fifo"), current().lstat(root + "/sock")
     assert (stat.S_ISFIFO(fifo.st_mode), stat.S_IMODE(fifo.st_mode)) == (True, 0o640)
     assert (stat.S_ISREG(stub.st_mode), stub.st_size, stat.S_IMODE(stub.st_mode)) == (True, 0, 0o755)
     # The top folder was made on the way: its attributes are not the source's.
@@ -287,16 +288,13 @@ def test_holes_stay_holes_and_large_files_arrive_whole(kit: Any) -> None:
 def test_owners_are_kept_and_chown_is_for_everything_with_the_folders_on_the_way(kit: Any) -> None:
     def owners(number: int) -> dict[str, tuple[int, int]]:
         root = f"{kit.worker.cache.base}/ref{number}"
-        return {
-            os.path.relpath(os.path.join(d, n), root): (os.lstat(os.path.join(d, n)).st_uid, os.lstat(os.path.join(d, n)).st_gid)
-            for d, ds, fs in os.walk(root)
-            for n in ds + fs
-        }
+        found = {os.path.join(d, n): current().lstat(os.path.join(d, n)) for d, ds, fs in os.walk(root) for n in ds + fs}
+        return {os.path.relpath(path, root): (status.st_uid, status.st_gid) for path, status in found.items()}
 
     source = kit.ref({"d/": 0, "d/f": "F", "d/l": "-> f"})
-    os.chown(source.folder + "/d/f", 7, 8)
-    os.lchown(source.folder + "/d/l", 9, 10)
-    os.chown(source.folder + "/d", 11, 12)
+    current().chown(source.folder + "/d/f", 7, 8)
+    current().chown(source.folder + "/d/l", 9, 10, follow_symlinks=False)
+    current().chown(source.folder + "/d", 11, 12)
     kit.run(action("/d", "/w/x"), inputs=[kit.ref({}), source])
     assert owners(0) == {"w": (0, 0), "w/x": (0, 0), "w/x/f": (7, 8), "w/x/l": (9, 10)}
     used = len(kit.worker.cache.log)
@@ -313,7 +311,7 @@ def test_names_are_looked_up_in_the_root_that_is_written_to(kit: Any) -> None:
         CopyAction(2, 1, 0, "/passwd", "/f", owner=Owner("app", "web")),
     ]
     kit.run(*actions, inputs=[base, evil])
-    st = os.stat(kit.worker.cache.base + "/ref0/f")
+    st = current().stat(kit.worker.cache.base + "/ref0/f")
     assert (st.st_uid, st.st_gid) == (501, 77)
 
 
@@ -333,7 +331,7 @@ def test_a_name_that_is_not_there_is_0_and_a_warning(
     base = kit.ref({"etc/passwd": "app:x:501:502::/:/bin/sh\n", "etc/group": "web:x:77:\n"})
     told: list[str] = []
     kit.run(CopyAction(0, 1, 0, "/f", "/f", owner=owner), inputs=[base, kit.ref({"f": "F"})], warn=told.append)
-    st = os.stat(kit.worker.cache.base + "/ref0/f")
+    st = current().stat(kit.worker.cache.base + "/ref0/f")
     assert (st.st_uid, st.st_gid) == ids
     assert [text.partition(": ")[2] for text in told] == warnings
 

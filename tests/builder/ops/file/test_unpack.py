@@ -17,6 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builder.errors import PybuildError, StepError, StoreError
+from builder.files.owners import current
+from builder.files.xattrs import list_xattrs
 from builder.graph.ops import CopyAction, Owner
 from tests.support.tars import raw_members
 
@@ -215,7 +217,7 @@ def test_overlay_s_own_attributes_can_t_be_planted(kit: Any) -> None:
     planted = {"pax_headers": {f"SCHILY.xattr.{name}": "y" for name in names}}
     run(kit, tar(("d", {"type": DIR, **planted}), ("f", planted, b"F"), ("l", {"type": SYM, "linkname": "x", **planted})))
     root = f"{kit.worker.cache.base}/ref0/x"
-    assert [os.listxattr(f"{root}/{n}", follow_symlinks=False) for n in "dfl"] == [["user.mine"], ["user.mine"], []]
+    assert [list_xattrs(f"{root}/{n}") for n in "dfl"] == [["user.mine"], ["user.mine"], []]
 
 
 def test_damage_behind_the_first_header_is_an_error(kit: Any) -> None:
@@ -228,7 +230,7 @@ def test_owners_are_the_archives_or_those_of_chown_but_implied_folders_are_roots
     data = tar(("i/f", {"uid": 5, "gid": 6}, b""), ("l", {"type": SYM, "linkname": "i", "uid": 7, "gid": 8}))
     run(kit, data)
     root = kit.worker.cache.base + "/ref0/x"
-    assert [(os.lstat(root + p).st_uid, os.lstat(root + p).st_gid) for p in ("", "/i", "/i/f", "/l")] == [
+    assert [(current().lstat(root + p).st_uid, current().lstat(root + p).st_gid) for p in ("", "/i", "/i/f", "/l")] == [
         (0, 0),
         (0, 0),
         (5, 6),
@@ -237,7 +239,7 @@ def test_owners_are_the_archives_or_those_of_chown_but_implied_folders_are_roots
     used = len(kit.worker.cache.log)
     run(kit, data, owner=Owner(33, 44))
     root = f"{kit.worker.cache.base}/ref{used}/x"
-    assert [(os.lstat(root + p).st_uid, os.lstat(root + p).st_gid) for p in ("", "/i", "/i/f", "/l")] == [
+    assert [(current().lstat(root + p).st_uid, current().lstat(root + p).st_gid) for p in ("", "/i", "/i/f", "/l")] == [
         (33, 44),
         (0, 0),
         (33, 44),
@@ -296,7 +298,7 @@ def test_an_archive_that_is_refused_is_not_copied_as_a_file(kit: Any) -> None:
 def test_a_folder_whose_place_is_taken_gives_its_time_to_what_is_there(kit: Any) -> None:
     folder = {"type": DIR, "mtime": 5}
     run(kit, tar(("d", folder), ("d", {"mtime": 7}, b"F")))
-    assert os.stat(kit.worker.cache.base + "/ref0/x/d").st_mtime == 5
+    assert current().stat(kit.worker.cache.base + "/ref0/x/d").st_mtime == 5
     with pytest.raises(StepError, match=r"chtimes /foo\.txt/d1: not a directory"):
         run(kit, tar(("foo.txt/d1", folder), ("foo.txt", {}, b"F")))
     with pytest.raises(StepError, match="chtimes /d: no such file or directory"):
