@@ -107,15 +107,21 @@ def busybox(registry: Registry, busybox_layout: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def debian(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A Debian (or Ubuntu) base in the registry."""
+def debian_layout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Debian (or Ubuntu) base as an OCI layout."""
     from tests.support import bases
 
     layout = bases.debian_layout(str(tmp_path_factory.mktemp("debian") / "layout"))
-    try:
-        return bases.push(layout, f"{registry.host}/library/debian:base")
-    finally:
-        shutil.rmtree(layout)
+    yield layout
+    shutil.rmtree(layout)
+
+
+@pytest.fixture(scope="session")
+def debian(registry: Registry, debian_layout: str) -> str:
+    """The same in the registry: what to write behind FROM."""
+    from tests.support import bases
+
+    return bases.push(debian_layout, f"{registry.host}/library/debian:base")
 
 
 @pytest.fixture(scope="session")

@@ -151,7 +151,7 @@ class Kept:
             return
         status = os.stat(folder)
         self._open_up(folder, status)
-        for here in walk(folder) if stat.S_ISDIR(status.st_mode) else ():
+        for here in walk(f"{folder}/.") if stat.S_ISDIR(status.st_mode) else ():
             for name in (*here.folders, *here.files):
                 self._open_up(_name(name, here.fd), os.stat(name, dir_fd=here.fd, follow_symlinks=False))
 

@@ -147,6 +147,7 @@ class PreparedMounts:
         """The step has a table of its own, of all files that it may see; what it adds is known before anything is unmounted."""
         from builder.files.kept import Kept
         from builder.files.owners import current
+        from builder.state.disk import store_errors
         from runtime.linux.overrides import read_table
 
         owners = current()
@@ -158,9 +159,10 @@ class PreparedMounts:
         written = [mount.source for mount in self._mounts if isinstance(mount, spec.BindMount) and not mount.readonly]
 
         def learn() -> None:
-            owners.learn(read_table(path))
-            for folder in (self._root, *written):
-                owners.settle(folder)
+            with store_errors("can't read what the step has made"):
+                owners.learn(read_table(path))
+                for folder in (self._root, *written):
+                    owners.settle(folder)
 
         self._files.callback(learn)
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import shutil
+import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
 
+from runtime.linux.overrides import NAME
 from tests.support import containers
 from tests.support.cli import Pybuild
 from tests.support.containers import DOCKER, DOCKER_USER, KUBERNETES, KUBERNETES_USER, RESTRICTED, Container
@@ -24,6 +27,7 @@ pytestmark = [
 ]
 
 
+RESTRICTED_WITHOUT = replace(RESTRICTED, files={"/usr/bin/proot": ""})
 OUTPUT = ("--output", "type=image,name=app,rewrite-timestamp=true")
 
 
@@ -38,20 +42,22 @@ class Place:
     def pybuild(self, *args: str) -> CompletedProcess[str]:
         return containers.pybuild(self.container, self.root, self.home, *args)
 
-    def build(self, dockerfile: str, *args: str, files: dict[str, str] | None = None) -> CompletedProcess[str]:
+    def build(self, dockerfile: str, *args: str, files: Mapping[str, str | bytes] | None = None) -> CompletedProcess[str]:
         """Build from a context of ``files``, as an ordinary user's umask leaves them."""
         context = _context(self.home, dockerfile, files or {}, self.container.uid)
         return self.pybuild("--build-context", f"base=oci-layout://{self.home}/base", *args, context)
 
 
-def _context(folder: str, dockerfile: str, files: dict[str, str], owner: int) -> str:
+def _context(folder: str, dockerfile: str, files: Mapping[str, str | bytes], owner: int) -> str:
     context = tempfile.mkdtemp(prefix="context-", dir=folder)
     os.chmod(context, 0o755)
     for name, text in {"Dockerfile": dockerfile, **files}.items():
         path = os.path.join(context, name)
-        Path(path).write_text(text)
-        os.chown(path, owner, owner)
-    os.chown(context, owner, owner)
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        Path(path).write_bytes(text.encode() if isinstance(text, str) else text)
+    for folder, _, names in os.walk(context):
+        for path in (folder, *(os.path.join(folder, name) for name in names)):
+            os.chown(path, owner, owner)
     return context
 
 
@@ -87,13 +93,14 @@ def place(machine: str, busybox_layout: str) -> Iterator[Callable[[Container], P
 def by_root(pybuild: Pybuild, busybox_layout: str, tmp_path: Path) -> Callable[..., str]:
     """The digest that root's build gives on this machine."""
 
-    def build(dockerfile: str, files: dict[str, str], *more: str) -> str:
+    def build(dockerfile: str, files: Mapping[str, str | bytes], *more: str) -> str:
         context = _context(str(tmp_path), dockerfile, files, 0)
         env = {"SOURCE_DATE_EPOCH": "1700000000"}
         metadata = tmp_path / "metadata.json"
         base = f"base=oci-layout://{busybox_layout}"
-        pybuild.ok("--build-context", base, *OUTPUT, "--metadata-file", str(metadata), *more, context, env=env)
-        return _digest(metadata)
+        output = () if "--output" in more else OUTPUT
+        pybuild.ok("--build-context", base, *output, "--metadata-file", str(metadata), *more, context, env=env)
+        return _digest(metadata) if output else ""
 
     return build
 
@@ -160,7 +167,7 @@ def test_root_without_cap_sys_admin_runs_steps_in_a_user_namespace(
 
 
 STEPS = """FROM base
-RUN id -u > /who && chown 33:44 /who && chmod 4755 /who && test "$(stat -c %u:%g:%a /who)" = 33:44:4755
+RUN id -u > /who && chown 33:44 /who && chmod 4755 /who && test "$(stat -c %u:%g:%a /who)" = 33:44:4755 && ln /who /who2
 RUN --mount=type=cache,target=/c echo kept > /c/f
 RUN --mount=type=cache,target=/c --mount=type=tmpfs,target=/t cp /c/f /kept && echo x > /t/x
 RUN --mount=type=bind,source=a,target=/b/a cp /b/a /copied
@@ -210,8 +217,149 @@ def test_a_cache_of_overlays_is_not_lost_to_a_runtime_that_was_asked_for(
     assert pybuild.ok(*flags).not_cached() == {}
 
 
+# What has owners of every kind: by COPY and ADD, by steps of root and of others, in folders that hand on their group, in a cache.
+OWNED = """FROM base AS one
+ADD files.tar /x/
+RUN chown -h 3:4 /x/d/link && chown 33 /x/d/sub && mkdir -p /y && chgrp 50 /y && chmod 2775 /y && touch /y/given
+WORKDIR /y/made
+COPY --link --chown=1:2 tree /linked/
+FROM base
+COPY --from=one /x /x2
+COPY --from=one --chown=55:56 /x /x3
+COPY --link --from=one /x /x4
+COPY --from=one /y /y
+WORKDIR /y/w
+COPY --chmod=4755 a /y/a
+COPY --chown=app tree /y/tree
+RUN id -u > /who && chown 33:44 /who && chmod 4755 /who && test "$(stat -c %u:%g:%a /who)" = 33:44:4755 && ln /who /who2
+RUN ln -s x /l && chown -h 5:6 /l && mkfifo /p && chown 7:8 /p && mknod /null c 1 3 && chown 9 /null
+RUN mv /l /m && ln -s /x2 /t && chown -h 5 /t && mv /p /q && cp -a /x2 /x6 && mkdir -m 0 /closed && (umask 777; touch /f)
+RUN --mount=type=cache,target=/c,uid=5,gid=6,mode=0751 stat -c '%u %g %a' /c > /stat; ln -s q /c/l; chown -h 8:9 /c/l
+RUN --mount=type=cache,target=/c,uid=5,gid=6,mode=0751 stat -c '%u %g %a' /c/l >> /stat
+RUN --mount=type=bind,from=one,source=/x,target=/b cp -a /b /x5; stat -c '%n %u %g %a %F' /b/d/* >> /stat
+RUN --mount=type=secret,id=s,uid=12,mode=0440 stat -c '%u %g %a' /run/secrets/s >> /stat; wc -c < /run/secrets/s >> /stat
+USER 4:5
+WORKDIR /u
+RUN --mount=type=tmpfs,target=/t id > /tmp/i; mkdir /tmp/mine; umask > /tmp/mine/umask
+"""
+
+
+def _owned(folder: str) -> dict[str, str | bytes]:
+    """The context of OWNED. Its archive claims other owners by the attribute that they may be kept in."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, kind, mode, uid, gid, more in (
+            ("d", tarfile.DIRTYPE, 0o755, 0, 0, {}),
+            ("d/f", tarfile.REGTYPE, 0o6755, 12, 34, {}),
+            ("d/hard", tarfile.LNKTYPE, 0o6755, 12, 34, {"linkname": "d/f"}),
+            ("d/link", tarfile.SYMTYPE, 0o777, 5, 6, {"linkname": "f"}),
+            ("d/p", tarfile.FIFOTYPE, 0o600, 7, 8, {}),
+            ("d/null", tarfile.CHRTYPE, 0o666, 9, 9, {"devmajor": 1, "devminor": 3}),
+            ("d/sub", tarfile.DIRTYPE, 0o1770, 20, 21, {"pax_headers": {f"SCHILY.xattr.{NAME}": "77:77:4777"}}),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type, member.mode, member.uid, member.gid, member.mtime = kind, mode, uid, gid, 1_600_000_000
+            for field, value in more.items():
+                setattr(member, field, value)
+            tar.addfile(member)
+    return {"a": "copied", "files.tar": archive.getvalue(), "tree/s/f": "deep"}
+
+
+ONE_ID = {
+    "one-id": replace(KUBERNETES_USER, masked=False),
+    "one-id-proc-masked": KUBERNETES_USER,
+    "one-id-no-new-privileges": replace(RESTRICTED, seccomp=False),
+    "no-namespace": DOCKER_USER,
+    "restricted": RESTRICTED,
+}
+
+
+@pytest.mark.parametrize("container", ONE_ID.values(), ids=ONE_ID)
+def test_with_one_id_the_image_is_roots(
+    place: Callable[[Container], Place], by_root: Callable[..., str], container: Container
+) -> None:
+    """Nobody may own a file but the account: other owners, modes that are refused and devices are kept beside the files."""
+    here = place(container)
+    files, metadata, secret = _owned(here.home), f"{here.home}/metadata.json", os.path.join(here.home, "secret")
+    Path(secret).write_text("hidden")
+    done = here.build(OWNED, *OUTPUT, "--secret", f"id=s,src={secret}", "--metadata-file", metadata, files=files)
+    assert done.returncode == 0, done.stderr
+    assert _digest(Path(metadata)) == by_root(OWNED, files, "--secret", f"id=s,src={secret}")
+    again = here.build(OWNED, *OUTPUT, "--secret", f"id=s,src={secret}", "--progress=plain", files=files)
+    assert again.stderr.count("CACHED") >= 20, again.stderr
+    for command in (["fsck", "--verify"], ["prune", "-af"]):
+        checked = here.pybuild(*command)
+        assert checked.returncode == 0, (command, checked.stdout, checked.stderr)
+
+
+EXPORTED = """FROM base AS one
+ADD files.tar /x/
+RUN rm /x/d/null && chown -h 3:4 /x/d/link && chmod 4711 /x/d/sub
+FROM base
+COPY --from=one /x /x
+COPY --chown=app tree /y/tree
+"""
+
+
+@pytest.mark.parametrize("name", ["one-id", "no-namespace"])
+def test_with_one_id_every_output_is_roots(place: Callable[[Container], Place], by_root: Callable[..., str], name: str) -> None:
+    here = place(ONE_ID[name])
+    files = _owned(here.home)
+    for kind in ("tar", "docker", "oci", "local"):
+        ours, theirs = f"{here.home}/ours-{kind}", f"{here.home}/theirs-{kind}"
+        more = ",rewrite-timestamp=true" if kind in ("docker", "oci") else ""
+        done = here.build(EXPORTED, "--output", f"type={kind},dest={ours}{more}", files=files)
+        assert done.returncode == 0, done.stderr
+        by_root(EXPORTED, files, "--output", f"type={kind},dest={theirs}{more}")
+        if kind == "local":
+            assert _folder(ours) == _folder(theirs)
+        else:
+            assert Path(ours).read_bytes() == Path(theirs).read_bytes(), kind
+
+
+def _folder(root: str) -> dict[str, tuple[object, ...]]:
+    found: dict[str, tuple[object, ...]] = {}
+    for folder, folders, names in os.walk(root):
+        for name in folders + names:
+            path = os.path.join(folder, name)
+            status = os.lstat(path)
+            attributes = [] if os.path.islink(path) else sorted(os.listxattr(path))
+            found[os.path.relpath(path, root)] = status.st_mode, status.st_nlink, attributes
+    return found
+
+
+DEBIAN = """FROM debian
+RUN apt-get -qq update && apt-get -qq install --no-install-recommends cron iputils-ping sudo && getcap /usr/bin/ping \
+ && useradd -m -u 1234 bob && su bob -c 'touch /home/bob/x' && ln -s x /home/bob/l && chown -h bob:mail /home/bob/l \
+ && rm -rf /var/lib/apt/lists /var/cache/apt /var/cache/ldconfig /var/log/*.log /var/log/apt /var/lib/dpkg/*-old \
+    /var/log/lastlog /var/log/faillog
+"""
+
+
+@pytest.mark.parametrize("name", ["one-id", "no-namespace"])
+def test_with_one_id_packages_are_installed_as_by_root(
+    place: Callable[[Container], Place], by_root: Callable[..., str], name: str, debian_layout: str
+) -> None:
+    """dpkg gives files to groups, sets bits, capabilities and links; useradd and su change ids."""
+    here = place(replace(ONE_ID[name], network=True))
+    shutil.copytree(debian_layout, f"{here.home}/debian")
+    os.chmod(f"{here.home}/debian", 0o755)
+    metadata = f"{here.home}/metadata.json"
+    base = ("--build-context", f"debian=oci-layout://{here.home}/debian")
+    done = here.build(DEBIAN, *base, *OUTPUT, "--metadata-file", metadata, "--progress=plain")
+    assert done.returncode == 0, done.stderr
+    assert _digest(Path(metadata)) == by_root(DEBIAN, {}, *base)
+
+
+def test_with_one_id_a_runtime_that_keeps_no_owners_is_refused(place: Callable[[Container], Place]) -> None:
+    here = place(KUBERNETES_USER)
+    done = here.build("FROM base\nRUN true\n", "--runtime", "runc", "-t", "app")
+    assert done.returncode == 1
+    assert "runc can't keep the owners of files where there is one id only" in done.stderr
+
+
 def test_a_step_that_can_not_run_says_so_before_anything_is_pulled(place: Callable[[Container], Place]) -> None:
-    here = place(DOCKER_USER)
+    here = place(replace(DOCKER_USER, files={"/usr/bin/proot": ""}))
     done = here.build("FROM base\nRUN true\n", "--progress=plain", "-t", "app")
     assert done.returncode == 1
     assert "cannot make a user namespace: Operation not permitted" in done.stderr
@@ -233,11 +381,12 @@ def test_subordinate_ids_that_can_not_be_mapped_leave_ones_own(place: Callable[[
     ("container", "code", "said"),
     [
         (DOCKER, 0, "missing  namespaces .*cannot make a user namespace(.|\n)*ok +runtime unprivileged +works, and is taken"),
-        (DOCKER_USER, 1, "missing  namespaces .*cannot make a user namespace(.|\n)*so RUN can't be executed"),
+        (DOCKER_USER, 0, "missing  namespaces .*cannot make a user namespace(.|\n)*ok +runtime unprivileged +works, and is taken"),
+        (RESTRICTED_WITHOUT, 1, "missing  namespaces .*cannot make a user namespace(.|\n)*so RUN can't be executed"),
         (KUBERNETES, 0, "limited  /proc .*parts of it are hidden(.|\n)*ok +runtime native +works, and is taken"),
         (KUBERNETES_USER, 0, "limited  ids .*one id: 43210 has no range(.|\n)*usermod --add-subuids"),
     ],
-    ids=["docker", "docker-user", "kubernetes", "kubernetes-user"],
+    ids=["docker", "docker-user", "restricted-without-proot", "kubernetes", "kubernetes-user"],
 )
 def test_the_doctor_names_what_is_missing(place: Callable[[Container], Place], container: Container, code: int, said: str) -> None:
     here = place(container)

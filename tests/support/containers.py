@@ -21,7 +21,8 @@ _counter = iter(range(1, 1 << 30))
 class Container:
     """How a container is confined. The defaults are docker's: root with 14 capabilities, a seccomp policy, parts of /proc masked.
 
-    ``new_privileges``: set-id programs work. ``files``: path in the container -> text that lies there instead.
+    ``new_privileges``: set-id programs work. ``files``: path in the container -> text that lies there instead. ``network``: this
+    machine's, with its ways out.
     """
 
     uid: int = 0
@@ -30,6 +31,7 @@ class Container:
     masked: bool = True
     new_privileges: bool = True
     files: Mapping[str, str] | None = None
+    network: bool = False
 
 
 DOCKER = Container()
@@ -106,7 +108,7 @@ def _config(
             file.write(text)
         mounts.append({"destination": path, "type": "bind", "source": source, "options": ["bind", "ro"]})
     linux: dict[str, object] = {
-        "namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount", "network")],
+        "namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount", *(() if container.network else ("network",)))],
         "maskedPaths": list(oci.MASKED_PATHS) if container.masked else [],
         "readonlyPaths": list(oci.READONLY_PATHS) if container.masked else [],
         "resources": {"devices": [{"allow": False, "access": "rwm"}]},
