@@ -253,7 +253,6 @@ class ContentStore:
     def _keep(self, fd: int, name: str, digest: Digest) -> None:
         with store_errors(f"can't store blob {digest}"):
             target = self.path(digest)
-            os.fchmod(fd, 0o444)
             # A blob that a power cut shortened would sit under a valid name for ever.
             os.fdatasync(fd)
             try:
@@ -261,6 +260,8 @@ class ContentStore:
             except FileNotFoundError:
                 os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
                 os.rename(name, target)
+            # Only now: whoever waits for this download opens it by the name it had, and must be allowed to.
+            os.fchmod(fd, 0o444)
         self._own.add(digest)
 
 

@@ -66,6 +66,20 @@ def test_a_blob_is_read_only(store: ContentStore) -> None:
     assert os.stat(store.path(store.put(b"x"))).st_mode & 0o777 == 0o444
 
 
+def test_who_waits_for_a_download_can_open_it_until_it_has_its_name(store: ContentStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ordinary user may not write to a file that says it is read-only, not even to find out that it is finished."""
+    modes = []
+    rename = os.rename
+
+    def renamed(old: str, new: str) -> None:
+        modes.append(os.stat(old).st_mode & 0o777)
+        rename(old, new)
+
+    monkeypatch.setattr(os, "rename", renamed)
+    store.ingest(descriptor(), Provider()._chunks(0))
+    assert modes[-1:] == [0o600]
+
+
 def test_what_is_not_there(store: ContentStore) -> None:
     digest = Digest.of(b"nothing")
     assert not store.has(digest)
