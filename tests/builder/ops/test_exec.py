@@ -118,6 +118,7 @@ class Bench:
             executor=self.executor,
             layout=SimpleNamespace(tmp=os.path.join(base, "tmp")),
             may_mount=True,
+            keeps_owners=False,
         )
         self.session = Session()
         self.events: list[Any] = []

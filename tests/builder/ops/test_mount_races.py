@@ -61,7 +61,7 @@ def test_a_link_that_is_swapped_in_never_leads_out(
     """CVE-2024-23651. Every mount shows the folder inside, or there is none: an absolute link leads nowhere in there."""
     monkeypatch.setattr(safepath, "_have_openat2", kernel == "openat2")
     os.mkdir(f"{tmp_path}/tmp")
-    worker: Any = SimpleNamespace(layout=SimpleNamespace(tmp=f"{tmp_path}/tmp"), may_mount=True)
+    worker: Any = SimpleNamespace(layout=SimpleNamespace(tmp=f"{tmp_path}/tmp"), may_mount=True, keeps_owners=False)
     shown: dict[str, int] = {"inside": 0, "refused": 0}
     rounds = 0
     while rounds < 20 or (min(shown.values()) == 0 and rounds < 2000):  # until the race was won
