@@ -106,7 +106,7 @@ def _ids(entered: Entered, account: Account) -> list[Finding]:
     count = min(sum(part.count for part in parts) for parts in (entered.maps.uids, entered.maps.gids))
     if count > 1:
         return [Finding("ids", "ok", f"{count} user and group ids")]
-    cost = "files of other owners than one's own need their owners kept beside them"
+    cost = "owners are kept beside files: RUN only by native, which is asked about each change of an owner"
     if not all(account.ranges):
         mend = f"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {account.name}"
         return [Finding("ids", "limited", f"one id: {account.name} has no range in /etc/subuid and /etc/subgid", cost, mend)]
