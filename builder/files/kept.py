@@ -24,6 +24,7 @@ import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
+from builder.files.owners import SUFFIXES
 from builder.files.trees import walk
 from runtime.linux import overrides
 from runtime.linux.overrides import CAPABILITY, KEPT_AS, KEPT_AS_ACCOUNT, NAME, Override
@@ -42,7 +43,7 @@ class Kept:
     def __init__(self, *, rightless: bool) -> None:
         self._rightless = rightless
         self.instead = KEPT_AS_ACCOUNT if rightless else KEPT_AS
-        self.suffix = "-account" if rightless else "-kept"
+        self.suffix = SUFFIXES[rightless]
         self._links: dict[tuple[int, int], tuple[int, int]] = {}
         self._loaded: dict[str, tuple[int, int]] = {}
         self._count = itertools.count(1)

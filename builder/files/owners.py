@@ -16,6 +16,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
+SUFFIXES = ("-kept", "-account")
+"""Of snapshots whose owners are kept beside the files, by the root of a user namespace and by an account without rights."""
+
 
 class Owners(Protocol):
     """``stat`` to ``mknod`` are as in ``os``, OSError and OverflowError included; a path that is an int is an open file, which for

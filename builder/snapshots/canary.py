@@ -20,14 +20,14 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 
-from builder.files.owners import current
+from builder.files.owners import SUFFIXES, current
 from builder.files.trees import remove_tree
 from builder.files.xattrs import read_xattr, set_xattrs
 from builder.state import locks
 from builder.state.disk import store_errors
 
 PREFIX = ".canary-"
-DRIVERS = ("overlay", "native")
+DRIVERS = tuple(name + suffix for name in ("overlay", "native") for suffix in ("", *SUFFIXES))
 FILES, OWNERS, MODES, LINKS = "some files", "owners", "permissions", "hard links"
 """Properties that others ask for by name: see ``lost``."""
 

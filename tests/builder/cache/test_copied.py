@@ -11,6 +11,7 @@ from builder.cache import copied
 from builder.cache.changes import RecordChanges
 from builder.cache.record import LAZY
 from builder.errors import CancelledError, StoreError
+from builder.files.owners import Real, chosen
 from builder.snapshots.native import NativeSnapshotter
 from builder.state import cancel
 
@@ -64,7 +65,15 @@ def test_fsck_tells_and_changes_nothing(store, opened, warnings):
 
 
 class OtherSnapshotter(NativeSnapshotter):
-    name = "overlay"
+    """Keeps the same folders by another name."""
+
+    def __init__(self, *args, **options):
+        with chosen(Named()):
+            super().__init__(*args, **options)
+
+
+class Named(Real):
+    suffix = "-kept"
 
 
 def test_snapshots_of_another_kind_are_given_up_with_a_word(store, opened, warnings, files_of):
@@ -72,7 +81,7 @@ def test_snapshots_of_another_kind_are_given_up_with_a_word(store, opened, warni
     _, ids = store
     other = opened(kind=OtherSnapshotter)
     assert warnings == [
-        f"the state folder {other.layout.root} was used with the native snapshotter, and now with overlay:"
+        f"the state folder {other.layout.root} was used with the native snapshotter, and now with native-kept:"
         " 3 cached steps dropped, 3 layers to be unpacked again"
     ]
     assert {name for name, i in ids.items() if other.records.get(i) is not None} == {"base", "packed", "merged"}
@@ -85,7 +94,7 @@ def test_snapshots_of_another_kind_are_given_up_with_a_word(store, opened, warni
 
 def test_who_asks_for_another_kind_by_name_costs_nobody_a_cache(store, opened, warnings, files_of):
     _, ids = store
-    with pytest.raises(StoreError, match="the overlay snapshotter was asked for, and the state folder"):
+    with pytest.raises(StoreError, match="the native-kept snapshotter was asked for, and the state folder"):
         opened(kind=OtherSnapshotter, asked_for=True)
     again = opened()
     assert all(again.records.get(i) is not None for i in ids.values())
