@@ -31,6 +31,13 @@ EMPTY, UNVERSIONED = 0, 1
 
 def version_of(c: sqlite3.Connection) -> int:
     """The version of the open database, EMPTY if nothing is in it. DamagedStoreError if its header makes no sense."""
+    if not c.in_transaction:
+        # Another process may be making the tables: of two looks one would be before that, and one after.
+        c.execute("BEGIN")
+        try:
+            return version_of(c)
+        finally:
+            c.execute("ROLLBACK")
     (version,) = c.execute("PRAGMA user_version").fetchone()
     (vouches,) = c.execute("PRAGMA application_id").fetchone()
     if vouches == schema.application_id(version) and version > UNVERSIONED:
@@ -43,8 +50,8 @@ def version_of(c: sqlite3.Connection) -> int:
 def settle(c: sqlite3.Connection, path: str) -> None:
     """See to it that the open database has ``schema.VERSION``: an empty one gets its tables. OlderStoreError for one that has to be
     migrated, StoreError for one from the future, DamagedStoreError for one whose version makes no sense."""
-    # The version is asked for in the transaction only: read while another makes the tables, its two halves would not match.
-    _bring_up(c, path, oldest=schema.VERSION)
+    if version_of(c) != schema.VERSION:
+        _bring_up(c, path, oldest=schema.VERSION)
 
 
 def migrate(path: str) -> None:

@@ -33,16 +33,6 @@ def layout(tmp_path: Path) -> Layout:
     return layout
 
 
-def test_who_comes_second_to_an_empty_database_finds_it_made(layout: Layout) -> None:
-    """Both saw an empty file; the second has waited for the first one's transaction."""
-    first, second = (sqlite3.connect(layout.database, isolation_level=None) for _ in range(2))
-    migrations.settle(first, layout.database)
-    migrations.settle(second, layout.database)
-    assert migrations.version_of(second) == schema.VERSION
-    first.close()
-    second.close()
-
-
 @pytest.fixture
 def old(layout: Layout) -> Iterator[sqlite3.Connection]:
     """A root as version 1 has left it, and a connection to its database for questions about it."""
@@ -316,6 +306,27 @@ def test_who_finds_that_another_was_quicker_has_nothing_to_do(
         migrations.settle(quick, path)
     settle(late, path)
     assert look(late) == schema.VERSION
+    late.close()
+    quick.close()
+
+
+def test_a_header_is_looked_at_once(tmp_path: Path) -> None:
+    """Its two halves are of one moment, whoever makes the tables between them."""
+    path = str(tmp_path / "metadata.db")
+    late, quick = (sqlite3.connect(path, isolation_level=None) for _ in range(2))
+    quick.execute("PRAGMA journal_mode=WAL")
+    asked: list[str] = []
+
+    def ask(sql: str) -> None:
+        asked.append(sql)
+        if "application_id" in sql:
+            migrations.settle(quick, path)
+
+    late.set_trace_callback(ask)
+    assert migrations.version_of(late) == migrations.EMPTY
+    assert asked
+    late.set_trace_callback(None)
+    assert migrations.version_of(late) == schema.VERSION
     late.close()
     quick.close()
 
