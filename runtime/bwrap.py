@@ -36,12 +36,12 @@ class BubblewrapExecutor(JobExecutor):
 
     def check(self) -> None:
         """See Executor."""
-        require_program("bwrap", "bubblewrap", "runc")
+        require_program("bwrap", "bubblewrap", "native")
         if not has_capability(_CAP_SYS_ADMIN):
             raise RuntimeFault("bwrap needs root or a user namespace")
         facts = self._facts
         if facts.user_namespace or facts.cgroups.kind == "none":  # a container around us, maybe: much may be refused
-            trial.run("bwrap", facts, self._job, "runc")
+            trial.run("bwrap", facts, self._job, "native")
 
     def admit(self, sandbox: Sandbox) -> None:
         """See Executor."""
@@ -54,7 +54,7 @@ class BubblewrapExecutor(JobExecutor):
             raise RuntimeFault(f"bwrap can't honour --resource {name}", hint="use --runtime native or runc")
 
     def _job(self, request: launch.Request, scratch: str) -> Job:
-        program = require_program("bwrap", "bubblewrap", "runc")
+        program = require_program("bwrap", "bubblewrap", "native")
         sandbox, facts = request.sandbox, request.facts
         insecure = sandbox.security == "insecure"
         granted = oci.granted_capabilities(sandbox, facts)

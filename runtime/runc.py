@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from runtime.facts import Facts
 
 _CAP_SYS_ADMIN = 21
-_OTHER = {"runc": "bwrap", "crun": "runc or bwrap"}
+_OTHER = "native"
+"""What to try where the program is missing or does not work."""
 
 
 class OciExecutor(GroupedExecutor):
@@ -26,7 +27,7 @@ class OciExecutor(GroupedExecutor):
 
     def check(self) -> None:
         """See Executor."""
-        require_program(self.name, self.name, _OTHER[self.name])
+        require_program(self.name, self.name, _OTHER)
         if not has_capability(_CAP_SYS_ADMIN):
             raise RuntimeFault(f"{self.name} needs root or a user namespace")
         facts = self._facts
@@ -39,12 +40,12 @@ class OciExecutor(GroupedExecutor):
         # Cgroups of v2 are set by BPF, which runc does as our probe did, and crun otherwise; without cgroups, or in a user
         # namespace, much may be refused that only shows when it is tried.
         if facts.user_namespace or facts.cgroups.kind == "none" or (self.name, facts.cgroups.kind) == ("crun", "v2"):
-            trial.run(self.name, facts, self._job, _OTHER[self.name])
+            trial.run(self.name, facts, self._job, _OTHER)
 
     def _job(self, request: launch.Request, scratch: str) -> Job:
         import json
 
-        program = require_program(self.name, self.name, _OTHER[self.name])
+        program = require_program(self.name, self.name, _OTHER)
         sandbox, facts = request.sandbox, request.facts
         identity = launch.run_id()
         groups = self._groups(request, identity)
