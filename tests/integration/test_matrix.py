@@ -1,4 +1,4 @@
-"""Every cell of the table in docs/environments.md: the image is root's, or the build is refused in the words that the table gives."""
+"""Every cell of the table in docs/environments.md: the image is root's, or the build is refused in the words that stand there."""
 
 from __future__ import annotations
 
