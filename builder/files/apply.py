@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterable
 
 from builder.errors import LayerError, StoreError
 from builder.files.members import bounded, finish, make_node, write_data
-from builder.files.owners import current
+from builder.files.owners import REAL, current
 from builder.files.tar.entry import BLOCK, CHAR, DIR, LINK, REG, SYMLINK, Entry
 from builder.files.tar.reader import Limits, TarReader
 from builder.files.trees import name_of, remove_tree
@@ -385,6 +385,11 @@ class _Applier:
 def _fault(name: str, e: OSError) -> LayerError | StoreError:
     if e.errno in _LAYER_ERRNOS:
         return LayerError(f"{name}: {e.strerror}")
+    if e.errno == errno.ENOTSUP and current() is not REAL:
+        return StoreError(
+            f"can't unpack {name}: the file system of the state folder has no extended attributes to keep its owner in",
+            hint="put the state folder on another file system: --root, PYBUILD_ROOT",
+        )
     if e.errno == errno.EINVAL and in_user_namespace():
         return StoreError(
             f"can't unpack {name}: its owner is not among the ids of the user namespace",

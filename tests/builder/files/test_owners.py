@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from builder.errors import StoreError
 from builder.files.apply import unpack
 from builder.files.checksum import checksum, tree_checksum
 from builder.files.copying import copy_tree
@@ -232,6 +234,17 @@ def test_a_claim_of_a_layer_is_an_attribute_like_others(tmp_path: Path) -> None:
             set_xattrs(f"{folder}/d/roots", {HIDDEN[1]: b"1:1:644"})
             assert read_xattr(f"{folder}/d/roots", NAME) == b"77:77:4777"
         assert Override.decode(os.getxattr(f"{folder}/d", NAME)) == Override(7, 8, 0o1770)
+
+
+def test_a_file_system_without_attributes_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tmpfs before Linux 6.6, some network file systems."""
+
+    def refused(path: object, attribute: object, *_: object, **__: object) -> None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr(os, "setxattr", refused)
+    with chosen(Kept(rightless=False)), pytest.raises(StoreError, match="no extended attributes to keep its owner in"):
+        unpack(layer(), str(tmp_path), bottom=True)
 
 
 def test_a_context_s_file_is_its_owner_s_whatever_it_claims(tmp_path: Path) -> None:
