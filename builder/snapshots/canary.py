@@ -27,7 +27,7 @@ from builder.state import locks
 from builder.state.disk import store_errors
 
 PREFIX = ".canary-"
-DRIVERS = tuple(name + suffix for name in ("overlay", "native") for suffix in ("", *SUFFIXES))
+DRIVERS = tuple(name + suffix for name in ("overlay", "overlay-user", "native") for suffix in ("", *SUFFIXES))
 FILES, OWNERS, MODES, LINKS = "some files", "owners", "permissions", "hard links"
 """Properties that others ask for by name: see ``lost``."""
 
