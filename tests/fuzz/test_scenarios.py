@@ -19,7 +19,7 @@ from tests.support import bases
 
 pytestmark = [pytest.mark.integration, pytest.mark.fuzz]
 
-COUNT = int(os.environ.get("PYBUILD_FUZZ", "8"))
+COUNT = int(os.environ.get("PYBUILD_FUZZ", "5"))
 SEED = int(os.environ.get("PYBUILD_SEED", "1"))
 CHANGES = 3
 
