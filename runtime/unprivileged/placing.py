@@ -4,7 +4,8 @@ What the place held is moved beside the root file system meanwhile, and comes ba
 layer has no trace. A step that is killed with its builder leaves it in a snapshot that nobody wants any more.
 
     read-only folder   a copy (sharing blocks where the file system can)
-    writable folder    its entries are moved in, and what is there in the end is moved back; on another file system: copied
+    writable folder    its entries are moved in, and what is there in the end is moved back. What can't be moved (another file
+                       system; folders that are a lower layer's of an overlay that the state folder lies on) is copied, both ways
     tmpfs              an empty folder
     /dev               device nodes made on the spot
 """
@@ -13,7 +14,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 import tempfile
 from contextlib import ExitStack
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from runtime import mountpoints
 from runtime.errors import RuntimeFault
+from runtime.linux.removal import remove_tree
 from runtime.linux.safepath import open_in_root, resolve_in_root
 from runtime.oci import DEVICES
 from runtime.unprivileged.copies import Copying, like
@@ -38,7 +39,7 @@ class Places:
         self._root = rootfs
         self._stack = ExitStack()
         self._aside = tempfile.mkdtemp(prefix="aside-", dir=os.path.dirname(rootfs))
-        self._stack.callback(shutil.rmtree, self._aside, ignore_errors=True)
+        self._stack.callback(remove_tree, self._aside)
         self._count = 0
         self.table: Table | None = None  # of the owners that no attribute can keep, where they are kept beside the files
 
@@ -103,14 +104,22 @@ class Places:
         folder = self.folder(dest, stat.S_IMODE(status.st_mode))
         like(folder, status)
 
+        copied: set[str] = set()
+
         def back() -> None:
             now = os.stat(folder)
-            _move_entries(folder, source)
+            names = os.listdir(folder)
+            for name in names:
+                _put_back(f"{folder}/{name}", f"{source}/{name}")
+            for name in copied.difference(names):
+                _remove(f"{source}/{name}")  # the step has deleted it
             like(source, now)
             os.chmod(source, stat.S_IMODE(now.st_mode))
 
         self._stack.callback(back)
-        _move_entries(source, folder)
+        for name in os.listdir(source):
+            if _put(f"{source}/{name}", f"{folder}/{name}"):
+                copied.add(name)
 
     def devices(self, shm: str = "/dev/shm") -> frozenset[str]:
         """/dev with the harmless devices; gives the names of those that could not be made. OSError, RuntimeFault."""
@@ -166,15 +175,38 @@ class Places:
         return parent, name
 
 
-def _move_entries(source: str, dest: str) -> None:
-    """What can't be renamed is copied; a name that is there already stays."""
-    copying = Copying()
-    for name in os.listdir(source):
-        if os.path.lexists(f"{dest}/{name}"):
-            continue
-        try:
-            os.rename(f"{source}/{name}", f"{dest}/{name}")
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-            copying.one(f"{source}/{name}", f"{dest}/{name}")
+def _put(source: str, dest: str) -> bool:
+    """Move an entry; True if it had to be copied, and is there still. OSError."""
+    try:
+        os.rename(source, dest)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        Copying().one(source, dest)
+        return True
+    return False
+
+
+def _put_back(made: str, kept: str) -> None:
+    """Move an entry to where one of that name may be, from which it was copied. OSError."""
+    if not os.path.lexists(kept):
+        _put(made, kept)
+        return
+    new = f"{kept}.{os.urandom(6).hex()}"
+    _put(made, new)
+    if not (_is_folder(kept) or _is_folder(new)):
+        os.rename(new, kept)
+        return
+    _remove(kept)
+    os.rename(new, kept)
+
+
+def _remove(path: str) -> None:
+    if _is_folder(path):
+        remove_tree(path)
+    else:
+        os.unlink(path)
+
+
+def _is_folder(path: str) -> bool:
+    return stat.S_ISDIR(os.lstat(path).st_mode)
