@@ -305,7 +305,8 @@ def test_neither_root_nor_user_namespaces(context: Context) -> None:
         # The capability to read every file stays: Python and the package may lie in root's home. None to mount is left.
         read = ("--inh-caps", "-all,+dac_read_search", "--ambient-caps", "-all,+dac_read_search", "--bounding-set", "-sys_admin")
         become = ["setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups", *read, "--"]
-        command = [sys.executable, "-c", _LIMITED, *become, sys.executable, "-m", "builder", "--root", f"{home}/root", folder]
+        build = ["-m", "builder", "--runtime", "native", "--root", f"{home}/root", folder]  # else it would go to proot
+        command = [sys.executable, "-c", _LIMITED, *become, sys.executable, *build]
         env = {"PATH": os.environ["PATH"], "HOME": home, "PYTHONPATH": REPOSITORY, "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
     finally:
