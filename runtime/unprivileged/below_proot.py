@@ -12,7 +12,7 @@ import stat
 
 from runtime import netfiles, oci
 from runtime.errors import RuntimeFault, UnsafePathError
-from runtime.linux.safepath import open_in_root
+from runtime.linux.safepath import open_in_root, resolve_in_root
 from runtime.places import CommandFault
 from runtime.spec import BindMount, Process, Sandbox
 from runtime.unprivileged.placing import Places
@@ -40,11 +40,13 @@ def arguments(program: str, places: Places, sandbox: Sandbox, cwd: str) -> tuple
     return (program, f"--rootfs={os.path.realpath(sandbox.rootfs)}", *options, f"--cwd={cwd}")
 
 
-def check_command(rootfs: str, process: Process) -> None:
-    """CommandFault with runc's words for a command that is not there: proot's are about proot. What has a slash is left to
-    proot; and a command that only a mount brings has to be named so."""
-    name = process.args[0]
+def check_command(sandbox: Sandbox, process: Process) -> None:
+    """CommandFault with runc's words for a command that is not there: proot's are about proot. What a mount brings has to be named
+    by its whole path, and is left to proot."""
+    name, rootfs = process.args[0], sandbox.rootfs
     if "/" in name:
+        if name.startswith("/") and not any(_is_below(name, mount.dest) for mount in sandbox.mounts):
+            _check_path(rootfs, name)
         return
     path = next((entry.partition("=")[2] for entry in process.env if entry.startswith("PATH=")), "")
     root = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -54,7 +56,25 @@ def check_command(rootfs: str, process: Process) -> None:
                 return
     finally:
         os.close(root)
-    raise CommandFault(f"exec: {json.dumps(name, ensure_ascii=False)}: executable file not found in $PATH")
+    raise CommandFault(f"exec: {_quoted(name)}: executable file not found in $PATH")
+
+
+def _check_path(rootfs: str, name: str) -> None:
+    try:
+        path = os.path.join(rootfs, resolve_in_root(rootfs, name))
+        mode = os.lstat(path).st_mode
+    except (OSError, UnsafePathError):
+        raise CommandFault(f"exec: {_quoted(name)}: stat {name}: no such file or directory") from None
+    if not stat.S_ISREG(mode):
+        raise CommandFault(f"exec: {_quoted(name)}: permission denied")
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return f"{os.path.normpath(path)}/".startswith(f"{os.path.normpath(folder)}/")
+
+
+def _quoted(name: str) -> str:
+    return json.dumps(name, ensure_ascii=False)
 
 
 def _is_program(root: int, path: str) -> bool:

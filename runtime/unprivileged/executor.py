@@ -101,7 +101,7 @@ class UnprivilegedExecutor(JobExecutor):
             if self._chroots():
                 shown, devices = _place(places, sandbox)
                 return replace(job, shown=shown, devices=devices)
-            below_proot.check_command(sandbox.rootfs, request.process)
+            below_proot.check_command(sandbox, request.process)
             program = find_program("proot")
             assert program is not None  # admitted by check
             if not sandbox.owners:

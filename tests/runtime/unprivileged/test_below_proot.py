@@ -98,6 +98,13 @@ def test_a_missing_command_is_told_as_by_runc(machine: str, work: str) -> None:
     assert (done.stdout, done.stderr) == ("1\n", 'exec: "nonsense": executable file not found in $PATH\n')
 
 
+def test_a_path_that_is_no_program_is_told_as_by_runc(machine: str, work: str) -> None:
+    done = run(machine, work, 'print(own("", args=("/none/such",))); print(own("", args=("/bin",)))')
+    assert done.stdout == "1\n1\n"
+    missing = 'exec: "/none/such": stat /none/such: no such file or directory'
+    assert done.stderr.splitlines() == [missing, 'exec: "/bin": permission denied']
+
+
 def test_nothing_is_left_running(machine: str, work: str) -> None:
     script = """
 own("(sleep 1000 & sleep 1001 &) & exit 0")
