@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from builder.state.cancel import Token, current, scope
+from builder.state.cancel import Token, checkpoint, current, scope
 
 if TYPE_CHECKING:
     import queue
@@ -140,6 +140,7 @@ class _Sender:
     def send(self, data: bytes) -> None:
         if self.error is not None:
             raise self.error
+        checkpoint()
         if self._queue is None:
             if len(data) < _BIG:
                 self._write(data)
@@ -155,6 +156,7 @@ class _Sender:
         while (data := waiting.get()) is not None:
             if self.error is None and not self._broken:
                 try:
+                    checkpoint()  # what waits may be seconds of compressing
                     self._write(data)
                 except BaseException as e:
                     self.error = e

@@ -6,6 +6,8 @@ import threading
 
 import pytest
 
+from builder.errors import CancelledError
+from builder.state.cancel import Token, scope
 from builder.state.threads import background
 
 BIG = bytes(1 << 20)
@@ -55,3 +57,18 @@ def test_after_an_error_of_the_caller_nothing_is_written_any_more() -> None:
     seen = len(got)
     assert threading.active_count() == before
     assert len(got) == seen
+
+
+def test_what_waits_is_not_written_once_the_work_was_called_off() -> None:
+    """Compressing what waits could take seconds."""
+    token = Token()
+    got: list[bytes] = []
+
+    def write(data: bytes) -> None:
+        got.append(data)
+        token.set()
+
+    with scope(token), pytest.raises(CancelledError), background(write) as send:
+        for _ in range(100):
+            send(bytes(1 << 20))
+    assert len(got) == 1
