@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Final, Literal, Protocol
 
 from builder.errors import LayerError, UnsupportedError
+from builder.state.cancel import checkpoint
 
 CompressionType = Literal["gzip", "zstd", "uncompressed"]
 GZIP: Final = "gzip"
@@ -19,6 +20,8 @@ ZSTD: Final = "zstd"
 NONE: Final = "uncompressed"
 
 _BLOCK = 1 << 20
+_PIECE = 1 << 17
+"""A block of zstd's own: what it gives does not depend on the sizes of what it is given."""
 _OUT = 1 << 20
 _GZIP_MAGIC, _ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
@@ -179,6 +182,8 @@ class Compressor:
         self._size = 0
         self._engine = _engine(kind, level)
         self._trailer = kind == GZIP
+        # A block at zstd's highest levels takes seconds, which nobody should wait for after a Ctrl-C.
+        self._step = _PIECE if kind == ZSTD else _BLOCK
         self._crc = self._total = 0
         if self._trailer:
             write(_GZIP_HEADER)
@@ -209,9 +214,13 @@ class Compressor:
         if self._trailer:
             self._crc = _crc32()(data, self._crc)
             self._total += len(data)
-        out = data if self._engine is None else self._engine.compress(data)
-        if out:
-            self._write(out)
+        if self._engine is None:
+            self._write(data)
+            return
+        for at in range(0, len(data), self._step):
+            checkpoint()
+            if out := self._engine.compress(data[at : at + self._step] if self._step < len(data) else data):
+                self._write(out)
 
 
 def _crc32() -> Callable[[bytes, int], int]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import os
 import random
 
 import pytest
 
 from builder.content.compression import GZIP, NONE, ZSTD, Compressor, decompress, of_media_type, sniff
-from builder.errors import LayerError, UnsupportedError
+from builder.errors import CancelledError, LayerError, UnsupportedError
+from builder.state.cancel import Token, scope
 
 DATA = random.Random(7).randbytes(50_000) * 60
 
@@ -127,3 +129,20 @@ def test_sniff() -> None:
 )
 def test_media_types(media_type: str, kind: str | None) -> None:
     assert of_media_type(media_type) == kind
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+def test_compressing_can_be_called_off_between_small_pieces(kind: str) -> None:
+    """At zstd's highest level a megabyte takes seconds."""
+    token = Token()
+    out: list[bytes] = []
+
+    def write(data: bytes) -> None:
+        out.append(data)
+        token.set()
+
+    compressor = Compressor(write, kind, 1)
+    with scope(token), pytest.raises(CancelledError):
+        for _ in range(64):
+            compressor.write(os.urandom(1 << 20))
+    assert sum(map(len, out)) < 3 << 20
