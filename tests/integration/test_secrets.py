@@ -42,19 +42,22 @@ class Secrets:
         (folder / "file").write_bytes(self.file)
         key = folder / "key"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
-        body = b"".join(key.read_bytes().splitlines()[1:-1])
+        lines = key.read_bytes().splitlines()[2:-1]  # the first line of the body is alike in all keys
         self.env = {"SECRET_OF_TEST": self.variable.hex(), "PYBUILD_TRACE": str(folder.parent / "trace.json")}
         self.flags = (
             "--secret", f"id=file,src={folder}/file", "--secret", "id=variable,env=SECRET_OF_TEST", "--ssh", f"default={key}",
         )  # fmt: skip
-        self.forms = {form for value in (self.file, self.variable, base64.b64decode(body)[-120:-60]) for form in forms_of(value)}
-        self.forms.add(body[-60:-4])
+        said = self.env["SECRET_OF_TEST"].encode()
+        self.kinds = {"file": self.file, "variable": said, "key": lines[0], "end of the key": lines[-1][:40]}
+        self.forms = {form for value in (self.file, said, *lines) for form in forms_of(value)}
+        self.forms.update(self.kinds.values())
 
 
 def forms_of(value: bytes) -> Iterator[bytes]:
     """As it is, in hexadecimal, and in base64 wherever it may begin in a longer text."""
     yield value
     yield value.hex().encode()
+    yield value.hex().upper().encode()
     for shift in range(3):
         yield base64.b64encode(bytes(shift) + value)[4:-4]
 
@@ -83,11 +86,13 @@ def assert_nowhere(given: Secrets, *folders: str | Path, said: tuple[Done, ...] 
             assert form not in (done.out + done.err).encode(errors="surrogateescape"), f"pybuild {' '.join(done.args)} shows it"
 
 
-def test_the_search_finds_what_is_there(given: Secrets, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["file", "variable", "key", "end of the key"])
+def test_the_search_finds_what_is_there(given: Secrets, tmp_path: Path, kind: str) -> None:
     """In a packed layer, which is where a mistake would put it."""
     (tmp_path / "store").mkdir()
+    (tmp_path / "planted").write_bytes(b"before" + given.kinds[kind] + b"after")
     with tarfile.open(tmp_path / "store/layer", "w:gz") as tar:
-        tar.add(tmp_path / "given/file", "f")
+        tar.add(tmp_path / "planted", "f")
     for number in range(30):
         (tmp_path / f"store/{number}").write_text("")
     with pytest.raises(AssertionError, match="a secret is in"):
