@@ -1,8 +1,8 @@
 """Unpacking in forked children: making files is Python work, and several layers at once would only fight for the interpreter.
 
 The parent inflates and hashes (which releases the interpreter) and sends the tar through a pipe; the child makes the files and
-sends back what ``unpack`` returned or raised. A child holds no lock, lease or connection of its parent: it closes every file it
-inherited. It ends with the pipe, so it can't outlive a parent that was killed.
+sends back what ``unpack`` returned or raised. Both waits of the parent's end with its token. A child holds no lock, lease or
+connection of its parent: it closes every file it inherited. It ends with the pipe, so it can't outlive a parent that was killed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from builder.files import copying  # noqa: F401
 from builder.files.apply import unpack
 from builder.files.types import NeedsParent, Unpacked
 from builder.snapshots.catalog import saving
+from builder.state.cancel import readable, writable
 from builder.state.disk import write_all
 
 _PIPE_SIZE = 1 << 20
@@ -42,6 +43,7 @@ def unpack_in_child(chunks: Iterable[bytes], folder: str, *, bottom: bool, lower
         os.close(tar_read)
         os.close(answer_write)
     _widen(tar_write)
+    os.set_blocking(tar_write, False)
     answer = b""
     complete = False
     try:
@@ -49,7 +51,8 @@ def unpack_in_child(chunks: Iterable[bytes], folder: str, *, bottom: bool, lower
             _send(chunks, tar_write)
         finally:
             os.close(tar_write)
-        while part := os.read(answer_read, 1 << 20):
+        # The child may be busy for seconds yet with what lies in the pipe, or with the disk.
+        while readable(answer_read) and (part := os.read(answer_read, 1 << 20)):
             answer += part
         complete = True
     finally:
@@ -71,12 +74,16 @@ def _widen(fd: int) -> None:
 
 
 def _send(chunks: Iterable[bytes], fd: int) -> None:
-    """All chunks, or until the child has failed and reads no more: what it failed of may be endless."""
+    """All chunks, or until the child has failed and reads no more: what it failed of may be endless. CancelledError."""
     for chunk in chunks:
-        try:
-            write_all(fd, chunk)
-        except BrokenPipeError:
-            return
+        rest = memoryview(chunk)
+        while rest:
+            try:
+                rest = rest[os.write(fd, rest) :]
+            except BlockingIOError:
+                writable(fd)
+            except BrokenPipeError:
+                return
 
 
 def _child(tar: int, answer: int, folder: str, bottom: bool, lower: str | None) -> None:

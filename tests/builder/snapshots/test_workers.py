@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from builder.errors import IntegrityError, LayerError, StoreError
+from builder.errors import CancelledError, IntegrityError, LayerError, StoreError
 from builder.files.apply import unpack
 from builder.files.tar import DIR, LINK, Entry, TarReader
 from builder.files.types import NeedsParent
+from builder.snapshots import workers
 from builder.snapshots.overlay import OverlaySnapshotter
 from builder.snapshots.workers import unpack_in_child
+from builder.state.cancel import Token, scope
 from builder.state.database import Database
 from builder.state.layout import Layout
 
@@ -82,6 +85,23 @@ def test_an_error_of_the_source_passes_and_ends_the_child(folder: str, layer: La
     with pytest.raises(IntegrityError, match="wrong digest"):
         unpack_in_child(broken(), folder, bottom=True, lower=None)
     assert children() <= before  # other tests of this process may have children of their own
+
+
+@pytest.mark.parametrize("size", [10, 8 << 20], ids=["waits for the answer", "waits for room in the pipe"])
+def test_a_child_that_is_busy_keeps_nobody_who_was_called_off(folder: str, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(workers, "unpack", lambda *_, **__: signal.pause())
+    token = Token()
+
+    def source() -> Iterator[bytes]:
+        if size > 10:
+            token.set()
+        yield bytes(size)
+        token.set()
+
+    before = children()
+    with scope(token), pytest.raises(CancelledError):
+        unpack_in_child(source(), folder, bottom=True, lower=None)
+    assert children() <= before
 
 
 def test_the_child_holds_none_of_our_files(folder: str, layer: Layer) -> None:
