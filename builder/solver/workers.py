@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 Task = Callable[[], object]
 Done = Callable[[object, Exception | None], None]
 _Outcome = tuple[Done, object, "Exception | None", bool]
+_LOOK_UP_SECONDS = 0.2
 
 
 class Workers:
@@ -66,7 +67,7 @@ class Workers:
 
     def wait(self) -> None:
         """Wait for one task (or a ``wake``) and call its ``done``. KeyboardInterrupt comes through."""
-        outcome = self._outcomes.get()
+        outcome = self._next()
         if outcome is None:
             return
         done, value, error, limited = outcome
@@ -83,9 +84,18 @@ class Workers:
         self.outstanding -= len(self._waiting)
         self._waiting.clear()
         while self.outstanding:
-            if self._outcomes.get() is not None:
+            if self._next() is not None:
                 self.outstanding -= 1
         self._limited_running = 0
+
+    def _next(self) -> _Outcome | None:
+        """Of two signals at once the kernel gives one to any thread. There it wakes nobody, and a main thread that sleeps for good
+        would never run the handlers: so it looks up now and then."""
+        while True:
+            try:
+                return self._outcomes.get(timeout=_LOOK_UP_SECONDS)
+            except Empty:
+                continue
 
     def wake(self) -> None:
         """Make ``wait`` return; from any thread."""

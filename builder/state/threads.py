@@ -22,6 +22,7 @@ THREADS = 4
 _AHEAD = 8
 _BIG = 1 << 19
 _WAITING = 4
+_LOOK_UP_SECONDS = 0.2
 
 
 def start(work: Callable[[], object], name: str) -> threading.Thread:
@@ -61,7 +62,8 @@ def run(jobs: Sequence[Callable[[], None]], threads: int = THREADS) -> None:
     workers = [start(work, "layer-job") for _ in range(min(threads, len(jobs)) - 1)]
     work()
     for worker in workers:
-        worker.join()
+        while worker.is_alive():
+            worker.join(_LOOK_UP_SECONDS)  # see builder.solver.workers: a signal may have woken another thread
     if errors:
         raise errors[0]
 
