@@ -92,8 +92,7 @@ class CopiedStore:
 
     def problems(self) -> list[str]:
         """A line for fsck if the snapshots are not what they were."""
-        lost = self._store.snapshotter.lost()
-        return [self._fault()] if lost or (lost is None and not self._is_untouched()) else []
+        return [] if self._own_are_sound() else [self._fault()]
 
     def _refuse_others(self) -> None:
         snapshotter = self._store.snapshotter
@@ -106,14 +105,16 @@ class CopiedStore:
 
     def _is_sound(self) -> bool:
         """Also where there is nothing yet."""
-        return not self._store.snapshotter.other() and self._own_are_sound()
+        if self._store.snapshotter.other() or not self._own_are_sound():
+            return False
+        if self._store.snapshotter.lost() is None:
+            self._store.snapshotter.trust()
+        return True
 
     def _own_are_sound(self) -> bool:
+        """Changes nothing: ``trust`` takes the canaries of others away, by which a kill while theirs are given up is noticed."""
         lost = self._store.snapshotter.lost()
-        if lost is None and self._is_untouched():
-            self._store.snapshotter.trust()
-            return True
-        return lost == []
+        return lost == [] or (lost is None and self._is_untouched())
 
     def _is_untouched(self) -> bool:
         """Can a store without a canary be trusted? It can if it is new, or if no snapshot of its own steps was touched since."""

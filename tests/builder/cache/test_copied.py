@@ -102,6 +102,26 @@ def test_who_asks_for_another_kind_by_name_costs_nobody_a_cache(store, opened, w
     assert warnings == []
 
 
+def test_a_kill_before_snapshots_of_another_kind_are_given_up_is_noticed(store, opened, warnings, monkeypatch):
+    """The canary that shows whose they are stays until their rows have gone."""
+    manager, ids = store
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(copied.CopiedStore, "_judge", killed)
+        with pytest.raises(Killed):
+            opened(kind=OtherSnapshotter)
+    assert os.path.isdir(manager.layout.path("snapshots", ".canary-native"))
+    again = opened()
+    assert all(again.records.get(i) is not None for i in ids.values())
+    assert warnings == []
+
+
 def test_two_kinds_never_use_a_store_at_once(opened):
     """The first one has no snapshot yet that could be looked at."""
     opened()
