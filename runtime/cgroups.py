@@ -67,7 +67,7 @@ def probe(root: str = _ROOT) -> Cgroups:
         return Cgroups("none", (), hybrid, f"no cgroups are mounted on {root}")
     if not all(os.access(folder, os.W_OK) for folder in seen.values()):
         return Cgroups("none", (), hybrid, unwritable)
-    return Cgroups("v1", tuple(seen.values()), hybrid, pids=any(f"{root}/pids" == folder for folder in seen.values()))
+    return Cgroups("v1", tuple(seen.values()), hybrid, pids=f"{root}/pids" in seen.values())
 
 
 def usage(parent: str, child: str, kind: str, root: str = _ROOT) -> Usage:

@@ -42,10 +42,6 @@ class Namespace:
     user: int
     mount: int
 
-    def close(self) -> None:
-        os.close(self.user)
-        os.close(self.mount)
-
 
 def find(architecture: str) -> str:
     """Path of a static emulator for Go's ``architecture``. RuntimeFault where there is none."""
@@ -76,14 +72,13 @@ def found() -> list[str]:
 def rule(architecture: str, emulator: str) -> str:
     """What is written into ``register``: programs of ``architecture`` are run by ``emulator``. RuntimeFault for a path that the
     kernel can't take."""
+    if ":" in emulator or len(os.fsencode(emulator)) > 127:
+        raise RuntimeFault(f"the path of the emulator {emulator} can't be registered")
     magic = header(architecture)
     order = MACHINES[architecture][1]
     # Any ABI of the operating system (byte 7), and programs that can be moved as well as those that can't (types 2 and 3).
     mask = b"\xff" * 7 + b"\0" + b"\xff" * 8 + (b"\xfe\xff" if order == "<" else b"\xff\xfe") + b"\xff\xff"
-    text = f":pybuild-{architecture}:M::{_escaped(magic)}:{_escaped(mask)}:{emulator}:{_FLAGS}"
-    if ":" in emulator or len(os.fsencode(emulator)) > 127:
-        raise RuntimeFault(f"the path of the emulator {emulator} can't be registered")
-    return text
+    return f":pybuild-{architecture}:M::{_escaped(magic)}:{_escaped(mask)}:{emulator}:{_FLAGS}"
 
 
 def enter_beside(rule: str, folder: str) -> Namespace:

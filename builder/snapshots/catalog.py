@@ -237,7 +237,6 @@ class Making:
         return path
 
 
-
 def _left(path: str) -> tuple[str, int] | None:
     fd = locks.try_lock_left(path)
     return None if fd is None else (path, fd)

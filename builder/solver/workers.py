@@ -7,10 +7,11 @@ from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
+from builder.state.cancel import LOOK_UP_SECONDS
+
 Task = Callable[[], object]
 Done = Callable[[object, Exception | None], None]
 _Outcome = tuple[Done, object, "Exception | None", bool]
-_LOOK_UP_SECONDS = 0.2
 
 
 class Workers:
@@ -89,11 +90,9 @@ class Workers:
         self._limited_running = 0
 
     def _next(self) -> _Outcome | None:
-        """Of two signals at once the kernel gives one to any thread. There it wakes nobody, and a main thread that sleeps for good
-        would never run the handlers: so it looks up now and then."""
         while True:
             try:
-                return self._outcomes.get(timeout=_LOOK_UP_SECONDS)
+                return self._outcomes.get(timeout=LOOK_UP_SECONDS)
             except Empty:
                 continue
 

@@ -28,6 +28,9 @@ from builder.errors import CancelledError
 
 T = TypeVar("T")
 _TEXT = "the build was cancelled"
+LOOK_UP_SECONDS = 0.2
+"""How long a main thread may wait for other threads at one go. Of two signals at once the kernel gives one to any thread: there it
+wakes nobody, and who sleeps for good would never run the handlers."""
 
 
 class HasFileno(Protocol):

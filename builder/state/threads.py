@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from builder.state.cancel import Token, checkpoint, current, scope
+from builder.state.cancel import LOOK_UP_SECONDS, Token, checkpoint, current, scope
 
 if TYPE_CHECKING:
     import queue
@@ -22,7 +22,6 @@ THREADS = 4
 _AHEAD = 8
 _BIG = 1 << 19
 _WAITING = 4
-_LOOK_UP_SECONDS = 0.2
 
 
 def start(work: Callable[[], object], name: str) -> threading.Thread:
@@ -63,7 +62,7 @@ def run(jobs: Sequence[Callable[[], None]], threads: int = THREADS) -> None:
     work()
     for worker in workers:
         while worker.is_alive():
-            worker.join(_LOOK_UP_SECONDS)  # see builder.solver.workers: a signal may have woken another thread
+            worker.join(LOOK_UP_SECONDS)
     if errors:
         raise errors[0]
 
