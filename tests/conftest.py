@@ -124,6 +124,26 @@ def debian(registry: Registry, debian_layout: str) -> str:
     return bases.push(debian_layout, f"{registry.host}/library/debian:base")
 
 
+@pytest.fixture(scope="module")
+def machine() -> Iterator[str]:
+    """A root file system for containers. Not in pytest's own folder, where only root gets to."""
+    from tests.support import containers
+
+    work = tempfile.mkdtemp(prefix="machine-")
+    with containers.machine(work) as root:
+        yield root
+    shutil.rmtree(work)
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """For an ordinary account, where it can get to (pytest's own folders are root's only)."""
+    folder = Path(tempfile.mkdtemp(prefix="account-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
 @pytest.fixture(scope="session")
 def dockerd() -> Iterator[Dockerd]:
     """A docker daemon. Its folder has a short name: the paths of its sockets may not be long."""

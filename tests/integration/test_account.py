@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,15 +14,6 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else"),
 ]
-
-
-@pytest.fixture
-def home() -> Iterator[Path]:
-    """Owned by the account, where it can get to (pytest's own folders are root's only)."""
-    folder = Path(tempfile.mkdtemp(prefix="account-"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
 
 
 def test_the_state_folder_is_in_the_accounts_home(home: Path, busybox_layout: str) -> None:

@@ -61,15 +61,6 @@ def _context(folder: str, dockerfile: str, files: Mapping[str, str | bytes], own
     return context
 
 
-@pytest.fixture(scope="module")
-def machine() -> Iterator[str]:
-    """A root file system for containers. Not in pytest's own folder, where only root gets to."""
-    work = tempfile.mkdtemp(prefix="machine-")
-    with containers.machine(work) as root:
-        yield root
-    shutil.rmtree(work)
-
-
 @pytest.fixture
 def place(machine: str, busybox_layout: str) -> Iterator[Callable[[Container], Place]]:
     homes: list[str] = []

@@ -6,8 +6,7 @@ import json
 import os
 import shutil
 import tarfile
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,15 +39,6 @@ def bases_of(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A base of each of MACHINES, as OCI layouts."""
     folder = tmp_path_factory.mktemp("foreign")
     return {architecture: bases.foreign_layout(f"{folder}/{architecture}", architecture) for architecture in MACHINES}
-
-
-@pytest.fixture
-def home() -> Iterator[Path]:
-    """Of the account, which does not get to pytest's own folder."""
-    folder = Path(tempfile.mkdtemp(prefix="account-"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
 
 
 def needs_own_emulator(architecture: str) -> None:

@@ -69,14 +69,6 @@ def test_the_table_has_every_environment_and_every_runtime() -> None:
     assert all(cell == "yes" or cell.startswith("no: ") for cell in CELLS.values())
 
 
-@pytest.fixture(scope="module")
-def machine() -> Iterator[str]:
-    work = tempfile.mkdtemp(prefix="machine-")
-    with containers.machine(work) as root:
-        yield root
-    shutil.rmtree(work)
-
-
 @pytest.fixture
 def home(busybox_layout: str) -> Iterator[Path]:
     """With a base and a context; not in pytest's own folder, where only root gets to."""
